@@ -1,0 +1,93 @@
+"""Errors that cross layers.
+
+Every error of the package is a :class:`ThetaError`. Its message is one sentence that names the thing
+(file, parameter, object) and, in ``hint``, the next step. Edges (command line, filter, notebook) print
+``str(error)``; nothing else formats errors.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "CorruptObjectError",
+    "ManifestError",
+    "MissingObjectError",
+    "NotTrackedError",
+    "ThetaError",
+    "UnsafeFileError",
+]
+
+
+class ThetaError(Exception):
+    """Base of every error that theta-nb raises on purpose.
+
+    Parameters
+    ----------
+    message
+        What went wrong, naming the file, parameter or object.
+    hint
+        The next step for the reader, as an imperative sentence; may be empty.
+
+    Examples
+    --------
+    >>> str(ThetaError("model.pt is not tracked", hint="Run 'git theta track model.pt'."))
+    "model.pt is not tracked. Run 'git theta track model.pt'."
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        if not self.hint:
+            return self.message
+        return f"{self.message.rstrip('.')}. {self.hint}"
+
+
+class CheckpointError(ThetaError):
+    """A checkpoint file cannot be read as the format it claims to be."""
+
+
+class UnsafeFileError(CheckpointError):
+    """A checkpoint file lies in a way that makes even storing it as opaque bytes unsafe."""
+
+
+class ManifestError(ThetaError):
+    """A manifest is malformed, mixed from two versions, or needs a newer release."""
+
+
+class NotTrackedError(ThetaError):
+    """A path is not handled by the theta filter."""
+
+
+class MissingObjectError(ThetaError):
+    """Objects that a manifest refers to are in no store at hand.
+
+    Parameters
+    ----------
+    message, hint
+        As for :class:`ThetaError`.
+    oids
+        SHA-256 names of the missing objects, in hexadecimal.
+    """
+
+    def __init__(self, message: str, *, oids: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.oids = oids
+
+
+class CorruptObjectError(ThetaError):
+    """An object's bytes do not decode to the value that its manifest names.
+
+    Parameters
+    ----------
+    message, hint
+        As for :class:`ThetaError`.
+    oid
+        SHA-256 name of the corrupt object, or ``None`` where the value was inline.
+    """
+
+    def __init__(self, message: str, *, oid: str | None = None, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.oid = oid

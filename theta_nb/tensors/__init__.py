@@ -1,0 +1,1 @@
+"""Dtypes, tensor specifications and digests: what a tensor is, before any file format."""
