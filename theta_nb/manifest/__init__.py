@@ -1,0 +1,1 @@
+"""The manifest: the text that git stores in place of a checkpoint."""

@@ -1,0 +1,147 @@
+"""What a manifest says, as frozen data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from theta_nb.tensors.spec import Shape
+
+__all__ = ["INLINE_NBYTES", "ChunkRef", "Entry", "Manifest", "Value"]
+
+INLINE_NBYTES = 64
+"""Chunks up to this many raw bytes stand in the manifest itself."""
+
+
+class ChunkRef(NamedTuple):
+    """Where the encoding of one chunk is.
+
+    Parameters
+    ----------
+    digest
+        BLAKE3 of the raw bytes.
+    oid
+        Name of the object that holds the encoded bytes; empty where ``inline`` holds the raw ones.
+    offset, length
+        Range within the object; ``length`` 0 with an ``oid`` never occurs.
+    inline
+        Raw bytes of a small chunk.
+    """
+
+    digest: bytes
+    oid: str = ""
+    offset: int = 0
+    length: int = 0
+    inline: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """How the bytes of one storage are rebuilt.
+
+    Parameters
+    ----------
+    digest
+        Identity; the key under which entries refer to it.
+    nbytes
+        Raw length.
+    update
+        Name of the update type (``"dense"``).
+    chunks
+        Chunks in order.
+    crc32
+        CRC-32 of the raw bytes, little-endian, where the file format stores one.
+    """
+
+    digest: bytes
+    nbytes: int
+    chunks: tuple[ChunkRef, ...]
+    update: str = "dense"
+    crc32: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line to be read by people: a tensor, or a storage that no single tensor covers.
+
+    Parameters
+    ----------
+    name
+        Parameter name, or ``@N`` for storage N of the layout.
+    dtype
+        Canonical dtype name; ``"bytes"`` for a storage.
+    shape
+        Shape; the byte length for a storage.
+    digest
+        Identity of the value seen through its view.
+    owner
+        Name of the entry whose value holds the bytes, or empty where this entry's own value does.
+    """
+
+    name: str
+    dtype: str
+    shape: Shape
+    digest: bytes
+    owner: str = ""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One version of one checkpoint.
+
+    Parameters
+    ----------
+    format
+        Name of the file format.
+    size
+        Length of the checkpoint file in bytes.
+    layout, skeleton
+        Digests of the values that hold the layout and the skeleton.
+    entries
+        By name.
+    values
+        By digest; closed under every reference of the manifest.
+    objects
+        Size of every object that the values refer to, by oid.
+    derived
+        Bytes of derived fields that are not the CRC-32 of their storage's value, by index.
+    recipe
+        Recipe of the merge that made this version, a JSON text; empty if it is none.
+    """
+
+    format: str
+    size: int
+    layout: bytes
+    skeleton: bytes
+    entries: Mapping[str, Entry]
+    values: Mapping[bytes, Value]
+    objects: Mapping[str, int] = field(default_factory=dict)
+    derived: Mapping[int, bytes] = field(default_factory=dict)
+    recipe: str = ""
+
+    def value_of(self, name: str) -> Value:
+        """The value that holds the bytes of entry ``name`` (its owner's, for a view)."""
+        entry = self.entries[name]
+        return self.values[self.entries[entry.owner].digest if entry.owner else entry.digest]
+
+    def chunk_refs(self) -> Iterator[ChunkRef]:
+        """Every chunk of every value."""
+        for value in self.values.values():
+            yield from value.chunks
+
+    def same_content(self, other: Manifest) -> bool:
+        """Whether both describe the same file, byte for byte, however it is encoded."""
+        return (
+            self.format == other.format
+            and self.size == other.size
+            and self.layout == other.layout
+            and self.skeleton == other.skeleton
+            and self.entries == other.entries
+            and self.derived_bytes() == other.derived_bytes()
+        )
+
+    def derived_bytes(self) -> tuple[Mapping[int, bytes], Mapping[bytes, bytes]]:
+        """Everything that determines the derived fields."""
+        owned = {e.digest for e in self.entries.values() if not e.owner}
+        return self.derived, {digest: self.values[digest].crc32 for digest in owned}
