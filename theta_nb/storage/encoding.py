@@ -1,8 +1,8 @@
 """The codec of chunks: Blosc frames.
 
-Numbers are compressed with LZ4 behind a bit shuffle, which gathers the exponent bits of neighbouring floats; other bytes
-with Zstandard. A frame describes itself (c-blosc ``README_HEADER.rst``), so one decoder serves both, and a frame is what
-a Zarr v2 chunk is.
+Numbers are compressed with LZ4 behind a bit shuffle, which gathers the exponent bits of neighbouring floats; other
+bytes with Zstandard. A frame describes itself (c-blosc ``README_HEADER.rst``), so one decoder serves both, and a frame
+is what a Zarr v2 chunk is.
 """
 
 from __future__ import annotations

@@ -189,7 +189,9 @@ class DirectoryStore:
             self._write_atomically(path, data)
         except OSError as error:
             hint = "Free some disk space and run the command again." if error.errno == errno.ENOSPC else ""
-            raise ThetaError(f"cannot write object {oid[:12]} to {self._objects}: {error.strerror}", hint=hint) from error
+            raise ThetaError(
+                f"cannot write object {oid[:12]} to {self._objects}: {error.strerror}", hint=hint
+            ) from error
         return oid
 
     def _write_atomically(self, path: str, data: bytes | bytearray | memoryview) -> None:

@@ -1,7 +1,7 @@
 """How a storage is cut into chunks, and how chunks and tensors are identified.
 
-A chunk is about 16 MiB of raw bytes that ends on a row boundary, so work is parallel, memory is bounded, and one changed
-row of an embedding re-stores one chunk. BLAKE3 (https://github.com/BLAKE3-team/BLAKE3-specs) of the raw bytes
+A chunk is about 16 MiB of raw bytes that ends on a row boundary, so work is parallel, memory is bounded, and one
+changed row of an embedding re-stores one chunk. BLAKE3 (https://github.com/BLAKE3-team/BLAKE3-specs) of the raw bytes
 identifies a chunk. A tensor's digest covers its view as well as its chunks: a square ``w`` and ``w.t()`` have equal
 bytes, dtype and shape, and different values.
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from theta_nb.errors import CheckpointError
 
@@ -65,7 +65,7 @@ class DType:
             raise CheckpointError(f"{count} elements of {self.name} do not fill whole bytes")
         return total // 8
 
-    def to_numpy(self) -> np.dtype:
+    def to_numpy(self) -> np.dtype[Any]:
         """NumPy dtype with the same bits; needs ``ml_dtypes`` for bfloat16 and the 8-bit floats.
 
         Raises
@@ -77,7 +77,7 @@ class DType:
 
 
 @cache
-def _numpy_dtype(name: str) -> np.dtype:
+def _numpy_dtype(name: str) -> np.dtype[Any]:
     import numpy as np
 
     dtype = DTYPES[name]
@@ -87,7 +87,8 @@ def _numpy_dtype(name: str) -> np.dtype:
         return np.dtype(dtype.numpy)
     import ml_dtypes
 
-    return np.dtype(getattr(ml_dtypes, dtype.numpy))
+    dtype_: np.dtype[Any] = np.dtype(getattr(ml_dtypes, dtype.numpy))
+    return dtype_
 
 
 DTYPES: dict[str, DType] = {

@@ -1,0 +1,1 @@
+"""What is done to checkpoints: clean, smudge, compare. Knows stores and manifests, never git."""

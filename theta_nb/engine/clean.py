@@ -1,0 +1,341 @@
+"""From a checkpoint to its manifest, in one pass over the bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import BinaryIO, Protocol
+
+from theta_nb.checkpoints.detection import locate
+from theta_nb.checkpoints.layout import ByteSource, FileSource, Layout, Part
+from theta_nb.engine.encode import ChunkEncoder
+from theta_nb.engine.known import Known, KnownChunk
+from theta_nb.engine.layouts import anonymous, dump_layout, entry_of, owners
+from theta_nb.errors import CheckpointError
+from theta_nb.manifest.model import ChunkRef, Entry, Manifest, Value
+from theta_nb.storage.encoding import decode_into
+from theta_nb.storage.objects import ObjectStore
+from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_extents, storage_digest, tensor_digest
+
+__all__ = ["ByteStream", "Cleaner", "FileStream"]
+
+Progress = Callable[[int], None]
+
+
+class ByteStream(Protocol):
+    """Bytes that come once, in order."""
+
+    def readinto(self, dest: memoryview) -> int:
+        """Fill ``dest`` and return its length; less only at the end of the stream."""
+        ...
+
+
+class FileStream:
+    """A :class:`ByteStream` over a file descriptor, from its start."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._offset = 0
+
+    def readinto(self, dest: memoryview) -> int:
+        """Fill ``dest`` from the file."""
+        done = 0
+        while done < len(dest):
+            count = os.preadv(self._fd, [dest[done:]], self._offset)
+            if count == 0:
+                break
+            done += count
+            self._offset += count
+        return done
+
+
+class _Mismatch(Exception):
+    """The stream is not what the layout was located in; carries the bytes read since the last whole piece."""
+
+    def __init__(self, tail: bytes) -> None:
+        super().__init__()
+        self.tail = tail
+
+
+class Cleaner:
+    """Cleans checkpoints into one store.
+
+    Parameters
+    ----------
+    store
+        Where new objects go.
+    executor
+        Where chunks are encoded.
+    write
+        If false only digests are computed; the manifest then lacks references for new chunks.
+    """
+
+    def __init__(self, store: ObjectStore, executor: Executor, *, write: bool = True) -> None:
+        self._store = store
+        self._executor = executor
+        self._write = write
+
+    def file(self, fd: int, name: str, known: Known, progress: Progress | None = None) -> tuple[Manifest, Layout]:
+        """Clean an open file.
+
+        Parameters
+        ----------
+        fd
+            Descriptor of a regular file.
+        name
+            File name: the format is found by content first and name second.
+        known
+            Encodings that exist.
+        progress
+            Called with the number of bytes done since the last call.
+
+        Returns
+        -------
+        Manifest, Layout
+            The layout also carries warnings for the user.
+
+        Raises
+        ------
+        CheckpointError
+            If the file changes meanwhile, or is unsafe to store.
+        """
+        before = os.fstat(fd)
+        layout = locate(FileSource(fd), name)
+        try:
+            manifest = _Pass(self, layout, known, progress).run(FileStream(fd))
+        except _Mismatch:
+            raise _changed(name) from None
+        after = os.fstat(fd)
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+            raise _changed(name)
+        return manifest, layout
+
+    def stream(
+        self, stream: ByteStream, name: str, known: Known, *, hint: ByteSource | None, spool: Callable[[], BinaryIO]
+    ) -> tuple[Manifest, Layout]:
+        """Clean bytes that come once, as git sends them.
+
+        The stream is the truth. Locating needs random access, so the layout is taken from ``hint``, the work-tree file
+        that git is most likely sending; every byte outside the storages is compared as it comes. If it is another file
+        after all, what was consumed is rebuilt and the whole is spooled.
+
+        Parameters
+        ----------
+        stream
+            The content.
+        name, known
+            As for :meth:`file`.
+        hint
+            File that the content probably comes from.
+        spool
+            Opens a temporary binary file for content that has no file; the caller's, deleted on close.
+        """
+        if hint is not None:
+            layout = locate(hint, name)
+            work = _Pass(self, layout, known, None, hint=hint)
+            try:
+                return work.run(stream), layout
+            except _Mismatch as mismatch:
+                with spool() as file:
+                    work.replay(file)
+                    file.write(mismatch.tail)
+                    return self._spooled(file, stream, name, known)
+        with spool() as file:
+            return self._spooled(file, stream, name, known)
+
+    def _spooled(self, file: BinaryIO, stream: ByteStream, name: str, known: Known) -> tuple[Manifest, Layout]:
+        buffer = memoryview(bytearray(2**20))
+        while count := stream.readinto(buffer):
+            file.write(buffer[:count])
+        file.flush()
+        return self.file(file.fileno(), name, known)
+
+
+def _changed(name: str) -> CheckpointError:
+    return CheckpointError(f"{name} changed while it was read", hint="Wait until it is written, then run it again.")
+
+
+class _Pass:
+    """One pass over one file: cut it along its layout, encode, and put the manifest together."""
+
+    def __init__(
+        self, cleaner: Cleaner, layout: Layout, known: Known, progress: Progress | None, hint: ByteSource | None = None
+    ) -> None:
+        self._store = cleaner._store
+        self._layout = layout
+        self._hint = hint
+        self._progress = progress
+        self._owners = owners(layout)
+        self._encoder = ChunkEncoder(cleaner._store, known, cleaner._executor, write=cleaner._write)
+        self._numbers: list[list[int]] = [[] for _ in layout.storages]  # chunk numbers by storage
+        self._skeleton = bytearray()
+        self._skeleton_numbers: list[int] = []
+        self._skeleton_nbytes = 0
+        self._derived: dict[int, bytes] = {}
+        self._tape: list[tuple[Part, int, int]] = []  # what was consumed: part, chunk number or field, length
+
+    def run(self, stream: ByteStream) -> Manifest:
+        try:
+            for part, index, offset, nbytes in self._layout.segments():
+                if part is Part.STORAGE:
+                    self._take_storage(stream, index)
+                elif part is Part.SKELETON:
+                    self._take_skeleton(stream, offset, nbytes)
+                else:
+                    self._derived[index] = self._exactly(stream, nbytes)
+                    self._tape.append((part, index, nbytes))
+            extra = bytearray(1)
+            if stream.readinto(memoryview(extra)):
+                raise _Mismatch(bytes(extra))
+            layout_numbers = [self._encoder.add_bytes(piece) for piece in _pieces(dump_layout(self._layout))]
+            self._flush_skeleton()
+            self._encoder.finish()
+        except _Mismatch:
+            self._encoder.finish()
+            raise
+        except BaseException:
+            self._encoder.abandon()
+            raise
+        return self._manifest(layout_numbers)
+
+    def _take_storage(self, stream: ByteStream, index: int) -> None:
+        storage = self._layout.storages[index]
+        for extent in self._extents(index):
+            space = self._encoder.space(extent.nbytes)
+            got = stream.readinto(space)
+            if got < extent.nbytes:
+                raise _Mismatch(bytes(space[:got]))
+            number = self._encoder.add(extent.nbytes, storage.itemsize)
+            self._numbers[index].append(number)
+            self._tape.append((Part.STORAGE, number, extent.nbytes))
+            if self._progress is not None:
+                self._progress(extent.nbytes)
+
+    def _extents(self, index: int) -> list[Extent]:
+        storage = self._layout.storages[index]
+        if self._owners[index] == anonymous(index):
+            return list(chunk_extents(storage.nbytes, 1, 1))
+        return list(chunk_extents(storage.nbytes, storage.row_nbytes, storage.itemsize))
+
+    def _take_skeleton(self, stream: ByteStream, offset: int, nbytes: int) -> None:
+        while nbytes:
+            step = min(nbytes, CHUNK_NBYTES - len(self._skeleton))
+            data = self._exactly(stream, step)
+            if self._hint is not None and data != _read_or_nothing(self._hint, offset, step):
+                raise _Mismatch(data)
+            self._skeleton += data
+            self._skeleton_nbytes += step
+            self._tape.append((Part.SKELETON, 0, step))
+            offset += step
+            nbytes -= step
+            if len(self._skeleton) == CHUNK_NBYTES:
+                self._flush_skeleton()
+
+    def _flush_skeleton(self) -> None:
+        if self._skeleton:
+            self._skeleton_numbers.append(self._encoder.add_bytes(self._skeleton))
+            self._skeleton = bytearray()
+
+    @staticmethod
+    def _exactly(stream: ByteStream, nbytes: int) -> bytes:
+        data = bytearray(nbytes)
+        got = stream.readinto(memoryview(data))
+        if got < nbytes:
+            raise _Mismatch(bytes(data[:got]))
+        return bytes(data)
+
+    def replay(self, file: BinaryIO) -> None:
+        """Write what was consumed so far, after a mismatch: chunks are decoded again."""
+        digests = self._encoder.digests
+        skeleton = bytearray()
+        for number in self._skeleton_numbers:
+            skeleton += self._decode(digests[number], CHUNK_NBYTES)
+        skeleton += self._skeleton
+        position = 0
+        for part, index, nbytes in self._tape:
+            if part is Part.STORAGE:
+                file.write(self._decode(digests[index], nbytes))
+            elif part is Part.SKELETON:
+                file.write(skeleton[position : position + nbytes])
+                position += nbytes
+            else:
+                file.write(self._derived[index])
+
+    def _decode(self, digest: bytes, nbytes: int) -> bytes:
+        ref = self._encoder.known[digest].ref
+        if not ref.oid:
+            return ref.inline
+        frame, raw = bytearray(ref.length), bytearray(nbytes)
+        self._store.read_into(ref.oid, ref.offset, memoryview(frame))
+        decode_into(frame, memoryview(raw))
+        return bytes(raw)
+
+    # --- the manifest -------------------------------------------------------------------------------------------------
+
+    def _manifest(self, layout_numbers: list[int]) -> Manifest:
+        digests = self._encoder.digests
+        layout = self._bytes_value(layout_numbers, len(dump_layout(self._layout)))
+        skeleton = self._bytes_value(self._skeleton_numbers, self._skeleton_nbytes)
+        values = {layout.digest: layout, skeleton.digest: skeleton}
+        entries: dict[str, Entry] = {}
+        for index, storage in enumerate(self._layout.storages):
+            if self._owners[index] == anonymous(index):
+                value = self._bytes_value(self._numbers[index], storage.nbytes)
+                values.setdefault(value.digest, value)
+                entries[anonymous(index)] = Entry(anonymous(index), "bytes", (storage.nbytes,), value.digest)
+        for tensor in self._layout.tensors:
+            numbers = self._numbers[tensor.storage]
+            digest = tensor_digest(tensor, (digests[n] for n in numbers))
+            owner = self._owners[tensor.storage]
+            entries[tensor.name] = entry_of(tensor, digest, owner)
+            if owner == tensor.name:
+                nbytes = self._layout.storages[tensor.storage].nbytes
+                values.setdefault(digest, Value(digest, nbytes, self._refs(numbers)))
+        derived = self._settle_derived(entries, values)
+        objects = {
+            ref.oid: self._encoder.known[ref.digest].object_size
+            for value in values.values()
+            for ref in value.chunks
+            if ref.oid
+        }
+        return Manifest(
+            self._layout.format, self._layout.size, layout.digest, skeleton.digest, entries, values, objects, derived
+        )
+
+    def _bytes_value(self, numbers: list[int], nbytes: int) -> Value:
+        digest = storage_digest(nbytes, (self._encoder.digests[n] for n in numbers))
+        return Value(digest, nbytes, self._refs(numbers))
+
+    def _refs(self, numbers: list[int]) -> tuple[ChunkRef, ...]:
+        known: dict[bytes, KnownChunk] = self._encoder.known
+        digests = (self._encoder.digests[n] for n in numbers)
+        # Without writing, new chunks have no reference; a reference to nothing keeps their digest.
+        return tuple(known[d].ref if d in known else ChunkRef(d) for d in digests)
+
+    def _settle_derived(self, entries: dict[str, Entry], values: dict[bytes, Value]) -> dict[int, bytes]:
+        """Put each storage's CRC-32 beside its value; fields that disagree with it stay on their own."""
+        left: dict[int, bytes] = {}
+        for index, data in sorted(self._derived.items()):
+            storage = self._layout.derived[index].storage
+            if storage is None or len(data) != 4:
+                left[index] = data
+                continue
+            digest = entries[self._owners[storage]].digest
+            value = values[digest]
+            if not value.crc32:
+                values[digest] = Value(digest, value.nbytes, value.chunks, value.update, data)
+            elif value.crc32 != data:
+                left[index] = data
+        return left
+
+
+def _read_or_nothing(source: ByteSource, offset: int, nbytes: int) -> bytes:
+    try:
+        return source.read(offset, nbytes)
+    except CheckpointError:  # cut short meanwhile: then it is not what the stream brings
+        return b""
+
+
+def _pieces(data: bytes) -> list[bytes]:
+    return [data[start : start + CHUNK_NBYTES] for start in range(0, len(data), CHUNK_NBYTES)]

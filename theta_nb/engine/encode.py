@@ -1,0 +1,155 @@
+"""Turn raw chunks into objects: digest, look up, encode, write, pack."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from functools import partial
+from typing import NamedTuple
+
+from theta_nb.engine.known import Known, KnownChunk
+from theta_nb.engine.pipeline import Pipeline
+from theta_nb.manifest.model import INLINE_NBYTES, ChunkRef
+from theta_nb.storage.encoding import encode_bytes, encode_numbers
+from theta_nb.storage.objects import ObjectStore
+from theta_nb.tensors.chunks import chunk_digest
+
+__all__ = ["PACKED_NBYTES", "ChunkEncoder"]
+
+PACKED_NBYTES = 64 * 2**10
+"""Encoded chunks shorter than this share objects: 20,000 optimizer records must not be 20,000 objects."""
+
+_PACK_NBYTES = 16 * 2**20
+
+
+class _Chunk(NamedTuple):
+    offset: int  # in the buffer
+    nbytes: int
+    itemsize: int  # 0 for bytes that are not numbers
+
+
+class _Outcome(NamedTuple):
+    digest: bytes
+    known: KnownChunk | None
+    frame: bytes  # small, still to be packed
+
+
+class _Worker:
+    """What happens to one chunk, in a worker thread."""
+
+    def __init__(self, store: ObjectStore, known: Known, *, write: bool = True) -> None:
+        self.store = store
+        self.known = known
+        self.write = write
+
+    def process(self, chunks: list[_Chunk], buffer: memoryview) -> list[_Outcome]:
+        """Digest, look up and encode every chunk of a buffer."""
+        return [self._one(buffer[c.offset : c.offset + c.nbytes], c.itemsize) for c in chunks]
+
+    def _one(self, raw: memoryview, itemsize: int) -> _Outcome:
+        digest = chunk_digest(raw)
+        if len(raw) <= INLINE_NBYTES:
+            return _Outcome(digest, KnownChunk(ChunkRef(digest, inline=bytes(raw)), 0), b"")
+        known = self.known.find(digest)
+        if not self.write:
+            return _Outcome(digest, known, b"")
+        if known is not None and self.store.size(known.ref.oid) is not None:
+            return _Outcome(digest, known, b"")
+        frame = encode_numbers(raw, itemsize) if itemsize else encode_bytes(raw)
+        if len(frame) < PACKED_NBYTES:
+            # The object that a manifest names may be absent here (a clone that skipped it). The reference stays: what a
+            # chunk is called must not depend on what happens to lie in the local store.
+            return _Outcome(digest, known, b"" if known else frame)
+        oid = self.store.write(frame)
+        return _Outcome(digest, known or KnownChunk(ChunkRef(digest, oid, 0, len(frame)), len(frame)), b"")
+
+
+class ChunkEncoder:
+    """Encodes chunks in the order they are added; equal content gives equal objects.
+
+    Parameters
+    ----------
+    store
+        Where objects are written.
+    known
+        Encodings that need not be made again.
+    executor
+        Where chunks are worked on.
+    depth
+        Number of 16 MiB buffers in flight.
+    write
+        If false only digests are computed: nothing is encoded or written, and new chunks get no reference.
+    """
+
+    def __init__(
+        self, store: ObjectStore, known: Known, executor: Executor, *, depth: int = 5, write: bool = True
+    ) -> None:
+        self._store = store
+        self._worker = _Worker(store, known, write=write)
+        self._pipeline: Pipeline[list[_Outcome]] = Pipeline(executor, depth, self._take)
+        self._buffer: memoryview | None = None
+        self._filled = 0
+        self._chunks: list[_Chunk] = []
+        self._pack: dict[bytes, bytes] = {}
+        self._pack_nbytes = 0
+        self.digests: list[bytes] = []
+        """Digest of every chunk, by its number; complete after :meth:`finish`."""
+        self.known: dict[bytes, KnownChunk] = {}
+        """Encoding of every chunk, by digest; complete after :meth:`finish`."""
+        self._count = 0
+
+    def space(self, nbytes: int) -> memoryview:
+        """Where to put the raw bytes of the next chunk; :meth:`add` must follow."""
+        if self._buffer is not None and len(self._buffer) - self._filled < nbytes:
+            self._flush()
+        if self._buffer is None:
+            self._buffer = self._pipeline.buffer()
+        return self._buffer[self._filled : self._filled + nbytes]
+
+    def add(self, nbytes: int, itemsize: int) -> int:
+        """Take the chunk that was put into :meth:`space`; returns its number. ``itemsize`` 0: not numbers."""
+        self._chunks.append(_Chunk(self._filled, nbytes, itemsize))
+        self._filled += nbytes
+        self._count += 1
+        return self._count - 1
+
+    def add_bytes(self, data: bytes | bytearray | memoryview) -> int:
+        """Encode bytes that are not numbers as one chunk; returns its number."""
+        self.space(len(data))[:] = data
+        return self.add(len(data), 0)
+
+    def finish(self) -> None:
+        """Wait until everything added so far is encoded and written."""
+        self._flush()
+        self._pipeline.finish()
+        self._flush_pack()
+
+    def abandon(self) -> None:
+        """Stop; objects that were written already stay, as unreferenced ones that ``gc`` collects."""
+        self._pipeline.abandon()
+
+    def _flush(self) -> None:
+        if self._buffer is not None:
+            self._pipeline.submit(partial(self._worker.process, self._chunks), self._buffer)
+            self._buffer, self._filled, self._chunks = None, 0, []
+
+    def _take(self, outcomes: list[_Outcome], _buffer: memoryview) -> None:
+        for outcome in outcomes:
+            self.digests.append(outcome.digest)
+            if outcome.known is not None:
+                self.known.setdefault(outcome.digest, outcome.known)
+            elif outcome.frame and outcome.digest not in self._pack and outcome.digest not in self.known:
+                self._pack[outcome.digest] = outcome.frame
+                self._pack_nbytes += len(outcome.frame)
+                if self._pack_nbytes >= _PACK_NBYTES:
+                    self._flush_pack()
+
+    def _flush_pack(self) -> None:
+        if not self._pack:
+            return
+        data = b"".join(self._pack.values())
+        oid = self._store.write(data)
+        offset = 0
+        for digest, frame in self._pack.items():
+            self.known[digest] = KnownChunk(ChunkRef(digest, oid, offset, len(frame)), len(data))
+            offset += len(frame)
+        self._pack, self._pack_nbytes = {}, 0

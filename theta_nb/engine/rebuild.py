@@ -1,0 +1,279 @@
+"""From a manifest back to the checkpoint, byte for byte."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from functools import partial
+from typing import NamedTuple
+
+from theta_nb.checkpoints.layout import Layout, Part
+from theta_nb.engine.layouts import MAX_LAYOUT_NBYTES, anonymous, check_layout, derived_bytes, owners, parse_layout
+from theta_nb.engine.pipeline import Pipeline
+from theta_nb.errors import CorruptObjectError, ManifestError, MissingObjectError
+from theta_nb.manifest.model import ChunkRef, Manifest, Value
+from theta_nb.storage.encoding import decode_into
+from theta_nb.storage.objects import ObjectStore
+from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_digest, chunk_extents
+
+__all__ = ["Decoder", "Rebuilder", "missing_objects"]
+
+Progress = Callable[[int], None]
+
+_FRAME_OVERHEAD = 16  # Blosc never makes a frame longer than its content plus this header
+
+
+def missing_objects(manifest: Manifest, store: ObjectStore) -> tuple[str, ...]:
+    """Names of the objects that a manifest refers to and the store lacks, sorted."""
+    return tuple(oid for oid in sorted(manifest.objects) if store.size(oid) is None)
+
+
+class Decoder:
+    """Reads, decodes and verifies single chunks; safe to share between threads.
+
+    Parameters
+    ----------
+    store
+        Where objects are read.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._scratch = threading.local()
+
+    def into(self, ref: ChunkRef, dest: memoryview, what: str) -> None:
+        """Put the raw bytes of a chunk into ``dest``, verified.
+
+        Parameters
+        ----------
+        ref
+            The chunk.
+        dest
+            Of exactly the chunk's length.
+        what
+            Name of the parameter, for messages.
+
+        Raises
+        ------
+        CorruptObjectError
+            If the bytes do not have the chunk's digest; ``dest`` is then garbage.
+        MissingObjectError
+            If the object is not in the store.
+        """
+        try:
+            self._decode(ref, dest)
+        except CorruptObjectError as error:
+            raise CorruptObjectError(
+                f"{what}: {error.message}",
+                oid=ref.oid or None,
+                hint="Run 'git theta fsck' to see what is affected.",
+            ) from error
+        if chunk_digest(dest) != ref.digest:
+            raise CorruptObjectError(
+                f"{what}: object {ref.oid[:12]} does not hold the value that its digest promises",
+                oid=ref.oid or None,
+                hint="Run 'git theta fsck' to see what is affected.",
+            )
+
+    def _decode(self, ref: ChunkRef, dest: memoryview) -> None:
+        if not ref.oid:
+            if len(ref.inline) != len(dest):
+                raise CorruptObjectError("an inline chunk has the wrong length")
+            dest[:] = ref.inline
+            return
+        if ref.length > len(dest) + _FRAME_OVERHEAD:
+            raise CorruptObjectError(f"an encoded chunk of {ref.length} bytes is too long for {len(dest)} raw ones")
+        scratch: memoryview | None = getattr(self._scratch, "buffer", None)
+        if scratch is None or len(scratch) < ref.length:
+            # Most checkpoints hold only small tensors or chunks of full size, so the buffer grows at most a few times.
+            size = CHUNK_NBYTES + _FRAME_OVERHEAD if ref.length > 2**20 else 2**20 + _FRAME_OVERHEAD
+            scratch = self._scratch.buffer = memoryview(bytearray(size))
+        frame = scratch[: ref.length]
+        self._store.read_into(ref.oid, ref.offset, frame)
+        decode_into(frame, dest)
+
+    def value(self, value: Value, what: str) -> bytes:
+        """All bytes of a value that is not a tensor's (the layout, the skeleton)."""
+        data = bytearray(value.nbytes)
+        view = memoryview(data)
+        for extent, ref in zip(chunk_extents(value.nbytes, 1, 1), value.chunks, strict=True):
+            self.into(ref, view[extent.offset : extent.offset + extent.nbytes], what)
+        return bytes(data)
+
+
+class _Piece(NamedTuple):
+    """A stretch of the file: a chunk to decode, or literal bytes."""
+
+    nbytes: int
+    ref: ChunkRef | None
+    literal: bytes
+    what: str
+
+
+class Rebuilder:
+    """Rebuilds one checkpoint file.
+
+    Parameters
+    ----------
+    manifest
+        What to rebuild.
+    store
+        Where objects are read.
+    executor
+        Where chunks are decoded.
+
+    Raises
+    ------
+    MissingObjectError
+        If any object is missing: known before the first byte is made.
+    ManifestError, CorruptObjectError
+        If layout and manifest do not belong together, or the layout is corrupt.
+    """
+
+    def __init__(self, manifest: Manifest, store: ObjectStore, executor: Executor, *, depth: int = 5) -> None:
+        missing = missing_objects(manifest, store)
+        if missing:
+            raise MissingObjectError(
+                f"{len(missing)} of {len(manifest.objects)} objects are not here (first: {missing[0][:12]})",
+                oids=missing,
+            )
+        self.manifest = manifest
+        self._decoder = Decoder(store)
+        self._executor = executor
+        self._depth = depth
+        self.layout = read_layout(manifest, self._decoder)
+        self._owners = owners(self.layout)
+        self._derived = derived_bytes(manifest, self.layout, self._owners)
+
+    def stream(self, sink: Callable[[memoryview], None], progress: Progress | None = None) -> None:
+        """Write the file to ``sink``, in order; every chunk is verified before it is passed on."""
+
+        def take(nbytes: int, buffer: memoryview) -> None:
+            sink(buffer[:nbytes])
+            if progress is not None:
+                progress(nbytes)
+
+        self._run(take, lambda _offset, pieces, buffer: self._fill(pieces, buffer))
+
+    def file(self, fd: int, progress: Progress | None = None) -> None:
+        """Write the file to an open, empty descriptor: chunks go to their places in parallel."""
+
+        def work(offset: int, pieces: list[_Piece], buffer: memoryview) -> int:
+            nbytes = self._fill(pieces, buffer)
+            view = buffer[:nbytes]
+            while view:
+                count = os.pwrite(fd, view, offset)
+                offset += count
+                view = view[count:]
+            return nbytes
+
+        def take(nbytes: int, _buffer: memoryview) -> None:
+            if progress is not None:
+                progress(nbytes)
+
+        self._run(take, work)
+
+    def _run(
+        self,
+        take: Callable[[int, memoryview], None],
+        work: Callable[[int, list[_Piece], memoryview], int],
+    ) -> None:
+        pipeline: Pipeline[int] = Pipeline(self._executor, self._depth, take)
+        try:
+            for offset, pieces in self._batches():
+                buffer = pipeline.buffer()
+                pipeline.submit(partial(work, offset, pieces), buffer)
+            pipeline.finish()
+        except BaseException:
+            pipeline.abandon()
+            raise
+
+    def _fill(self, pieces: list[_Piece], buffer: memoryview) -> int:
+        position = 0
+        for piece in pieces:
+            dest = buffer[position : position + piece.nbytes]
+            if piece.ref is not None:
+                self._decoder.into(piece.ref, dest, piece.what)
+            else:
+                dest[:] = piece.literal
+            position += piece.nbytes
+        return position
+
+    def _batches(self) -> Iterator[tuple[int, list[_Piece]]]:
+        """Runs of consecutive pieces that fit one buffer, with their place in the file."""
+        batch: list[_Piece] = []
+        start = total = 0
+        for piece in self._pieces():
+            if batch and total + piece.nbytes > CHUNK_NBYTES:
+                yield start, batch
+                start, batch, total = start + total, [], 0
+            batch.append(piece)
+            total += piece.nbytes
+        if batch:
+            yield start, batch
+
+    def _pieces(self) -> Iterator[_Piece]:
+        skeleton = _Skeleton(self.manifest, self._decoder)
+        for part, index, _, nbytes in self.layout.segments():
+            if part is Part.STORAGE:
+                owner = self._owners[index]
+                value = self.manifest.value_of(owner)
+                for extent, ref in zip(self._extents(index), value.chunks, strict=True):
+                    yield _Piece(extent.nbytes, ref, b"", owner)
+            elif part is Part.SKELETON:
+                yield from (_Piece(len(data), None, data, "") for data in skeleton.take(nbytes))
+            else:
+                yield _Piece(nbytes, None, self._derived[index], "")
+        skeleton.end()
+
+    def _extents(self, index: int) -> Iterator[Extent]:
+        storage = self.layout.storages[index]
+        if self._owners[index] == anonymous(index):
+            return chunk_extents(storage.nbytes, 1, 1)
+        return chunk_extents(storage.nbytes, storage.row_nbytes, storage.itemsize)
+
+
+class _Skeleton:
+    """The skeleton as a stream, one decoded chunk at a time."""
+
+    def __init__(self, manifest: Manifest, decoder: Decoder) -> None:
+        self._value = manifest.values[manifest.skeleton]
+        self._decoder = decoder
+        self._chunks = zip(chunk_extents(self._value.nbytes, 1, 1), self._value.chunks, strict=True)
+        self._current = memoryview(b"")
+
+    def take(self, nbytes: int) -> Iterator[bytes]:
+        while nbytes:
+            if not self._current:
+                extent, ref = next(self._chunks, (None, None))
+                if extent is None or ref is None:
+                    raise ManifestError("the skeleton is shorter than the layout asks for")
+                raw = bytearray(extent.nbytes)
+                self._decoder.into(ref, memoryview(raw), "the skeleton")
+                self._current = memoryview(raw)
+            piece = self._current[:nbytes]
+            self._current = self._current[len(piece) :]
+            nbytes -= len(piece)
+            yield bytes(piece)
+
+    def end(self) -> None:
+        if self._current or next(self._chunks, None) is not None:
+            raise ManifestError("the skeleton is longer than the layout asks for")
+
+
+def read_layout(manifest: Manifest, decoder: Decoder) -> Layout:
+    """The layout of a manifest, checked against its entries.
+
+    Raises
+    ------
+    ManifestError
+        If the layout is too long or does not fit the manifest.
+    """
+    value = manifest.values[manifest.layout]
+    if value.nbytes > MAX_LAYOUT_NBYTES:
+        raise ManifestError(f"a layout of {value.nbytes} bytes is too long")
+    layout = parse_layout(decoder.value(value, "the layout"), manifest.format, manifest.size)
+    check_layout(manifest, layout)
+    return layout

@@ -1,0 +1,1 @@
+"""The only callers of git: processes, repositories, the filter protocol, drivers, installation."""

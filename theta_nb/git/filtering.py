@@ -1,0 +1,256 @@
+"""What the clean and smudge filters do with one file, whatever protocol brought it."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from typing import BinaryIO, Protocol
+
+from theta_nb.checkpoints.layout import FileSource
+from theta_nb.engine.clean import ByteStream, Cleaner
+from theta_nb.engine.known import KnownChunks
+from theta_nb.engine.rebuild import Rebuilder
+from theta_nb.errors import ManifestError, MissingObjectError
+from theta_nb.git.places import Places
+from theta_nb.git.process import CatFile
+from theta_nb.git.versions import Version, versions_at
+from theta_nb.manifest.model import Manifest
+from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, dump, is_manifest, parse
+
+__all__ = ["Content", "Filter", "is_reference_manifest"]
+
+_HEAD_NBYTES = 64 * 1024
+
+Sink = Callable[[memoryview], None]
+
+
+class Content(ByteStream, Protocol):
+    """A stream that takes bytes back."""
+
+    def push_back(self, data: bytes) -> None:
+        """Have ``data`` come (again) before everything else."""
+        ...
+
+
+def is_reference_manifest(head: bytes) -> bool:
+    """Whether content is a version-1 manifest of git-theta: JSON that nests ``theta_metadata``."""
+    return head.lstrip()[:1] == b"{" and b'"theta_metadata"' in head
+
+
+class Filter:
+    """Cleans and smudges the files of one git command.
+
+    Index, HEAD and attributes are asked for anew with every file: one process may serve a whole rebase.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    warn
+        Shows one sentence to the user.
+    """
+
+    def __init__(self, places: Places, warn: Callable[[str], None]) -> None:
+        self._places = places
+        self._warn = warn
+        self._cat_file = CatFile(places.top)
+        self._encodings = places.encodings()
+        self._threads: Executor | None = None
+
+    def close(self) -> None:
+        """End children and threads, quickly: git waits for it."""
+        self._cat_file.close()
+        self._encodings.close()
+        if self._threads is not None:
+            self._threads.shutdown(wait=True)
+
+    @property
+    def _executor(self) -> Executor:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self._places.settings.workers, thread_name_prefix="theta")
+        return self._threads
+
+    # --- clean --------------------------------------------------------------------------------------------------------
+
+    def clean(self, path: str, content: Content) -> bytes:
+        """Manifest of a checkpoint; a manifest passes through, with LF line ends.
+
+        Parameters
+        ----------
+        path
+            Path of the file, relative to the top of the work tree; only a hint.
+        content
+            Bytes of the file.
+
+        Raises
+        ------
+        ManifestError
+            If the content is a broken manifest that git does not have already.
+        CheckpointError, ThetaError
+            If it cannot be stored.
+        """
+        head = _take(content, _HEAD_NBYTES)
+        if not head:
+            return b""
+        if is_manifest(head) or is_reference_manifest(head):
+            return self._clean_manifest(path, head + _rest(content))
+        content.push_back(head)
+        versions = versions_at(path, self._places, self._cat_file)
+        known = KnownChunks((v.manifest for v in versions), behind=self._encodings)
+        cleaner = Cleaner(self._places.store, self._executor)
+        with self._hint(path, head) as hint:
+            manifest, layout = cleaner.stream(
+                content, os.path.basename(path) or path, known, hint=hint, spool=self._spool
+            )
+        for warning in layout.warnings:
+            self._warn(f"{path}: {warning}")
+        self._encodings.remember(manifest)
+        return _verbatim(manifest, versions)
+
+    def _clean_manifest(self, path: str, data: bytes) -> bytes:
+        if is_reference_manifest(data):
+            return data
+        text = data.replace(b"\r\n", b"\n")
+        try:
+            parse(text, source=path)
+        except ManifestError:
+            # 'git status' must go on in a repository that holds a broken manifest already; a new one is refused.
+            if not any(v == text for v in self._known_texts(path)):
+                raise
+        return text
+
+    def _known_texts(self, path: str) -> Iterator[bytes]:
+        return (v.text for v in versions_at(path, self._places, self._cat_file, broken=True))
+
+    @contextmanager
+    def _hint(self, path: str, head: bytes) -> Iterator[FileSource | None]:
+        """The work-tree file, if it is a regular file that begins like the content."""
+        try:
+            fd = os.open(
+                os.path.join(self._places.top, path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+            )
+        except (OSError, ValueError):
+            yield None
+            return
+        try:
+            same = stat.S_ISREG(os.fstat(fd).st_mode) and os.pread(fd, len(head), 0) == head
+            yield FileSource(fd) if same else None
+        finally:
+            os.close(fd)
+
+    def _spool(self) -> BinaryIO:
+        folder = os.path.join(self._places.theta_dir, "tmp")
+        os.makedirs(folder, exist_ok=True)
+        return tempfile.TemporaryFile(dir=folder)
+
+    # --- smudge -------------------------------------------------------------------------------------------------------
+
+    def smudge(self, path: str, content: Content) -> Callable[[Sink], None]:
+        """Prepare the checkpoint of a manifest; what is no manifest passes through.
+
+        Everything that can be known to fail is found before a byte is made: git has unlinked the file already, and a
+        failing smudge would leave it deleted. Objects that cannot be had leave the manifest, with one warning.
+
+        Returns
+        -------
+        Callable
+            Writes the content to a sink.
+
+        Raises
+        ------
+        CorruptObjectError
+            If the layout is corrupt; the returned function raises it for the other objects.
+        """
+        head = _take(content, _HEAD_NBYTES)
+        if not is_manifest(head):
+            if is_reference_manifest(head):
+                self._warn(
+                    f"{path} was stored by git-theta (format 1), which is not supported yet; its metadata is checked out"
+                )
+            return self._pass_through(head, content)
+        data = head + _rest(content)
+        try:
+            manifest = parse(data, source=path)
+            return self._rebuild(path, manifest, data)
+        except ManifestError as error:
+            self._warn(f"{error} The manifest is checked out instead.")
+        except MissingObjectError as error:
+            self._warn(
+                f"{path}: {error.message}; its manifest is checked out instead. "
+                f"When the objects are here, run 'git theta checkout {path}'."
+            )
+        return lambda sink: sink(memoryview(data))
+
+    def _rebuild(self, path: str, manifest: Manifest, data: bytes) -> Callable[[Sink], None]:
+        settings = self._places.settings
+        if settings.skip_smudge:
+            return lambda sink: sink(memoryview(data))
+        if manifest.size > settings.smudge_limit:
+            self._warn(
+                f"{path}: {manifest.size / 2**30:.1f} GiB are above theta.smudgeLimit, so git gets the manifest; "
+                f"run 'git theta checkout {path}'."
+            )
+            return lambda sink: sink(memoryview(data))
+        rebuilder = Rebuilder(manifest, self._places.store, self._executor)
+        self._encodings.remember(manifest)
+        return rebuilder.stream
+
+    def _pass_through(self, head: bytes, content: Content) -> Callable[[Sink], None]:
+        # git writes the whole content before it reads any answer, so it waits in a file.
+        file = tempfile.SpooledTemporaryFile(max_size=2**24) if len(head) < _HEAD_NBYTES else self._spool()
+        file.write(head)
+        _copy(content, file.write)
+        file.seek(0)
+
+        def write(sink: Sink) -> None:
+            with closing(file):
+                while piece := file.read(2**20):
+                    sink(memoryview(piece))
+
+        return write
+
+
+def _verbatim(manifest: Manifest, versions: list[Version]) -> bytes:
+    """The text of a known version with the same content, recipe and encoding included; else the manifest's own."""
+    for version in versions:
+        if manifest.same_content(version.manifest):
+            return version.text
+    return dump(manifest)
+
+
+def _take(content: Content, nbytes: int) -> bytes:
+    buffer = memoryview(bytearray(nbytes))
+    return bytes(buffer[: content.readinto(buffer)])
+
+
+def _copy(content: Content, write: Callable[[memoryview], object]) -> None:
+    buffer = memoryview(bytearray(2**20))
+    while count := content.readinto(buffer):
+        write(buffer[:count])
+
+
+def _rest(content: Content) -> bytes:
+    collected = io.BytesIO()
+
+    def write(piece: memoryview) -> None:
+        if collected.tell() + len(piece) > MAX_MANIFEST_NBYTES:
+            raise ManifestError(f"the manifest is longer than {MAX_MANIFEST_NBYTES} bytes")
+        collected.write(piece)
+
+    _copy(content, write)
+    return collected.getvalue()
+
+
+def warn_on_stderr(message: str) -> None:
+    """Show one sentence; a closed terminal is no reason to fail."""
+    try:
+        sys.stderr.write(f"theta: {message}\n")
+        sys.stderr.flush()
+    except OSError:
+        pass

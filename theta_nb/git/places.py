@@ -1,0 +1,120 @@
+"""Where a repository keeps things: resolved once, before anything changes directory."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from theta_nb.engine.known import EncodingCache
+from theta_nb.errors import ThetaError
+from theta_nb.git.process import GitError, git, git_text
+from theta_nb.settings import Settings
+from theta_nb.storage.objects import DirectoryStore
+
+__all__ = ["Places", "find_places"]
+
+_MAX_ALTERNATES = 50
+
+
+@dataclass(frozen=True)
+class Places:
+    """Absolute paths of one repository.
+
+    Parameters
+    ----------
+    git_dir
+        Directory of this work tree's git data.
+    common_dir
+        Directory shared by all work trees.
+    work_tree
+        Top of the work tree, or ``None`` in a bare repository.
+    """
+
+    git_dir: str
+    common_dir: str
+    work_tree: str | None
+
+    @property
+    def theta_dir(self) -> str:
+        """Folder of everything that is ours, shared by all work trees."""
+        return os.path.join(self.common_dir, "theta")
+
+    @property
+    def top(self) -> str:
+        """Where git commands run: the top of the work tree, or the bare repository."""
+        return self.work_tree or self.git_dir
+
+    @cached_property
+    def settings(self) -> Settings:
+        """Settings of this repository and environment."""
+        return Settings.parse(read_config(self.top), os.environ)
+
+    @cached_property
+    def store(self) -> DirectoryStore:
+        """The store of objects, with those of borrowed repositories behind it."""
+        return DirectoryStore(self.theta_dir, alternates=self._alternates(), fsync=self.settings.fsync)
+
+    def encodings(self) -> EncodingCache:
+        """The cache of encodings; to be closed by the caller."""
+        return EncodingCache(os.path.join(self.theta_dir, "encodings.sqlite"), self.store)
+
+    def _alternates(self) -> tuple[str, ...]:
+        """Sibling stores of the object folders that this repository borrows from (``objects/info/alternates``)."""
+        found: list[str] = []
+        waiting = [os.path.join(self.common_dir, "objects")]
+        for folder in waiting:
+            try:
+                lines = Path(folder, "info", "alternates").read_bytes().split(b"\n")
+            except OSError:
+                continue
+            for line in lines:
+                if line and not line.startswith(b"#"):
+                    other = os.path.normpath(os.path.join(folder, os.fsdecode(line)))
+                    if other not in waiting and len(waiting) < _MAX_ALTERNATES:
+                        waiting.append(other)
+                        found.append(os.path.join(os.path.dirname(other), "theta", "objects"))
+        return tuple(found)
+
+
+def find_places(start: str | os.PathLike[str] | None = None) -> Places:
+    """The repository around ``start`` (the current directory by default).
+
+    Raises
+    ------
+    ThetaError
+        If there is none.
+    """
+    try:
+        out = git_text(
+            "rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir", "--is-bare-repository", cwd=start
+        )
+        git_dir, common_dir, bare = out.rsplit("\n", 2)
+    except GitError as error:
+        where = os.fspath(start) if start is not None else os.getcwd()
+        raise ThetaError(f"{where} is not inside a git repository", hint="Run 'git init' first.") from error
+    except (NotADirectoryError, FileNotFoundError):
+        raise ThetaError(f"{os.fspath(start or '.')} is not a folder") from None
+    work_tree = None
+    if bare == "false":
+        try:
+            work_tree = git_text("rev-parse", "--path-format=absolute", "--show-toplevel", cwd=start)
+        except GitError:
+            work_tree = None  # inside the .git directory
+    return Places(git_dir, common_dir, work_tree)
+
+
+def read_config(cwd: str | os.PathLike[str] | None) -> dict[str, str]:
+    """All ``theta.*`` values of git's configuration, by lower-case key; the last one wins."""
+    try:
+        out = git("config", "--null", "--get-regexp", r"^theta\.", cwd=cwd)
+    except GitError as error:
+        if error.returncode == 1:  # no such key
+            return {}
+        raise
+    values = {}
+    for item in out.decode("utf-8", "surrogateescape").split("\0")[:-1]:
+        key, separator, value = item.partition("\n")
+        values[key.lower()] = value if separator else "true"
+    return values

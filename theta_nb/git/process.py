@@ -1,0 +1,167 @@
+"""Run git commands: argument lists in, bytes out, errors with git's own words."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import IO
+
+from theta_nb.errors import ThetaError
+
+__all__ = ["CatFile", "GitError", "git", "git_ok", "git_text", "without_local_variables"]
+
+
+class GitError(ThetaError):
+    """A git command failed.
+
+    Parameters
+    ----------
+    message
+        What was attempted and git's last words.
+    returncode
+        git's exit status.
+    """
+
+    def __init__(self, message: str, *, returncode: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.returncode = returncode
+
+
+def git(
+    *arguments: str | bytes,
+    cwd: str | os.PathLike[str] | None = None,
+    data: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+) -> bytes:
+    """Standard output of a git command.
+
+    Parameters
+    ----------
+    arguments
+        Subcommand and its arguments.
+    cwd
+        Where it runs; the current directory by default.
+    data
+        Standard input; none by default: a filter's own input is the protocol, which no child may read.
+    env
+        Variables added to the environment.
+
+    Raises
+    ------
+    GitError
+        If git exits with another status than 0.
+    """
+    result = _run(arguments, cwd, data, env)
+    if result.returncode:
+        said = result.stderr.decode("utf-8", "replace").strip()
+        name = " ".join(os.fsdecode(a) for a in arguments[:2])
+        raise GitError(
+            f"'git {name}' failed: {said or f'exit status {result.returncode}'}", returncode=result.returncode
+        )
+    return result.stdout
+
+
+def git_text(*arguments: str | bytes, cwd: str | os.PathLike[str] | None = None) -> str:
+    """Standard output as text without its final newline; paths survive as surrogate escapes."""
+    return os.fsdecode(git(*arguments, cwd=cwd)).removesuffix("\n")
+
+
+def git_ok(*arguments: str | bytes, cwd: str | os.PathLike[str] | None = None) -> bool:
+    """Whether a git command succeeds."""
+    return _run(arguments, cwd, None, None).returncode == 0
+
+
+def _run(
+    arguments: Sequence[str | bytes],
+    cwd: str | os.PathLike[str] | None,
+    data: bytes | None,
+    env: Mapping[str, str] | None,
+) -> subprocess.CompletedProcess[bytes]:
+    # Text is never translated, and tracing of git stays on stderr, apart from what is parsed.
+    environment = {**os.environ, "LC_ALL": "C", **(env or {})}
+    try:
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=cwd,
+            env=environment,
+            input=data,
+            stdin=subprocess.DEVNULL if data is None else None,
+            capture_output=True,
+            check=False,
+        )
+    except FileNotFoundError as error:
+        raise ThetaError("git is not on the PATH", hint="Install git.") from error
+
+
+def without_local_variables() -> dict[str, str]:
+    """The environment without what ties git to one repository; for commands in another one."""
+    local = git_text("rev-parse", "--local-env-vars").split()
+    return {key: value for key, value in os.environ.items() if key not in local}
+
+
+class CatFile:
+    """Reads objects through long-lived ``git cat-file`` processes, started on first use.
+
+    Only object names and ``REV:path`` may be asked for: the process keeps the first index it read, so ``:path`` would
+    go stale.
+
+    Parameters
+    ----------
+    cwd
+        Directory of the repository.
+    """
+
+    def __init__(self, cwd: str | os.PathLike[str] | None = None) -> None:
+        self._cwd = cwd
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def size(self, name: str) -> tuple[str, int] | None:
+        """Object id and size of the blob called ``name``, or ``None`` if there is none."""
+        header = self._ask("--batch-check", name)[0].split()
+        if len(header) != 3 or header[1] != b"blob":
+            return None
+        return header[0].decode("ascii"), int(header[2])
+
+    def read(self, oid: str) -> bytes:
+        """Content of a blob.
+
+        Raises
+        ------
+        GitError
+            If it does not exist.
+        """
+        line, stream = self._ask("--batch", oid)
+        header = line.split()
+        if len(header) != 3:
+            raise GitError(f"git object {oid} cannot be read", returncode=128)
+        data = stream.read(int(header[2]))
+        stream.read(1)
+        return data
+
+    def _ask(self, mode: str, name: str) -> tuple[bytes, IO[bytes]]:
+        if "\n" in name:
+            return b"missing", io.BytesIO()
+        process = self._processes.get(mode)
+        if process is None or process.poll() is not None:
+            process = self._processes[mode] = subprocess.Popen(
+                ["git", "cat-file", mode],
+                cwd=self._cwd,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+            )
+        if process.stdin is None or process.stdout is None:  # never: both are pipes
+            raise GitError("git cat-file has no pipes", returncode=128)
+        process.stdin.write(os.fsencode(name) + b"\n")
+        process.stdin.flush()
+        return process.stdout.readline(), process.stdout
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self._processes.values():
+            with contextlib.suppress(OSError):
+                process.communicate()
+        self._processes.clear()

@@ -1,0 +1,90 @@
+"""Settings, read once at the edges from git's configuration and the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from theta_nb.errors import ThetaError
+
+__all__ = ["Settings"]
+
+_SUFFIXES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+_TRUE = frozenset({"true", "yes", "on", "1"})
+_FALSE = frozenset({"false", "no", "off", "0", ""})
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user can set.
+
+    Parameters
+    ----------
+    smudge_limit
+        Checkpoints of more bytes stay manifests when git itself checks them out, because git holds the whole file in
+        memory (``theta.smudgeLimit``; a quarter of the RAM).
+    skip_smudge
+        Always leave manifests (``theta.skipSmudge``, ``GIT_THETA_SKIP_SMUDGE``).
+    fsync
+        Whether objects reach the disk before they get their names (``theta.fsync``).
+    workers
+        Threads that encode and decode (``theta.workers``; the number of cores, at most 8).
+    """
+
+    smudge_limit: int
+    skip_smudge: bool = False
+    fsync: bool = True
+    workers: int = 2
+
+    @classmethod
+    def parse(cls, config: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
+        """Settings from git configuration values (lower-case keys) and environment variables.
+
+        Raises
+        ------
+        ThetaError
+            If a value is not of its kind; the message names the key.
+
+        Examples
+        --------
+        >>> Settings.parse({"theta.smudgelimit": "2g"}, {"GIT_THETA_SKIP_SMUDGE": "0"}).smudge_limit
+        2147483648
+        """
+        skip = environ.get("GIT_THETA_SKIP_SMUDGE")
+        return cls(
+            smudge_limit=_size(config, "theta.smudgelimit", _ram() // 4),
+            skip_smudge=_boolean(config, "theta.skipsmudge", default=False)
+            if skip is None
+            else _as_boolean("GIT_THETA_SKIP_SMUDGE", skip),
+            fsync=_boolean(config, "theta.fsync", default=True),
+            workers=max(1, min(64, _size(config, "theta.workers", min(8, os.cpu_count() or 1)))),
+        )
+
+
+def _ram() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _size(config: Mapping[str, str], key: str, default: int) -> int:
+    text = config.get(key)
+    if text is None:
+        return default
+    digits = text.strip().lower()
+    suffix = digits[-1:] if digits[-1:] in _SUFFIXES and digits else ""
+    number = digits.removesuffix(suffix) if suffix else digits
+    if not number.isdecimal() or not number.isascii():
+        raise ThetaError(f"{key} = {text!r} is not a size", hint="Write a number with k, m or g behind it.")
+    return int(number) * _SUFFIXES[suffix]
+
+
+def _boolean(config: Mapping[str, str], key: str, *, default: bool) -> bool:
+    text = config.get(key)
+    return default if text is None else _as_boolean(key, text)
+
+
+def _as_boolean(key: str, text: str) -> bool:
+    word = text.strip().lower()
+    if word not in _TRUE | _FALSE:
+        raise ThetaError(f"{key} = {text!r} is neither true nor false")
+    return word in _TRUE
