@@ -77,11 +77,8 @@ class TensorSpec:
         if self.numel == 0:
             return self.offset
         last = sum((n - 1) * s for n, s in zip(self.shape, self.strides, strict=True))
-        return (
-            self.offset + self.dtype.nbytes(last + 1)
-            if self.contiguous
-            else self.offset + ((last + 1) * self.dtype.itemsize)
-        )
+        packed = self.dtype.bits < 8 and self.contiguous
+        return self.offset + (self.dtype.nbytes(last + 1) if packed else (last + 1) * self.dtype.itemsize)
 
     def covers(self, storage_nbytes: int) -> bool:
         """Whether this view is exactly its whole storage: contiguous, from the first byte to the last."""
