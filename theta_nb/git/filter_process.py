@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
 from theta_nb.errors import ThetaError
@@ -116,6 +117,10 @@ def _sentence(path: str, error: BaseException) -> str:
     return text if path in text else f"{path}: {text}"
 
 
+def _write(stdout: BinaryIO, piece: memoryview) -> None:
+    stdout.write(piece)
+
+
 class _PlainStream:
     """The standard input of a single-shot filter."""
 
@@ -160,7 +165,7 @@ def smudge_once(path: str, stdin: int, stdout: BinaryIO) -> None:
     """Smudge one file from ``stdin`` to ``stdout``, for programs that do not speak the protocol."""
     filter_ = Filter(find_places(), warn_on_stderr)
     try:
-        filter_.smudge(path, _PlainStream(stdin))(lambda piece: None if stdout.write(piece) else None)
+        filter_.smudge(path, _PlainStream(stdin))(partial(_write, stdout))
         stdout.flush()
     finally:
         filter_.close()

@@ -171,7 +171,8 @@ class Filter:
         if not is_manifest(head):
             if is_reference_manifest(head):
                 self._warn(
-                    f"{path} was stored by git-theta (format 1), which is not supported yet; its metadata is checked out"
+                    f"{path} was stored by git-theta (format 1), which is not supported yet; "
+                    "its metadata is checked out instead of the checkpoint."
                 )
             return self._pass_through(head, content)
         data = head + _rest(content)
@@ -203,7 +204,7 @@ class Filter:
 
     def _pass_through(self, head: bytes, content: Content) -> Callable[[Sink], None]:
         # git writes the whole content before it reads any answer, so it waits in a file.
-        file = tempfile.SpooledTemporaryFile(max_size=2**24) if len(head) < _HEAD_NBYTES else self._spool()
+        file = self._spool()
         file.write(head)
         _copy(content, file.write)
         file.seek(0)

@@ -1,7 +1,7 @@
 """git's packet lines, the framing of the long-running filter protocol.
 
-Source: ``Documentation/gitprotocol-common.txt`` and ``gitattributes(5)`` ("Long Running Filter Process"). A packet is four
-hexadecimal digits of length (themselves included) and data; ``0000`` is a flush packet.
+Source: ``Documentation/gitprotocol-common.txt`` and ``gitattributes(5)`` ("Long Running Filter Process"). A packet is
+four hexadecimal digits of length (themselves included) and data; ``0000`` is a flush packet.
 """
 
 from __future__ import annotations
