@@ -15,13 +15,13 @@ and the central directory) and in ``serialization_id``: those are the derived fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from theta_nb.checkpoints.flattening import named_tensors
 from theta_nb.checkpoints.formats import FileFormat
 from theta_nb.checkpoints.layout import ByteSource, DerivedField, Layout, Storage
 from theta_nb.checkpoints.pickle_objects import TensorView
 from theta_nb.checkpoints.pickle_reader import MAX_PICKLE_NBYTES, read_pickle
+from theta_nb.checkpoints.writers import write_pytorch
 from theta_nb.checkpoints.zip_directory import Record, read_directory
 from theta_nb.errors import CheckpointError
 from theta_nb.tensors.spec import TensorSpec
@@ -144,20 +144,22 @@ def _claim(
 
 
 def _storages(data: Mapping[str, Record], tensors: Iterable[TensorSpec]) -> tuple[Storage, ...]:
-    storages = [Storage(record.offset, record.nbytes) for record in data.values()]
-    covered = [False] * len(storages)
+    """Storages by offset. The first tensor that covers a storage sets its rows, else the first one its items."""
+    sizes = [record.nbytes for record in data.values()]
+    rows: dict[int, tuple[int, int]] = {}
+    items: dict[int, int] = {}
     for tensor in tensors:
-        index = tensor.storage
-        storage = storages[index]
-        itemsize = tensor.dtype.itemsize
-        if covered[index] or not storage.nbytes or storage.nbytes % itemsize:
+        index, itemsize = tensor.storage, tensor.dtype.itemsize
+        nbytes = sizes[index]
+        if index in rows or not nbytes or nbytes % itemsize:
             continue
-        if tensor.covers(storage.nbytes):
-            covered[index] = True
-            row_nbytes = storage.nbytes // tensor.shape[0] if len(tensor.shape) > 1 else itemsize
-            storages[index] = replace(storage, itemsize=itemsize, row_nbytes=row_nbytes)
-        elif storage.itemsize == 1:
-            storages[index] = replace(storage, itemsize=itemsize, row_nbytes=itemsize)
+        items.setdefault(index, itemsize)
+        if tensor.covers(nbytes):
+            rows[index] = itemsize, nbytes // tensor.shape[0] if len(tensor.shape) > 1 else itemsize
+    storages = []
+    for index, record in enumerate(data.values()):
+        itemsize = items.get(index, 1)
+        storages.append(Storage(record.offset, record.nbytes, *rows.get(index, (itemsize, itemsize))))
     return tuple(storages)
 
 
@@ -173,4 +175,4 @@ def _derived(records: Iterable[Record], prefix: str, index_of: Mapping[str, int]
     return tuple(sorted(fields, key=lambda field: field.offset))
 
 
-FORMAT = FileFormat("pytorch", (".pt", ".pth", ".bin", ".ckpt"), matches, locate)
+FORMAT = FileFormat("pytorch", (".pt", ".pth", ".bin", ".ckpt"), matches, locate, write_pytorch)

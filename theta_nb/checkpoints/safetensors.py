@@ -16,6 +16,7 @@ from typing import Any, NoReturn, TypeGuard
 from theta_nb.checkpoints.formats import FileFormat
 from theta_nb.checkpoints.layout import ByteSource, Layout, Storage
 from theta_nb.checkpoints.naming import spell
+from theta_nb.checkpoints.writers import write_safetensors
 from theta_nb.errors import CheckpointError
 from theta_nb.tensors.dtypes import DTYPES, DType
 from theta_nb.tensors.spec import Shape, TensorSpec, contiguous_strides
@@ -194,4 +195,4 @@ def _storage(entry: Entry, nbytes: int) -> Storage:
     return Storage(entry.begin, nbytes, itemsize, row_nbytes)
 
 
-FORMAT = FileFormat("safetensors", (".safetensors",), matches, locate)
+FORMAT = FileFormat("safetensors", (".safetensors",), matches, locate, write_safetensors)

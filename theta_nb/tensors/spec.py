@@ -70,7 +70,9 @@ class TensorSpec:
         if self.numel == 0:
             return True
         expected = contiguous_strides(self.shape)
-        return all(n == 1 or s == e for n, s, e in zip(self.shape, self.strides, expected, strict=True))
+        return self.strides == expected or all(
+            n == 1 or s == e for n, s, e in zip(self.shape, self.strides, expected, strict=True)
+        )
 
     def end(self) -> int:
         """First byte of the storage behind the view's last element (``offset`` for an empty view)."""
