@@ -50,7 +50,7 @@ class FileStream:
         return done
 
 
-class _Mismatch(Exception):
+class _MismatchError(Exception):
     """The stream is not what the layout was located in; carries the bytes read since the last whole piece."""
 
     def __init__(self, tail: bytes) -> None:
@@ -104,7 +104,7 @@ class Cleaner:
         layout = locate(FileSource(fd), name)
         try:
             manifest = _Pass(self, layout, known, progress).run(FileStream(fd))
-        except _Mismatch:
+        except _MismatchError:
             raise _changed(name) from None
         after = os.fstat(fd)
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
@@ -136,7 +136,7 @@ class Cleaner:
             work = _Pass(self, layout, known, None, hint=hint)
             try:
                 return work.run(stream), layout
-            except _Mismatch as mismatch:
+            except _MismatchError as mismatch:
                 with spool() as file:
                     work.replay(file)
                     file.write(mismatch.tail)
@@ -187,11 +187,11 @@ class _Pass:
                     self._tape.append((part, index, nbytes))
             extra = bytearray(1)
             if stream.readinto(memoryview(extra)):
-                raise _Mismatch(bytes(extra))
+                raise _MismatchError(bytes(extra))
             layout_numbers = [self._encoder.add_bytes(piece) for piece in _pieces(dump_layout(self._layout))]
             self._flush_skeleton()
             self._encoder.finish()
-        except _Mismatch:
+        except _MismatchError:
             self._encoder.finish()
             raise
         except BaseException:
@@ -205,7 +205,7 @@ class _Pass:
             space = self._encoder.space(extent.nbytes)
             got = stream.readinto(space)
             if got < extent.nbytes:
-                raise _Mismatch(bytes(space[:got]))
+                raise _MismatchError(bytes(space[:got]))
             number = self._encoder.add(extent.nbytes, storage.itemsize)
             self._numbers[index].append(number)
             self._tape.append((Part.STORAGE, number, extent.nbytes))
@@ -223,7 +223,7 @@ class _Pass:
             step = min(nbytes, CHUNK_NBYTES - len(self._skeleton))
             data = self._exactly(stream, step)
             if self._hint is not None and data != _read_or_nothing(self._hint, offset, step):
-                raise _Mismatch(data)
+                raise _MismatchError(data)
             self._skeleton += data
             self._skeleton_nbytes += step
             self._tape.append((Part.SKELETON, 0, step))
@@ -242,7 +242,7 @@ class _Pass:
         data = bytearray(nbytes)
         got = stream.readinto(memoryview(data))
         if got < nbytes:
-            raise _Mismatch(bytes(data[:got]))
+            raise _MismatchError(bytes(data[:got]))
         return bytes(data)
 
     def replay(self, file: BinaryIO) -> None:

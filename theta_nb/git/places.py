@@ -30,11 +30,14 @@ class Places:
         Directory shared by all work trees.
     work_tree
         Top of the work tree, or ``None`` in a bare repository.
+    cwd
+        Directory that relative paths and pathspecs start from.
     """
 
     git_dir: str
     common_dir: str
     work_tree: str | None
+    cwd: str
 
     @property
     def theta_dir(self) -> str:
@@ -102,7 +105,7 @@ def find_places(start: str | os.PathLike[str] | None = None) -> Places:
             work_tree = git_text("rev-parse", "--path-format=absolute", "--show-toplevel", cwd=start)
         except GitError:
             work_tree = None  # inside the .git directory
-    return Places(git_dir, common_dir, work_tree)
+    return Places(git_dir, common_dir, work_tree, os.path.abspath(start or os.curdir))
 
 
 def read_config(cwd: str | os.PathLike[str] | None) -> dict[str, str]:

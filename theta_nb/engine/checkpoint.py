@@ -1,0 +1,304 @@
+"""A checkpoint as a lazy mapping from names to tensors, read from a file or from objects."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Executor
+from fnmatch import translate
+from typing import TYPE_CHECKING, Any, Protocol
+
+from theta_nb.checkpoints.layout import ByteSource, Layout
+from theta_nb.checkpoints.naming import parse as parse_name
+from theta_nb.engine.layouts import anonymous, owners
+from theta_nb.engine.rebuild import Decoder, read_layout
+from theta_nb.errors import CheckpointError, ThetaError
+from theta_nb.manifest.model import Manifest
+from theta_nb.storage.objects import ObjectStore
+from theta_nb.tensors.chunks import chunk_extents
+from theta_nb.tensors.spec import Shape, TensorSpec
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+__all__ = ["Checkpoint", "FileStorages", "ObjectStorages", "StorageReader", "TensorView", "matching"]
+
+
+class StorageReader(Protocol):
+    """Where the bytes of storages come from."""
+
+    def read(self, storage: int) -> bytearray:
+        """All bytes of one storage, in memory that the caller owns."""
+        ...
+
+
+class FileStorages:
+    """Storages of a checkpoint file.
+
+    Parameters
+    ----------
+    source
+        The file.
+    layout
+        Where its storages are.
+    """
+
+    def __init__(self, source: ByteSource, layout: Layout) -> None:
+        self._source = source
+        self._layout = layout
+
+    def read(self, storage: int) -> bytearray:
+        """All bytes of one storage."""
+        place = self._layout.storages[storage]
+        return bytearray(self._source.read(place.offset, place.nbytes))
+
+
+class ObjectStorages:
+    """Storages of a version in git, decoded from objects in parallel.
+
+    Parameters
+    ----------
+    manifest, layout
+        The version.
+    store, executor
+        Where objects are read and decoded.
+    """
+
+    def __init__(self, manifest: Manifest, layout: Layout, store: ObjectStore, executor: Executor) -> None:
+        self._manifest = manifest
+        self._layout = layout
+        self._decoder = Decoder(store)
+        self._executor = executor
+        self._owners = owners(layout)
+
+    def read(self, storage: int) -> bytearray:
+        """All bytes of one storage, every chunk verified."""
+        owner = self._owners[storage]
+        place = self._layout.storages[storage]
+        value = self._manifest.value_of(owner)
+        data = bytearray(value.nbytes)
+        view = memoryview(data)
+        row, itemsize = (1, 1) if owner == anonymous(storage) else (place.row_nbytes, place.itemsize)
+        jobs = [
+            self._executor.submit(self._decoder.into, ref, view[e.offset : e.offset + e.nbytes], owner)
+            for e, ref in zip(chunk_extents(value.nbytes, row, itemsize), value.chunks, strict=True)
+        ]
+        for job in jobs:
+            job.result()
+        return data
+
+
+class TensorView:
+    """One tensor of a checkpoint; its values are read when they are asked for.
+
+    Parameters
+    ----------
+    spec
+        Name, dtype and view.
+    reader
+        Where its storage is read.
+
+    Attributes
+    ----------
+    name, dtype, shape
+        As in the checkpoint; ``dtype`` is the canonical name.
+    """
+
+    def __init__(self, spec: TensorSpec, reader: StorageReader) -> None:
+        self._spec = spec
+        self._reader = reader
+
+    @property
+    def name(self) -> str:
+        """Parameter name."""
+        return self._spec.name
+
+    @property
+    def dtype(self) -> str:
+        """Canonical dtype name (``"bfloat16"``)."""
+        return self._spec.dtype.name
+
+    @property
+    def shape(self) -> Shape:
+        """Size of each dimension."""
+        return self._spec.shape
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor's elements."""
+        return self._spec.dtype.nbytes(self._spec.numel)
+
+    def numpy(self) -> np.ndarray[Any, np.dtype[Any]]:
+        """The values as a NumPy array of their own (``ml_dtypes`` types for bfloat16 and 8-bit floats).
+
+        Raises
+        ------
+        CheckpointError
+            If NumPy has no such dtype.
+        """
+        import numpy as np
+
+        spec = self._spec
+        dtype = spec.dtype.to_numpy()
+        if not spec.numel:
+            return np.empty(spec.shape, dtype)
+        flat = np.frombuffer(self._reader.read(spec.storage), dtype=np.uint8)
+        usable = (len(flat) - spec.offset) // dtype.itemsize * dtype.itemsize
+        base = flat[spec.offset : spec.offset + usable]
+        if base.ctypes.data % max(dtype.alignment, 1):
+            base = base.copy()
+        typed = base.view(dtype)
+        array = np.lib.stride_tricks.as_strided(typed, spec.shape, tuple(s * dtype.itemsize for s in spec.strides))
+        if spec.conj:
+            array = array.conj()
+        return -array if spec.neg else array
+
+    def torch(self) -> torch.Tensor:
+        """The values as a torch tensor of its own."""
+        return torch_tensor(self._spec, self._reader.read(self._spec.storage))
+
+    def __repr__(self) -> str:
+        return f"TensorView({self.name!r}, {self.dtype}, {list(self.shape)})"
+
+
+class Checkpoint(Mapping[str, TensorView]):
+    """A lazy mapping from parameter names to :class:`TensorView`.
+
+    Parameters
+    ----------
+    layout
+        What the file holds.
+    reader
+        Where its storages are read.
+    description
+        What it is, for ``repr`` (path and revision).
+    """
+
+    def __init__(self, layout: Layout, reader: StorageReader, description: str = "") -> None:
+        self._layout = layout
+        self._reader = reader
+        self._description = description
+        self._specs = {tensor.name: tensor for tensor in layout.tensors}
+
+    @classmethod
+    def from_manifest(
+        cls, manifest: Manifest, store: ObjectStore, executor: Executor, description: str = ""
+    ) -> Checkpoint:
+        """The checkpoint of a manifest, its objects in ``store``."""
+        layout = read_layout(manifest, Decoder(store))
+        return cls(layout, ObjectStorages(manifest, layout, store, executor), description)
+
+    @property
+    def format(self) -> str:
+        """Name of the file format."""
+        return self._layout.format
+
+    @property
+    def size(self) -> int:
+        """Length of the file in bytes."""
+        return self._layout.size
+
+    def __getitem__(self, name: str) -> TensorView:
+        try:
+            return TensorView(self._specs[name], self._reader)
+        except KeyError:
+            raise KeyError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    def __repr__(self) -> str:
+        return f"<Checkpoint {self._description}: {self.format}, {len(self)} tensors, {self.size / 1e6:.1f} MB>"
+
+    def state_dict(self, pattern: str | re.Pattern[str] | None = None) -> dict[str, torch.Tensor]:
+        """Torch tensors by key; tied tensors share their memory as they do in the file.
+
+        Parameters
+        ----------
+        pattern
+            Glob (``"encoder.*"``) or compiled regular expression that selects names; all by default. Storages that no
+            selected tensor needs are not read.
+
+        Returns
+        -------
+        dict
+            Keys are those of a flat state dict; tensors of nested containers keep the spelled path
+            (``optimizer/state/[0]/exp_avg``).
+
+        Raises
+        ------
+        ThetaError
+            If the pattern selects nothing.
+        """
+        names = matching(self._specs, pattern)
+        if pattern is not None and not names:
+            raise ThetaError(
+                f"no parameter of {self._description or 'the checkpoint'} matches {_text(pattern)!r}",
+                hint="Patterns are globs over whole names; list(checkpoint) shows them.",
+            )
+        storages: dict[int, bytearray] = {}
+        out: dict[str, torch.Tensor] = {}
+        for name in names:
+            spec = self._specs[name]
+            if spec.storage not in storages:
+                storages[spec.storage] = self._reader.read(spec.storage)
+            out[_key(name)] = torch_tensor(spec, storages[spec.storage])
+        return out
+
+
+def matching(names: Iterable[str], pattern: str | re.Pattern[str] | None) -> list[str]:
+    """Names that a glob or a compiled regular expression matches whole, in their order.
+
+    Examples
+    --------
+    >>> matching(["encoder.0.weight", "head.bias"], "encoder.*")
+    ['encoder.0.weight']
+    """
+    if pattern is None:
+        return list(names)
+    expression = re.compile(translate(pattern)) if isinstance(pattern, str) else pattern
+    return [name for name in names if expression.fullmatch(name)]
+
+
+def _text(pattern: str | re.Pattern[str]) -> str:
+    return pattern if isinstance(pattern, str) else pattern.pattern
+
+
+def _key(name: str) -> str:
+    path = parse_name(name)
+    return path[0] if len(path) == 1 and isinstance(path[0], str) else name
+
+
+def torch_tensor(spec: TensorSpec, storage: bytearray) -> torch.Tensor:
+    """A torch tensor on the memory of ``storage``.
+
+    Raises
+    ------
+    CheckpointError
+        If this torch has no such dtype.
+    """
+    import torch
+
+    dtype = getattr(torch, spec.dtype.name, None)
+    if dtype is None or spec.dtype.kind == "q" or spec.dtype.bits % 8:
+        raise CheckpointError(
+            f"parameter {spec.name!r}: torch has no plain dtype {spec.dtype.name}",
+            hint="Check the file out and load it with the library that wrote it.",
+        )
+    if not spec.numel:
+        return torch.empty(spec.shape, dtype=dtype)
+    itemsize = spec.dtype.itemsize
+    count = (len(storage) - spec.offset) // itemsize
+    if spec.offset % itemsize:
+        flat = torch.frombuffer(storage[spec.offset :], dtype=dtype, count=count)
+        tensor = flat.as_strided(spec.shape, spec.strides)
+    else:
+        flat = torch.frombuffer(storage, dtype=dtype, count=len(storage) // itemsize)
+        tensor = flat.as_strided(spec.shape, spec.strides, spec.offset // itemsize)
+    if spec.conj:
+        tensor = tensor.conj()
+    return torch._neg_view(tensor) if spec.neg else tensor
