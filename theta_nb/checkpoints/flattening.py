@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from theta_nb.checkpoints.naming import ROOT, Other, Step, spell_step
-from theta_nb.checkpoints.pickle_objects import Instance, Key, OrderedEntries, TensorView
+from theta_nb.checkpoints.pickle_objects import Instance, Items, Key, OrderedEntries, TensorView
 
 __all__ = ["named_tensors"]
 
@@ -142,4 +142,4 @@ def _is_short_scalar(value: Any) -> bool:
     return value is None or type(value) in (bool, float)
 
 
-_CONTAINERS = frozenset({dict, OrderedEntries, list, tuple, Instance, TensorView})
+_CONTAINERS = frozenset({dict, OrderedEntries, list, tuple, Items, Instance, TensorView})

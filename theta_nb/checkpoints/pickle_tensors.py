@@ -200,6 +200,14 @@ def _set(reader: Reader, args: tuple[Any, ...]) -> Any:
     return Items(args[0])
 
 
+def _bytes(reader: Reader, args: tuple[Any, ...]) -> Any:
+    """``_codecs.encode``: how protocol 2 spells bytes."""
+    if len(args) != 2 or type(args[0]) is not str or args[1] != "latin1":
+        return None
+    reader.spend(len(args[0]))
+    return args[0].encode("latin1")
+
+
 _FOR_SUBCLASSES: dict[str, Constructor] = {
     "torch._utils._rebuild_tensor": _rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor_v2,
@@ -218,6 +226,7 @@ CONSTRUCTORS: dict[str, Constructor] = {
     "torch.Size": _size,
     "collections.OrderedDict": _ordered_dict,
     "collections.defaultdict": _default_dict,
+    "_codecs.encode": _bytes,
     "builtins.set": _set,
     "builtins.frozenset": _set,
     "__builtin__.set": _set,

@@ -182,7 +182,8 @@ def _write_bytes(file: BinaryIO, source: _Source) -> None:
         import torch
 
         dense = value.detach().resolve_conj().resolve_neg().cpu().contiguous()
-        value = dense.reshape(-1).view(torch.uint8).numpy()
+        # as_strided, not reshape: a contiguous dimension of size 1 may have any stride, which view() refuses
+        value = dense.as_strided((dense.numel(),), (1,)).view(torch.uint8).numpy()
     else:
         little = value.astype(value.dtype.newbyteorder("<"), copy=False)
         value = np.ascontiguousarray(little).reshape(-1).view(np.uint8)
