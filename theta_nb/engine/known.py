@@ -90,6 +90,7 @@ class EncodingCache:
         oid, start, length, size = rows[0]
         if self._store.size(oid) != size:
             return None
+        self._store.freshen(oid)  # perhaps nothing refers to it yet
         return KnownChunk(ChunkRef(digest, oid, start, length), size)
 
     def remember(self, manifest: Manifest) -> None:

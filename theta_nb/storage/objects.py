@@ -51,6 +51,10 @@ class ObjectStore(Protocol):
         """Keep an object and return its name; one that is here already is not written again."""
         ...
 
+    def freshen(self, oid: str) -> None:
+        """Say that an object is about to be referred to again, so that no collector takes it for old."""
+        ...
+
     def delete(self, oid: str) -> None:
         """Forget an object; one that is not here is no error."""
         ...
@@ -95,6 +99,9 @@ class MemoryStore:
         oid = hashlib.sha256(data).hexdigest()
         self._objects.setdefault(oid, bytes(data))
         return oid
+
+    def freshen(self, oid: str) -> None:
+        """Do nothing: objects in memory have no age."""
 
     def delete(self, oid: str) -> None:
         """Forget an object."""
@@ -183,6 +190,7 @@ class DirectoryStore:
         """
         oid = hashlib.sha256(data).hexdigest()
         if self.size(oid) == len(data):
+            self.freshen(oid)
             return oid
         path = self.path(oid)
         try:
@@ -224,6 +232,11 @@ class DirectoryStore:
             os.makedirs(self._tmp, exist_ok=True)
             fd, name = tempfile.mkstemp(dir=self._tmp, prefix="object-")
         return name, fd
+
+    def freshen(self, oid: str) -> None:
+        """Set an object's time to now."""
+        with contextlib.suppress(OSError):
+            os.utime(self.path(oid))
 
     def delete(self, oid: str) -> None:
         """Forget an object; alternates are never touched."""

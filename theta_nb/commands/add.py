@@ -1,0 +1,122 @@
+"""``git theta add``: stage checkpoints, and say what plain ``git add`` would not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from theta_nb.errors import NotTrackedError, ThetaError
+from theta_nb.git.places import Places
+from theta_nb.git.process import CatFile, GitError, git
+from theta_nb.git.tracked import filter_of, tracked_in_index
+from theta_nb.git.versions import read_text
+
+__all__ = ["AddResult", "add"]
+
+
+@dataclass(frozen=True, slots=True)
+class AddResult:
+    """What was staged.
+
+    Parameters
+    ----------
+    added
+        Paths relative to the top of the work tree.
+    notes
+        Sentences for the user.
+    """
+
+    added: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def add(places: Places, paths: Sequence[str], *, force: bool = False, renormalize: bool = False) -> AddResult:
+    """Stage tracked checkpoints.
+
+    A file that was committed raw before it was tracked is cleaned as well, which plain ``git add`` skips as long as
+    the file's times match the index.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    paths
+        Pathspecs relative to the current directory.
+    force
+        Whether ignored files may be added.
+    renormalize
+        Whether to clean files again that git takes for unchanged.
+
+    Raises
+    ------
+    NotTrackedError
+        If a path is not handled by the theta filter.
+    ThetaError
+        If nothing matches or a file cannot be stored; nothing is staged then.
+    """
+    if places.work_tree is None:
+        raise ThetaError("there is no work tree here", hint="Run it in a clone that has one.")
+    if not paths:
+        raise ThetaError("nothing is named to add", hint="Run 'git theta add PATH'.")
+    names = _matching(places, paths, force=force)
+    filters = filter_of(places, names)
+    foreign = [name for name in names if filters.get(name) != "theta"]
+    if foreign:
+        raise NotTrackedError(
+            f"{foreign[0]} is not tracked by theta", hint=f"Run 'git theta track {foreign[0]}' first."
+        )
+    notes = _stage(places, ["add", *(["--force"] if force else []), "--", *names])
+    raw = names if renormalize else _stored_raw(places, names)
+    if raw:
+        notes += _stage(places, ["add", "--renormalize", "--", *raw])
+    return AddResult(tuple(names), tuple(notes))
+
+
+def _matching(places: Places, paths: Sequence[str], *, force: bool) -> list[str]:
+    """Files that the pathspecs name, in the index or not yet, and deleted ones."""
+    exclude = [] if force else ["--exclude-standard"]
+    out = git("ls-files", "--cached", "--others", *exclude, "--full-name", "-z", "--", *paths, cwd=places.cwd)
+    names = sorted({os.fsdecode(name) for name in out.split(b"\0") if name})
+    if not names:
+        raise ThetaError(f"no file matches {', '.join(paths)}", hint="Ignored files need --force.")
+    return names
+
+
+def _stored_raw(places: Places, names: Sequence[str]) -> list[str]:
+    """Files whose staged content is not a manifest."""
+    wanted = set(names)
+    cat_file = CatFile(places.top)
+    try:
+        return [
+            blob.path
+            for blob in tracked_in_index(places)
+            if blob.path in wanted and blob.stage == 0 and not _is_stored(blob.oid, cat_file)
+        ]
+    finally:
+        cat_file.close()
+
+
+def _is_stored(oid: str, cat_file: CatFile) -> bool:
+    found = cat_file.size(oid)
+    return found is None or found[1] == 0 or read_text(oid, cat_file) is not None
+
+
+def _stage(places: Places, arguments: Sequence[str]) -> list[str]:
+    """Run ``git add``; returns what the filter told."""
+    result = subprocess.run(
+        ["git", *arguments],
+        cwd=places.top,
+        env={**os.environ, "GIT_LITERAL_PATHSPECS": "1", "LC_ALL": "C"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    said = result.stderr.decode("utf-8", "replace").splitlines()
+    told = [line.removeprefix("theta: ") for line in said if line.startswith("theta: ")]
+    if result.returncode:
+        reason = told[-1] if told else "\n".join(said).strip() or f"exit status {result.returncode}"
+        raise GitError(reason, returncode=result.returncode)
+    return told

@@ -1,0 +1,228 @@
+"""``git theta fsck``: prove that every object is sound and every tensor can be rebuilt."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from theta_nb.engine.layouts import anonymous, owners
+from theta_nb.engine.rebuild import Decoder, read_layout
+from theta_nb.errors import CorruptObjectError, ManifestError, MissingObjectError, ThetaError
+from theta_nb.git.places import Places
+from theta_nb.git.process import git_ok
+from theta_nb.git.tracked import resolve
+from theta_nb.git.walk import ManifestBlob, commit_of, everything, manifest_blobs
+from theta_nb.manifest.model import ChunkRef, Manifest, Value
+from theta_nb.manifest.text import parse
+from theta_nb.storage.objects import ObjectStore
+from theta_nb.tensors.chunks import chunk_extents, row_nbytes
+from theta_nb.tensors.dtypes import dtype_named
+
+__all__ = ["FsckReport", "Problem", "fsck"]
+
+_READ_NBYTES = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that cannot be rebuilt.
+
+    Parameters
+    ----------
+    kind
+        ``"missing"``, ``"corrupt"`` or ``"manifest"``.
+    oid
+        Object, or empty.
+    commit, path, parameter
+        Where it is needed: newest commit that brought in the manifest, path of the checkpoint, parameter names.
+    message
+        One sentence.
+    """
+
+    kind: str
+    oid: str
+    commit: str
+    path: str
+    parameter: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class FsckReport:
+    """What was checked and what is wrong.
+
+    Parameters
+    ----------
+    checked_objects, checked_values
+        Objects re-hashed, values decoded and compared with their digests.
+    nbytes
+        Bytes of the objects.
+    problems
+        Empty if everything can be rebuilt.
+    """
+
+    checked_objects: int
+    checked_values: int
+    nbytes: int
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """A value, and where the first manifest that holds it needs it."""
+
+    blob: ManifestBlob
+    names: tuple[str, ...]
+    value: Value
+    row: int
+    itemsize: int
+
+
+def fsck(
+    places: Places,
+    *,
+    revisions: Sequence[str] = (),
+    all_: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> FsckReport:
+    """Check objects and values.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    revisions
+        Commits whose checkpoints are checked, without their history; HEAD and the index by default.
+    all_
+        Whether to check everything that any ref, reflog, stash or index reaches.
+    progress
+        Called with work done and work in all, in bytes of objects and values.
+
+    Raises
+    ------
+    GitError
+        If a revision does not exist.
+    """
+    problems: list[Problem] = []
+    uses: dict[bytes, _Use] = {}
+    sizes: dict[str, int] = {}
+    for blob in manifest_blobs(places, _arguments(places, revisions, all_=all_)):
+        try:
+            manifest = parse(blob.text, source=blob.path or blob.oid)
+        except ManifestError as error:
+            problems.append(Problem("manifest", "", commit_of(places, blob.oid), blob.path, "", str(error)))
+            continue
+        sizes.update(manifest.objects)
+        for use in _uses(blob, manifest):
+            uses.setdefault(use.value.digest, use)
+        problem = _check_layout(places.store, blob, manifest)
+        if problem is not None:
+            problems.append(problem)
+    with ThreadPoolExecutor(places.settings.workers, thread_name_prefix="theta") as executor:
+        meter = _Meter(sum(sizes.values()) + sum(u.value.nbytes for u in uses.values()), progress)
+        bad = {}
+        for oid, (kind, message) in zip(
+            sizes, executor.map(lambda o: _check_object(places.store, o, sizes[o]), sizes), strict=True
+        ):
+            meter.add(sizes[oid])
+            if kind:
+                bad[oid] = (kind, message)
+        decoder = Decoder(places.store)
+        for use, message in zip(
+            uses.values(), executor.map(lambda u: _check_value(decoder, u, bad), uses.values()), strict=True
+        ):
+            meter.add(use.value.nbytes)
+            if message:
+                problems.append(_problem(places, use, bad, message))
+    return FsckReport(len(sizes), len(uses), sum(sizes.values()), tuple(problems))
+
+
+def _arguments(places: Places, revisions: Sequence[str], *, all_: bool) -> list[str]:
+    if all_:
+        return everything(places)
+    if revisions:
+        return ["--no-walk", *(resolve(revision, places.cwd) for revision in revisions)]
+    head = ["HEAD"] if git_ok("rev-parse", "--verify", "--quiet", "HEAD", cwd=places.top) else []
+    return ["--no-walk", "--indexed-objects", *head]
+
+
+class _Meter:
+    def __init__(self, total: int, progress: Callable[[int, int], None] | None) -> None:
+        self._done, self._total, self._progress = 0, total, progress
+
+    def add(self, nbytes: int) -> None:
+        self._done += nbytes
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+def _uses(blob: ManifestBlob, manifest: Manifest) -> list[_Use]:
+    names: dict[bytes, list[str]] = {manifest.layout: ["the layout"], manifest.skeleton: ["the skeleton"]}
+    steps: dict[bytes, tuple[int, int]] = {manifest.layout: (1, 1), manifest.skeleton: (1, 1)}
+    for entry in manifest.entries.values():
+        if not entry.owner:
+            names.setdefault(entry.digest, []).append(entry.name)
+            if entry.dtype == "bytes":
+                steps[entry.digest] = (1, 1)
+            else:
+                dtype = dtype_named(entry.dtype)
+                steps[entry.digest] = (row_nbytes(dtype, entry.shape), dtype.itemsize)
+    return [_Use(blob, tuple(names[d]), manifest.values[d], *steps[d]) for d in names]
+
+
+def _check_layout(store: ObjectStore, blob: ManifestBlob, manifest: Manifest) -> Problem | None:
+    """Whether the layout fits the manifest; missing and corrupt objects are reported with their values."""
+    try:
+        layout = read_layout(manifest, Decoder(store))
+    except (MissingObjectError, CorruptObjectError):
+        return None
+    except ManifestError as error:
+        return Problem("manifest", "", "", blob.path, "", str(error))
+    skeleton = layout.size - sum(s.nbytes for s in layout.storages) - sum(f.nbytes for f in layout.derived)
+    if manifest.values[manifest.skeleton].nbytes != skeleton:
+        return Problem("manifest", "", "", blob.path, "", "the skeleton does not have the length the layout asks for")
+    held = [manifest.value_of(owner).nbytes for owner in owners(layout)]
+    wrong = [anonymous(i) for i, s in enumerate(layout.storages) if held[i] != s.nbytes]
+    return Problem("manifest", "", "", blob.path, wrong[0], "a value has another length") if wrong else None
+
+
+def _check_object(store: ObjectStore, oid: str, size: int) -> tuple[str, str]:
+    found = store.size(oid)
+    if found is None:
+        return "missing", f"object {oid} is missing"
+    if found != size:
+        return "corrupt", f"object {oid} has {found} bytes instead of {size}"
+    digest = hashlib.sha256()
+    buffer = memoryview(bytearray(min(size, _READ_NBYTES)))
+    try:
+        for offset in range(0, size, _READ_NBYTES):
+            piece = buffer[: min(_READ_NBYTES, size - offset)]
+            store.read_into(oid, offset, piece)
+            digest.update(piece)
+    except (ThetaError, OSError) as error:
+        return "corrupt", f"object {oid} cannot be read: {error}"
+    return ("", "") if digest.hexdigest() == oid else ("corrupt", f"object {oid} does not hold what its name says")
+
+
+def _check_value(decoder: Decoder, use: _Use, bad: dict[str, tuple[str, str]]) -> str:
+    for ref in use.value.chunks:
+        if ref.oid in bad:
+            return bad[ref.oid][1]
+    try:
+        for extent, ref in zip(chunk_extents(use.value.nbytes, use.row, use.itemsize), use.value.chunks, strict=True):
+            _decode(decoder, ref, extent.nbytes, use.names[0])
+    except ThetaError as error:
+        return error.message
+    return ""
+
+
+def _decode(decoder: Decoder, ref: ChunkRef, nbytes: int, what: str) -> None:
+    decoder.into(ref, memoryview(bytearray(nbytes)), what)
+
+
+def _problem(places: Places, use: _Use, bad: dict[str, tuple[str, str]], message: str) -> Problem:
+    oid = next((ref.oid for ref in use.value.chunks if ref.oid in bad), "")
+    kind = bad[oid][0] if oid else "corrupt"
+    return Problem(kind, oid, commit_of(places, use.blob.oid), use.blob.path, ", ".join(use.names), message)

@@ -1,0 +1,240 @@
+"""``git theta status``: each tracked checkpoint, what changed since HEAD, and what keeping it costs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from theta_nb.engine.clean import Cleaner
+from theta_nb.engine.compare import Changes, compare
+from theta_nb.engine.known import KnownChunks
+from theta_nb.errors import ManifestError, ThetaError
+from theta_nb.git.places import Places
+from theta_nb.git.process import CatFile, git, git_ok
+from theta_nb.git.tracked import TrackedBlob, tracked_in_index, untracked_checkpoints
+from theta_nb.git.versions import read_text
+from theta_nb.manifest.model import Manifest
+from theta_nb.manifest.text import is_manifest, parse
+from theta_nb.tensors.chunks import chunk_extents, row_nbytes
+from theta_nb.tensors.dtypes import dtype_named
+
+__all__ = ["CheckpointStatus", "status"]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointStatus:
+    """State of one checkpoint.
+
+    Parameters
+    ----------
+    path
+        Relative to the top of the work tree.
+    state
+        ``"unchanged"``, ``"modified"``, ``"added"``, ``"deleted"``, ``"manifest only"``, ``"missing"``,
+        ``"not stored yet"`` or ``"conflict"``.
+    staged
+        Whether the change is in the index.
+    changed, added, removed
+        Parameter names, since HEAD.
+    tensors
+        Number of tensors.
+    size
+        Length of the checkpoint in bytes.
+    new_bytes
+        What the change costs: bytes of new objects if staged, raw bytes of changed chunks if not; ``None`` if unknown.
+    note
+        Further sentence, or empty.
+    """
+
+    path: str
+    state: str
+    staged: bool = False
+    changed: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    tensors: int = 0
+    size: int = 0
+    new_bytes: int | None = None
+    note: str = ""
+
+
+def status(
+    places: Places, paths: Sequence[str] = (), *, progress: Callable[[int, int], None] | None = None
+) -> list[CheckpointStatus]:
+    """State of every tracked checkpoint, by path.
+
+    A file that git takes for modified is hashed, but nothing is encoded or written.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    paths
+        Pathspecs relative to the current directory; everything by default.
+    progress
+        Called with bytes hashed and bytes in all.
+
+    Raises
+    ------
+    ThetaError
+        If a pathspec is outside the repository.
+    """
+    if places.work_tree is None:
+        raise ThetaError("there is no work tree here", hint="'git theta ls-files' lists what a bare repository holds.")
+    blobs = tracked_in_index(places, paths)
+    with ThreadPoolExecutor(places.settings.workers, thread_name_prefix="theta") as executor:
+        survey = _Survey(places, executor, progress)
+        try:
+            found = survey.run(blobs)
+        finally:
+            survey.close()
+    known = {item.path for item in found}
+    for name in untracked_checkpoints(places, paths):
+        if name not in known:
+            size = os.stat(os.path.join(places.top, name)).st_size
+            found.append(CheckpointStatus(name, "not stored yet", size=size, note=f"Run 'git add {name}'."))
+    return sorted(found, key=lambda item: item.path)
+
+
+class _Survey:
+    def __init__(self, places: Places, executor: Executor, progress: Callable[[int, int], None] | None) -> None:
+        self._places = places
+        self._cat_file = CatFile(places.top)
+        self._cleaner = Cleaner(places.store, executor, write=False)
+        self._progress = progress
+        self._done = self._total = 0
+
+    def close(self) -> None:
+        self._cat_file.close()
+
+    def run(self, blobs: Sequence[TrackedBlob]) -> list[CheckpointStatus]:
+        staged = [blob for blob in blobs if blob.stage == 0]
+        conflicts = sorted({blob.path for blob in blobs if blob.stage})
+        dirty = self._dirty([blob.path for blob in staged])
+        self._total = sum(self._file_size(path) for path in dirty)
+        found = [self._one(blob, dirty=blob.path in dirty) for blob in staged]
+        found += [CheckpointStatus(path, "conflict", note=self._conflict_note(path)) for path in conflicts]
+        return found + self._removed({blob.path for blob in blobs})
+
+    def _dirty(self, paths: Sequence[str]) -> set[str]:
+        """Paths whose times or sizes differ from the index; their content is looked at by us, not by a filter."""
+        if not paths:
+            return set()
+        out = git("diff-files", "--name-only", "-z", "--", *paths, cwd=self._places.top, env=_LITERAL)
+        return {os.fsdecode(name) for name in out.split(b"\0") if name}
+
+    def _file_size(self, path: str) -> int:
+        try:
+            return os.stat(os.path.join(self._places.top, path)).st_size
+        except OSError:
+            return 0
+
+    def _manifest(self, name: str) -> Manifest | None:
+        text = read_text(name, self._cat_file)
+        try:
+            return None if text is None else parse(text)
+        except ManifestError:
+            return None
+
+    def _one(self, blob: TrackedBlob, *, dirty: bool) -> CheckpointStatus:
+        index = self._manifest(blob.oid)
+        if index is None:
+            note = f"Run 'git theta add {blob.path}' to store it by parameter."
+            return CheckpointStatus(blob.path, "not stored yet", size=self._file_size(blob.path), note=note)
+        head = self._manifest(f"HEAD:{blob.path}")
+        changes = compare(head, index)
+        staged = head is None or not head.same_content(index)
+        state = "added" if head is None else "modified" if staged else "unchanged"
+        new_bytes = _new_objects(index, head) if staged else 0
+        work = self._work_tree(blob.path, index, dirty=dirty)
+        if isinstance(work, str):
+            note = f"Run 'git theta checkout {blob.path}'." if work == "manifest only" else ""
+            return _status(blob.path, work, index, changes, staged=staged, new_bytes=new_bytes, note=note)
+        if work is not None:
+            manifest, layout_note, raw = work
+            note = "Also has changes that are not staged." if staged else layout_note
+            changes = compare(head, manifest)
+            return _status(blob.path, "modified", manifest, changes, staged=False, new_bytes=raw, note=note)
+        return _status(blob.path, state, index, changes, staged=staged, new_bytes=new_bytes)
+
+    def _work_tree(self, path: str, index: Manifest, *, dirty: bool) -> str | tuple[Manifest, str, int] | None:
+        """``None`` if the file is the index's; a state; or its manifest, a note, and the bytes that are new."""
+        full = os.path.join(self._places.top, path)
+        if not os.path.lexists(full):
+            return "missing"
+        with open(full, "rb") as file:
+            if is_manifest(file.read(64)):
+                return "manifest only"
+            if not dirty:
+                return None
+            name = os.path.basename(path)
+            manifest, layout = self._cleaner.file(file.fileno(), name, KnownChunks([index]), self._advance)
+        if manifest.same_content(index):
+            return None
+        return manifest, " ".join(layout.warnings), _new_raw(manifest, index)
+
+    def _advance(self, nbytes: int) -> None:
+        self._done += nbytes
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+    def _conflict_note(self, path: str) -> str:
+        return f"Take a side with 'git checkout --ours {path}' or '--theirs', then 'git add {path}'."
+
+    def _removed(self, known: set[str]) -> list[CheckpointStatus]:
+        if not git_ok("rev-parse", "--verify", "--quiet", "HEAD", cwd=self._places.top):
+            return []
+        out = git("diff-index", "--cached", "--diff-filter=D", "--name-only", "-z", "HEAD", cwd=self._places.top)
+        found = []
+        for name in (os.fsdecode(raw) for raw in out.split(b"\0") if raw):
+            manifest = self._manifest(f"HEAD:{name}") if name not in known else None
+            if manifest is not None:
+                found.append(_status(name, "deleted", manifest, Changes(), staged=True, new_bytes=0))
+        return found
+
+
+_LITERAL = {"GIT_LITERAL_PATHSPECS": "1"}
+
+
+def _status(
+    path: str,
+    state: str,
+    manifest: Manifest,
+    changes: Changes,
+    *,
+    staged: bool,
+    new_bytes: int | None,
+    note: str = "",
+) -> CheckpointStatus:
+    if changes.other and not note and not (changes.changed or changes.added or changes.removed):
+        note = "Only what is no tensor changed (metadata, pickled values)."
+    tensors = sum(entry.dtype != "bytes" for entry in manifest.entries.values())
+    return CheckpointStatus(
+        path, state, staged, changes.changed, changes.added, changes.removed, tensors, manifest.size, new_bytes, note
+    )
+
+
+def _new_objects(index: Manifest, head: Manifest | None) -> int:
+    known = head.objects if head is not None else {}
+    return sum(size for oid, size in index.objects.items() if oid not in known)
+
+
+def _new_raw(manifest: Manifest, index: Manifest) -> int:
+    """Raw bytes of the chunks that the index does not have."""
+    known = {ref.digest for ref in index.chunk_refs()}
+    total = 0
+    for entry in manifest.entries.values():
+        if entry.owner:
+            continue
+        value = manifest.values[entry.digest]
+        row, itemsize = 1, 1
+        if entry.dtype != "bytes":
+            dtype = dtype_named(entry.dtype)
+            row, itemsize = row_nbytes(dtype, entry.shape), dtype.itemsize
+        for extent, ref in zip(chunk_extents(value.nbytes, row, itemsize), value.chunks, strict=True):
+            if ref.digest not in known:
+                known.add(ref.digest)
+                total += extent.nbytes
+    return total
