@@ -1,7 +1,40 @@
-"""theta-nb: git for the inside of model checkpoints, made for notebooks."""
+"""theta-nb: git for the inside of model checkpoints, made for notebooks.
+
+Examples
+--------
+>>> import theta_nb
+>>> theta_nb.Repository.__name__
+'Repository'
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from theta_nb.errors import ThetaError
 
-__all__ = ["ThetaError", "__version__"]
+if TYPE_CHECKING:
+    from theta_nb.engine.checkpoint import Checkpoint, TensorView
+    from theta_nb.repository import Repository
+
+__all__ = ["Checkpoint", "Repository", "TensorView", "ThetaError", "__version__"]
 
 __version__ = "0.1.0"
+
+# Imported on first use: 'import theta_nb' costs nothing that a filter or a shell prompt would notice.
+_LAZY = {
+    "Checkpoint": "theta_nb.engine.checkpoint",
+    "Repository": "theta_nb.repository",
+    "TensorView": "theta_nb.engine.checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

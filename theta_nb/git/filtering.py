@@ -19,9 +19,9 @@ from theta_nb.engine.rebuild import Rebuilder
 from theta_nb.errors import ManifestError, MissingObjectError
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile
-from theta_nb.git.versions import Version, versions_at
+from theta_nb.git.versions import text_of, versions_at
 from theta_nb.manifest.model import Manifest
-from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, dump, is_manifest, parse
+from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, is_manifest, parse
 
 __all__ = ["Content", "Filter", "is_reference_manifest"]
 
@@ -111,7 +111,7 @@ class Filter:
         for warning in layout.warnings:
             self._warn(f"{path}: {warning}")
         self._encodings.remember(manifest)
-        return _verbatim(manifest, versions)
+        return text_of(manifest, versions)
 
     def _clean_manifest(self, path: str, data: bytes) -> bytes:
         if is_reference_manifest(data):
@@ -215,14 +215,6 @@ class Filter:
                     sink(memoryview(piece))
 
         return write
-
-
-def _verbatim(manifest: Manifest, versions: list[Version]) -> bytes:
-    """The text of a known version with the same content, recipe and encoding included; else the manifest's own."""
-    for version in versions:
-        if manifest.same_content(version.manifest):
-            return version.text
-    return dump(manifest)
 
 
 def _take(content: Content, nbytes: int) -> bytes:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from theta_nb.errors import ManifestError
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, GitError, git
 from theta_nb.manifest.model import Manifest
-from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, is_manifest, parse
+from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, dump, is_manifest, parse
 
-__all__ = ["Version", "index_blobs", "read_text", "versions_at"]
+__all__ = ["Version", "index_blobs", "read_text", "text_of", "versions_at"]
 
 _NO_MANIFEST = Manifest("", 0, b"", b"", {}, {})
 
@@ -94,3 +95,11 @@ def versions_at(path: str, places: Places, cat_file: CatFile, *, broken: bool = 
             if broken:
                 found.append(Version(text, _NO_MANIFEST))
     return found
+
+
+def text_of(manifest: Manifest, versions: Sequence[Version]) -> bytes:
+    """Text of a manifest: that of the first version with the same content, encoding and recipe included, or its own."""
+    for version in versions:
+        if manifest.same_content(version.manifest):
+            return version.text
+    return dump(manifest)

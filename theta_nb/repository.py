@@ -1,0 +1,349 @@
+"""The public face of a repository, for programs and notebooks."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from theta_nb.checkpoints.detection import format_for_name, locate
+from theta_nb.checkpoints.layout import FileSource
+from theta_nb.commands.add import AddResult, add
+from theta_nb.commands.checkout import CheckedOut, checkout
+from theta_nb.commands.fsck import FsckReport, fsck
+from theta_nb.commands.status import CheckpointStatus, status
+from theta_nb.engine.checkpoint import Checkpoint, FileStorages
+from theta_nb.engine.clean import Cleaner
+from theta_nb.engine.known import KnownChunks
+from theta_nb.errors import NotTrackedError, ThetaError
+from theta_nb.git.commits import commit_blob, commit_staged, message_with_metrics
+from theta_nb.git.places import find_places
+from theta_nb.git.process import CatFile
+from theta_nb.git.tracked import filter_of, resolve
+from theta_nb.git.versions import index_blobs, read_text, text_of, versions_at
+from theta_nb.manifest.model import Manifest
+from theta_nb.manifest.text import is_manifest, parse
+
+if TYPE_CHECKING:
+    import torch
+    from git import Commit, Repo
+
+__all__ = ["Repository"]
+
+Progress = Callable[[int, int], None]
+Name = str | os.PathLike[str]
+"""A ``str`` names a file of the repository, relative to its top; a :class:`pathlib.Path` points to a file."""
+
+
+class Repository:
+    """A git repository that holds checkpoints.
+
+    Every method works from any directory and inside a running event loop, and prints nothing.
+
+    Parameters
+    ----------
+    path
+        Any path inside the work tree, or a bare repository.
+    executor
+        Threads for encoding and decoding; a pool of its own by default.
+
+    Raises
+    ------
+    ThetaError
+        If there is no repository.
+
+    Examples
+    --------
+    >>> import subprocess, tempfile
+    >>> import numpy as np
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> _ = subprocess.run(["git", "init", "-q", folder.name], check=True)
+    >>> repo = Repository(folder.name)
+    >>> repo
+    <Repository ...>
+    >>> folder.cleanup()
+    """
+
+    def __init__(self, path: str | os.PathLike[str] = ".", *, executor: Executor | None = None) -> None:
+        start = os.path.abspath(os.fspath(path))
+        found = find_places(start if os.path.isdir(start) else os.path.dirname(start))
+        # Names are relative to the top, wherever the process or the given path is.
+        self._places = type(found)(found.git_dir, found.common_dir, found.work_tree, found.top)
+        self._given_executor = executor
+
+    def __repr__(self) -> str:
+        return f"<Repository {self._places.top}>"
+
+    @property
+    def path(self) -> Path:
+        """Top of the work tree, or the bare repository."""
+        return Path(self._places.top)
+
+    @cached_property
+    def git(self) -> Repo:
+        """The same repository as a GitPython object: branches, commits, remotes."""
+        from git import Repo
+
+        return Repo(self._places.top)
+
+    @cached_property
+    def _executor(self) -> Executor:
+        return self._given_executor or ThreadPoolExecutor(
+            self._places.settings.workers, thread_name_prefix="theta-repository"
+        )
+
+    # --- tracking and staging -----------------------------------------------------------------------------------------
+
+    def track(self, *patterns: Name) -> None:
+        """Have files that match patterns stored by parameter, as ``git theta track`` does.
+
+        Parameters
+        ----------
+        patterns
+            Patterns of ``.gitattributes`` (``"*.safetensors"``), or paths.
+
+        Raises
+        ------
+        ThetaError
+            If another filter already claims a path.
+        """
+        from theta_nb.commands.track import track
+
+        track(self._places, [self._name(pattern) for pattern in patterns])
+
+    def add(self, *paths: Name, force: bool = False) -> AddResult:
+        """Stage checkpoints, as ``git theta add`` does.
+
+        Raises
+        ------
+        NotTrackedError
+            If a path is not tracked.
+        """
+        return add(self._places, self._pathspecs(paths), force=force)
+
+    def commit(self, message: str, *, metrics: Mapping[str, float] | None = None) -> Commit:
+        """Commit what is staged, hooks included.
+
+        Parameters
+        ----------
+        message
+            Commit message.
+        metrics
+            Numbers by name, kept as trailers of the message (``Theta-Metric: val_loss=0.31``).
+
+        Returns
+        -------
+        git.Commit
+            The commit, as a GitPython object.
+        """
+        return self.git.commit(commit_staged(self._places, message_with_metrics(message, metrics)))
+
+    def checkout(
+        self,
+        *paths: Name,
+        rev: str | None = None,
+        force: bool = False,
+        progress: Progress | None = None,
+    ) -> list[CheckedOut]:
+        """Write checkpoints into the work tree, as ``git theta checkout`` does.
+
+        Parameters
+        ----------
+        paths
+            Checkpoints; all that are missing or still manifests by default.
+        rev
+            Commit to take them from, which also stages them; the index by default.
+        force
+            Whether files with changes that git does not have may be overwritten.
+        progress
+            Called with bytes done and bytes in all.
+        """
+        return checkout(self._places, self._pathspecs(paths), source=rev, force=force, progress=progress)
+
+    def status(self, *paths: Name, progress: Progress | None = None) -> list[CheckpointStatus]:
+        """State of each tracked checkpoint."""
+        return status(self._places, self._pathspecs(paths), progress=progress)
+
+    def fsck(self, *revisions: str, all_: bool = False, progress: Progress | None = None) -> FsckReport:
+        """Prove that objects are sound and tensors can be rebuilt, as ``git theta fsck`` does."""
+        return fsck(self._places, revisions=revisions, all_=all_, progress=progress)
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def checkpoint(self, path: Name, rev: str | None = None) -> Checkpoint:
+        """A checkpoint as a lazy mapping from parameter names to tensors.
+
+        Parameters
+        ----------
+        path
+            The checkpoint.
+        rev
+            Commit; by default the file in the work tree (or, where that is a manifest, what it stands for). ``""`` is
+            the index.
+
+        Raises
+        ------
+        ThetaError
+            If there is no such file or revision, or it is not stored by theta-nb.
+        MissingObjectError
+            When values are read whose objects are not here.
+        """
+        name = self._name(path)
+        if rev is None:
+            return self._from_work_tree(name)
+        return Checkpoint.from_manifest(
+            self._manifest(name, rev), self._places.store, self._executor, f"{name} at {rev or 'the index'}"
+        )
+
+    def load(
+        self, path: Name, rev: str | None = None, *, pattern: str | re.Pattern[str] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """State dict of a checkpoint, or of the part whose names match ``pattern``.
+
+        Parameters
+        ----------
+        path, rev
+            As for :meth:`checkpoint`.
+        pattern
+            Glob or compiled regular expression over parameter names.
+        """
+        return self.checkpoint(path, rev).state_dict(pattern)
+
+    def _from_work_tree(self, name: str) -> Checkpoint:
+        try:
+            fd = os.open(os.path.join(self._places.top, name), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise ThetaError(
+                f"{name} is not in the work tree ({error.strerror})", hint="Give rev='HEAD' to read it from git."
+            ) from error
+        with open(fd, "rb", closefd=False) as file:
+            head = file.read(64)
+            text = head + file.read() if is_manifest(head) else b""
+        if text:
+            os.close(fd)
+            manifest = parse(text, source=name)
+            return Checkpoint.from_manifest(manifest, self._places.store, self._executor, name)
+        source = _OwnedFile(fd)
+        layout = locate(source, os.path.basename(name))
+        return Checkpoint(layout, FileStorages(source, layout), name)
+
+    def _manifest(self, name: str, rev: str) -> Manifest:
+        cat_file = CatFile(self._places.top)
+        try:
+            names = [f"{resolve(rev, self._places.top)}:{name}"] if rev else index_blobs(name, self._places.top)
+            found = cat_file.size(names[0]) if names else None
+            if found is None:
+                raise ThetaError(
+                    f"{name} does not exist at {rev or 'the index'}", hint="'git log -- PATH' shows where it does."
+                )
+            text = read_text(found[0], cat_file)
+        finally:
+            cat_file.close()
+        if text is None:
+            raise NotTrackedError(
+                f"{name} at {rev or 'the index'} is not stored by theta-nb", hint="Run 'git theta track' and add it."
+            )
+        return parse(text, source=name)
+
+    # --- writing ------------------------------------------------------------------------------------------------------
+
+    def save(
+        self,
+        state_dict: Mapping[str, Any],
+        path: Name,
+        *,
+        message: str,
+        metrics: Mapping[str, float] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        branch: str | None = None,
+    ) -> Commit:
+        """Commit a state dict as a new version of a checkpoint, without touching the work tree.
+
+        Parameters
+        ----------
+        state_dict
+            Torch tensors or NumPy arrays by name; ``.pt`` files also take nested containers.
+        path
+            The checkpoint; its ending decides the format.
+        message, metrics
+            As for :meth:`commit`; only this file is in the commit, and hooks do not run.
+        metadata
+            Text for the ``__metadata__`` of a safetensors file.
+        branch
+            Branch to commit on, made from HEAD if it does not exist; the current one by default. The file in the work
+            tree then counts as modified until it is checked out.
+
+        Returns
+        -------
+        git.Commit
+            The commit, as a GitPython object.
+
+        Raises
+        ------
+        NotTrackedError
+            If the path is not tracked.
+        CheckpointError
+            If the format cannot hold the state dict.
+        ThetaError
+            If other content of the path is staged; nothing is committed then.
+        """
+        name = self._name(path)
+        if filter_of(self._places, [name]).get(name) != "theta":
+            raise NotTrackedError(f"{name} is not tracked by theta", hint=f"Run repo.track({name!r}) first.")
+        text = message_with_metrics(message, metrics)
+        content = self._clean_state(state_dict, name, metadata or {})
+        return self.git.commit(commit_blob(self._places, name, content, text, branch=branch))
+
+    def _clean_state(self, state: Mapping[str, Any], name: str, metadata: Mapping[str, str]) -> bytes:
+        folder = os.path.join(self._places.theta_dir, "tmp")
+        os.makedirs(folder, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix="save-") as scratch:
+            file = os.path.join(scratch, os.path.basename(name))
+            format_for_name(name).write(state, file, metadata)
+            return self._clean_file(file, name)
+
+    def _clean_file(self, file: str, name: str) -> bytes:
+        cat_file = CatFile(self._places.top)
+        encodings = self._places.encodings()
+        try:
+            versions = versions_at(name, self._places, cat_file)
+            known = KnownChunks((version.manifest for version in versions), behind=encodings)
+            fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                manifest, _ = Cleaner(self._places.store, self._executor).file(fd, os.path.basename(name), known)
+            finally:
+                os.close(fd)
+            encodings.remember(manifest)
+        finally:
+            encodings.close()
+            cat_file.close()
+        return text_of(manifest, versions)
+
+    # --- names --------------------------------------------------------------------------------------------------------
+
+    def _name(self, path: Name) -> str:
+        """Name relative to the top."""
+        if isinstance(path, str):
+            name = path
+        else:
+            full = os.path.abspath(os.fspath(path))
+            folder = os.path.realpath(os.path.dirname(full))
+            name = os.path.relpath(os.path.join(folder, os.path.basename(full)), os.path.realpath(self._places.top))
+        if os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir:
+            raise ThetaError(f"{os.fspath(path)} is outside the repository {self._places.top}")
+        return os.path.normpath(name)
+
+    def _pathspecs(self, paths: Sequence[Name]) -> list[str]:
+        return [f":(top,literal){self._name(path)}" for path in paths]
+
+
+class _OwnedFile(FileSource):
+    """A file that is closed when nothing reads from it any more."""
+
+    def __del__(self) -> None:
+        os.close(self.fd)
