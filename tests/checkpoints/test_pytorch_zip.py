@@ -3,13 +3,15 @@ from __future__ import annotations
 import collections
 import dataclasses
 import io
+import time
 import zipfile
 from typing import NamedTuple
 
 import pytest
 import torch
 
-from theta_nb.checkpoints.layout import Part
+from theta_nb.checkpoints import detection
+from theta_nb.checkpoints.layout import FileSource, Part
 from theta_nb.checkpoints.naming import Other, spell
 
 # Quantized, sparse and named-storage tensors warn of their future; TorchScript of its end.
@@ -411,3 +413,42 @@ def test_tied_weights_are_listed_under_all_their_names(saved, locate):
     layout = locate(saved({"model": model.state_dict(), "list": [embedding.weight, embedding.weight]}))
     assert [t.name for t in layout.tensors] == ["model/embedding.weight", "model/head.weight", "list/[0]", "list/[1]"]
     assert len(layout.storages) == 1
+
+
+def test_records_behind_4_gigabytes(tmp_path, source):
+    """Sizes and offsets of 64 bits, in a sparse file."""
+    path = tmp_path / "huge.pt"
+    try:
+        with torch.serialization.skip_data():
+            torch.save({"a": torch.empty(1_200_000_000), "b": torch.empty(5, dtype=torch.float64)}, path)
+    except (AttributeError, RuntimeError, OSError) as error:
+        pytest.skip(f"no sparse file of this size: {error}")
+    with path.open("rb") as file:
+        layout = detection.locate(FileSource(file.fileno()), "huge.pt")
+    path.unlink()
+    assert (layout.warnings, [s.nbytes for s in layout.storages]) == ((), [4_800_000_000, 40])
+    assert len(layout.derived) == 7
+    assert layout.tensors[1].storage == 1
+
+
+def test_an_id_that_is_none_is_skeleton(saved, locate):
+    data = rezipped(saved({"w": torch.ones(3)}), {"archive/.data/serialization_id": bytes(1000)})
+    layout = locate(data)
+    assert all(field.storage == 0 for field in layout.derived)
+
+
+def test_locating_a_large_training_state_is_quick(saved, locate):
+    state = {
+        "model": {f"layer.{i}.weight": torch.full((2, 3), float(i)) for i in range(1000)},
+        "optimizer": {
+            "state": {
+                i: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(2, 3), "exp_avg_sq": torch.zeros(2, 3)}
+                for i in range(1000)
+            }
+        },
+    }
+    data = saved(state)
+    start = time.process_time()
+    layout = locate(data)
+    assert len(layout.tensors) == 4000
+    assert time.process_time() - start < 5  # takes 0.2 s; a quadratic step would take minutes

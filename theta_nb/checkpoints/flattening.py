@@ -18,7 +18,7 @@ __all__ = ["named_tensors"]
 
 MAX_DEPTH = 200
 MAX_NAME_LENGTH = 2000
-MAX_NAMES = 500_000
+MAX_NAMES = 250_000
 _MAX_KEY_REPR = 80
 
 Child = tuple[Step, Any]
@@ -49,14 +49,14 @@ def named_tensors(root: object) -> tuple[dict[str, TensorView], int]:
     tensors: dict[str, TensorView] = {}
     left_out = 0
     visited: set[int] = set()
-    pending: list[tuple[str, Iterator[Child]]] = [("", iter([_wrapped_root(root)]))]
+    pending: list[tuple[str, Iterator[Child]]] = [("", iter([(_HERE, root)]))]
     while pending:
-        prefix, children = pending[-1]
+        parent, children = pending[-1]
         for step, child in children:
             kind = type(child)
             if kind not in _CONTAINERS:
                 continue
-            name = prefix + (spell_step(step) if step is not _NO_STEP else "")
+            name = _joined(parent, step)
             if kind is TensorView:
                 if len(name) > MAX_NAME_LENGTH or len(tensors) >= MAX_NAMES:
                     left_out += 1
@@ -68,18 +68,20 @@ def named_tensors(root: object) -> tuple[dict[str, TensorView], int]:
                 left_out += kind is not TensorView
                 continue
             visited.add(id(child))
-            pending.append((f"{name}/" if name else "", _children(child)))
+            pending.append((name, _children(child)))
             break
         else:
             pending.pop()
     return tensors, left_out
 
 
-_NO_STEP = Other("")
+_HERE = Other("")  # the child has its parent's name
 
 
-def _wrapped_root(root: object) -> Child:
-    return (_NO_STEP, root)
+def _joined(parent: str, step: Step) -> str:
+    if step is _HERE:
+        return parent
+    return f"{parent}/{spell_step(step)}" if parent else spell_step(step)
 
 
 def _children(container: Any) -> Iterator[Child]:
@@ -114,10 +116,8 @@ def _parts(instance: Instance) -> Iterator[Child]:
         if type(state) is tuple and len(state) == 2 and all(part is None or type(part) is dict for part in state):
             attributes = list(state)  # __dict__ and __slots__
         for part in attributes:
-            if type(part) is dict and instance.entries is None:
-                yield from _entries(part)
-            else:
-                yield Other("state"), part
+            # The state is a child like others, not iterated here: many objects may share one.
+            yield _HERE if type(part) is dict and instance.entries is None else Other("state"), part
 
 
 def _key_step(key: Any, position: int) -> Step:

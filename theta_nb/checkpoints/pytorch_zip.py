@@ -32,6 +32,9 @@ __all__ = ["FORMAT", "locate", "matches"]
 # computer could hold, and whoever reads a view as an array may copy it.
 MAX_EXPANDED_NBYTES = 1 << 32
 
+# PyTorch writes 40 digits. Derived fields are stored one by one, so a record of megabytes must not become one.
+MAX_ID_NBYTES = 64
+
 
 def matches(head: bytes, size: int) -> bool:
     r"""Whether a file of ``size`` bytes that begins with ``head`` can be a PyTorch zip archive.
@@ -169,7 +172,7 @@ def _derived(records: Iterable[Record], prefix: str, index_of: Mapping[str, int]
         if record.name.startswith(f"{prefix}data/"):
             storage = index_of[record.name.removeprefix(f"{prefix}data/")]
             fields += [DerivedField(offset, 4, storage) for offset in record.crc_offsets]
-        elif record.name == f"{prefix}.data/serialization_id":
+        elif record.name == f"{prefix}.data/serialization_id" and record.nbytes <= MAX_ID_NBYTES:
             fields.append(DerivedField(record.offset, record.nbytes))
             fields += [DerivedField(offset, 4) for offset in record.crc_offsets]
     return tuple(sorted(fields, key=lambda field: field.offset))

@@ -24,7 +24,8 @@ _LOCAL = struct.Struct("<4sHHHHHIIIHH")
 _CRC_IN_LOCAL = 14
 _CRC_IN_CENTRAL = 16
 
-MAX_DIRECTORY_NBYTES = 1 << 28
+MAX_RECORDS = 1_000_000
+MAX_DIRECTORY_NBYTES = 1 << 27
 _MAX_COMMENT = 0xFFFF
 _FULL16, _FULL32 = 0xFFFF, 0xFFFFFFFF  # "see the zip64 field"
 _ENCRYPTED, _HAS_DESCRIPTOR = 1 << 0, 1 << 3
@@ -110,7 +111,7 @@ def _find_directory(source: ByteSource) -> tuple[int, int, int]:
     tail_nbytes = min(source.size, _END.size + _MAX_COMMENT)
     tail = source.read(source.size - tail_nbytes, tail_nbytes)
     at = tail.rfind(b"PK\x05\x06")
-    while at >= 0 and len(tail) - at != _END.size + _comment_nbytes(tail, at):
+    while at >= 0 and not _ends_file(tail, at):
         at = tail.rfind(b"PK\x05\x06", 0, at)
     if at < 0:
         raise CheckpointError("the zip archive has no end record (cut short?)")
@@ -126,13 +127,14 @@ def _find_directory(source: ByteSource) -> tuple[int, int, int]:
         start, nbytes, count = start64, nbytes64, count64
     if start + nbytes != end_offset:
         raise CheckpointError("the zip archive's directory does not end at its end record")
-    if nbytes > MAX_DIRECTORY_NBYTES or count * _CENTRAL.size > nbytes:
+    if nbytes > MAX_DIRECTORY_NBYTES or count > MAX_RECORDS or count * _CENTRAL.size > nbytes:
         raise CheckpointError(f"the zip archive claims {count} records in a directory of {nbytes} bytes")
     return start, nbytes, count
 
 
-def _comment_nbytes(tail: bytes, at: int) -> int:
-    return int.from_bytes(tail[at + 20 : at + 22], "little") if at + _END.size <= len(tail) else -1
+def _ends_file(tail: bytes, at: int) -> bool:
+    comment_nbytes = int.from_bytes(tail[at + _END.size - 2 : at + _END.size], "little")
+    return len(tail) - at == _END.size + comment_nbytes
 
 
 def _read_end64(source: ByteSource, end_offset: int) -> tuple[int, int, int, int] | None:
