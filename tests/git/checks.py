@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,20 +11,20 @@ from tests.conftest import GitSandbox
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import parse
 
-OLD = 1_000_000_000
-"""A time stamp long before any index was written."""
+_OLD_TIMES = itertools.count(1_000_000_000)
 
 
 def age(repo: GitSandbox, names: Iterable[str]) -> None:
-    """Give work-tree files an old time stamp that the index does not know.
+    """Give work-tree files a time stamp long before the index, and one that it does not know.
 
     git then has to clean them to see whether they changed, once; and it is not fooled by (nor does it call the filter
     again and again for) a file that is as young as the index.
     """
+    stamp = next(_OLD_TIMES)
     for name in names:
         path = repo.path / name
         if path.is_file() and not path.is_symlink():
-            os.utime(path, (OLD, OLD))
+            os.utime(path, (stamp, stamp))
 
 
 def assert_quiet(repo: GitSandbox) -> None:
