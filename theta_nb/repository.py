@@ -23,7 +23,7 @@ from theta_nb.engine.known import KnownChunks
 from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.git.commits import commit_blob, commit_staged, message_with_metrics
 from theta_nb.git.places import find_places
-from theta_nb.git.process import CatFile
+from theta_nb.git.process import CatFile, child_environment
 from theta_nb.git.tracked import filter_of, resolve
 from theta_nb.git.versions import index_blobs, read_text, text_of, versions_at
 from theta_nb.manifest.model import Manifest
@@ -89,7 +89,9 @@ class Repository:
         """The same repository as a GitPython object: branches, commits, remotes."""
         from git import Repo
 
-        return Repo(self._places.top)
+        repo = Repo(self._places.top)
+        repo.git.update_environment(PATH=child_environment()["PATH"])
+        return repo
 
     @cached_property
     def _executor(self) -> Executor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile, GitError, git
+from theta_nb.git.process import CatFile, GitError, child_environment, git
 from theta_nb.git.tracked import filter_of, tracked_in_index
 from theta_nb.git.versions import read_text
 
@@ -108,7 +108,7 @@ def _stage(places: Places, arguments: Sequence[str]) -> list[str]:
     result = subprocess.run(
         ["git", *arguments],
         cwd=places.top,
-        env={**os.environ, "GIT_LITERAL_PATHSPECS": "1", "LC_ALL": "C"},
+        env=child_environment({"GIT_LITERAL_PATHSPECS": "1"}),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -6,12 +6,13 @@ import contextlib
 import io
 import os
 import subprocess
+import sysconfig
 from collections.abc import Mapping, Sequence
 from typing import IO
 
 from theta_nb.errors import ThetaError
 
-__all__ = ["CatFile", "GitError", "git", "git_ok", "git_text", "without_local_variables"]
+__all__ = ["CatFile", "GitError", "child_environment", "git", "git_ok", "git_text", "without_local_variables"]
 
 
 class GitError(ThetaError):
@@ -80,13 +81,11 @@ def _run(
     data: bytes | None,
     env: Mapping[str, str] | None,
 ) -> subprocess.CompletedProcess[bytes]:
-    # Text is never translated, and tracing of git stays on stderr, apart from what is parsed.
-    environment = {**os.environ, "LC_ALL": "C", **(env or {})}
     try:
         return subprocess.run(
             ["git", *arguments],
             cwd=cwd,
-            env=environment,
+            env=child_environment(env),
             input=data,
             stdin=subprocess.DEVNULL if data is None else None,
             capture_output=True,
@@ -96,10 +95,24 @@ def _run(
         raise ThetaError("git is not on the PATH", hint="Install git.") from error
 
 
+def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of git commands: untranslated messages, and a PATH on which git finds ``git-theta``.
+
+    A notebook kernel often runs without its virtual environment being activated; git would then say no more than "the
+    remote end hung up unexpectedly".
+    """
+    environment = {**os.environ, "LC_ALL": "C", **(extra or {})}
+    scripts = sysconfig.get_path("scripts")
+    path = environment.get("PATH", os.defpath)
+    if scripts not in path.split(os.pathsep):
+        environment["PATH"] = f"{path}{os.pathsep}{scripts}"
+    return environment
+
+
 def without_local_variables() -> dict[str, str]:
     """The environment without what ties git to one repository; for commands in another one."""
     local = git_text("rev-parse", "--local-env-vars").split()
-    return {key: value for key, value in os.environ.items() if key not in local}
+    return {key: value for key, value in child_environment().items() if key not in local}
 
 
 class CatFile:
@@ -149,6 +162,7 @@ class CatFile:
             process = self._processes[mode] = subprocess.Popen(
                 ["git", "cat-file", mode],
                 cwd=self._cwd,
+                env=child_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
