@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 from theta_nb.checkpoints import opaque
 from theta_nb.checkpoints.formats import BUILTIN, FORMATS, Format
@@ -73,14 +74,17 @@ def _named_like(name: str, candidate: Format) -> bool:
 
 
 def _format_of(head: bytes, size: int, name: str) -> Format | None:
-    builtin = [key for key in BUILTIN if key != "opaque"]
-    # Asking for outsiders means scanning all installed distributions, so built-ins are asked alone first.
-    for keys in (builtin, None):
-        asked = builtin if keys is not None else [key for key in FORMATS if key not in BUILTIN]
-        fitting = [candidate for candidate in map(FORMATS.__getitem__, asked) if candidate.matches(head, size)]
+    for keys in _rounds():
+        fitting = [candidate for candidate in map(FORMATS.__getitem__, keys) if candidate.matches(head, size)]
         if fitting:
             return next((candidate for candidate in fitting if _named_like(name, candidate)), fitting[0])
     return None
+
+
+def _rounds() -> Iterator[list[str]]:
+    """Names of the formats to ask together: built-ins alone first, because finding others scans the installation."""
+    yield [key for key in BUILTIN if key != "opaque"]
+    yield [key for key in FORMATS if key not in BUILTIN]
 
 
 def _why_unknown(head: bytes, size: int, name: str) -> str:

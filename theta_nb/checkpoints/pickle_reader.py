@@ -11,6 +11,7 @@ a call copies count as operations; dict keys whose hash could be made expensive 
 
 from __future__ import annotations
 
+import io
 import pickle
 import struct
 from collections.abc import Callable, Mapping
@@ -103,7 +104,7 @@ class _Reader(pickle._Unpickler):
 
     def __init__(self, data: bytes, records: Mapping[str, int]) -> None:
         # The file is never used: read and readline below replace the base class's, frames and all.
-        super().__init__(_NoFile(), encoding="utf-8", errors="surrogateescape")
+        super().__init__(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
         self.data = data
         self.records = records
         self.budget = MAX_OPERATIONS
@@ -111,16 +112,17 @@ class _Reader(pickle._Unpickler):
         self.storages: dict[str, StorageRef] = {}
 
     def load(self) -> Any:
-        self.read, self.readline = _cursor(self.data)
+        file = io.BytesIO(self.data)
+        self.read, self.readline = _strict(file)
         self.metastack: list[list[Any]] = []
         self.stack: list[Any] = []
         self.append = self.stack.append
         self.proto = 0
-        read = self.read
+        next_byte = file.read  # the hottest call; at the end of the file its result has no item 0
         dispatch = self.dispatch
         try:
             for _ in range(MAX_OPERATIONS):
-                dispatch[read(1)[0]](self)
+                dispatch[next_byte(1)[0]](self)
         except pickle._Stop as stop:  # type: ignore[attr-defined]
             return stop.value
         raise CheckpointError(f"the pickle takes more than {MAX_OPERATIONS} operations")
@@ -173,32 +175,21 @@ def _short(value: Any) -> str:
     return repr(value[:60]) if type(value) is str else type(value).__name__
 
 
-class _NoFile:
-    def read(self, nbytes: int = -1) -> bytes:
-        raise EOFError
-
-    readline = read
-
-
-def _cursor(data: bytes) -> tuple[Callable[[int], bytes], Callable[[], bytes]]:
-    """``read`` and ``readline`` over ``data`` that never return less than they were asked for."""
-    position = 0
+def _strict(file: io.BytesIO) -> tuple[Callable[[int], bytes], Callable[[], bytes]]:
+    """``read`` and ``readline`` that never return less than they were asked for."""
+    raw_read, raw_readline = file.read, file.readline
 
     def read(nbytes: int) -> bytes:
-        nonlocal position
-        end = position + nbytes
-        piece = data[position:end]
+        piece = raw_read(nbytes)
         if len(piece) != nbytes:
             raise EOFError("the pickle is cut short")
-        position = end
         return piece
 
     def readline() -> bytes:
-        nonlocal position
-        end = data.index(b"\n", position) + 1
-        piece = data[position:end]
-        position = end
-        return piece
+        line = raw_readline()
+        if not line.endswith(b"\n"):
+            raise EOFError("the pickle is cut short")
+        return line
 
     return read, readline
 
