@@ -1,0 +1,183 @@
+"""The edge of the command line: arguments and environment come in, text and an exit status go out.
+
+Exit status: 0; 1 for an error that the message explains, or where ``fsck`` found something; 2 for arguments that make
+no sense; 3 for a defect of ours, with a log to report; 130 after Ctrl-C; 141 where the reader of a pipe has left.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+from theta_nb.commands.parser import UsageError, build_parser, closest
+from theta_nb.commands.terminal import Style, colour_wanted, prepare_streams, progress_bars, silence_stdout
+from theta_nb.errors import ThetaError
+
+__all__ = ["run_command_line"]
+
+_SEE_HELP = "'git theta -h' lists the commands."
+_OK, _FAILED, _USAGE, _DEFECT, _INTERRUPTED, _BROKEN_PIPE = 0, 1, 2, 3, 130, 141
+
+
+def run_command_line(argv: Sequence[str]) -> int:
+    """Run one command and print its result.
+
+    Parameters
+    ----------
+    argv
+        Arguments without the program's name.
+
+    Returns
+    -------
+    int
+        Exit status.
+    """
+    prepare_streams()
+    try:
+        plumbing = _PLUMBING.get(argv[0]) if argv else None
+        status = plumbing(argv[1:]) if plumbing else _run(list(argv))
+        sys.stdout.flush()
+    except SystemExit as exit_:  # argparse, after it has printed a help text
+        return _flushed(int(exit_.code or 0))
+    except UsageError as error:
+        return _complain(error, _USAGE)
+    except ThetaError as error:
+        return _complain(error, _FAILED)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        silence_stdout()
+        return _BROKEN_PIPE
+    except OSError as error:
+        return _complain(error, _FAILED)
+    except Exception as error:  # noqa: BLE001 - the last edge: everything else becomes a log to report
+        return _defect(error, argv)
+    return status
+
+
+def _run(argv: list[str]) -> int:
+    parser = build_parser()
+    _check_command(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.version:
+        from theta_nb import __version__
+
+        print(f"theta-nb {__version__}")
+        return _OK
+    if arguments.command is None or arguments.command == "help":
+        topic = getattr(arguments, "topic", None)
+        _check_command([topic] if topic else [])
+        parser.parse_args([topic, "-h"] if topic else ["-h"])
+    from theta_nb.commands import dispatch, printing
+
+    context = dispatch.Context(os.getcwd(), progress_bars(sys.stderr))
+    result = dispatch.execute(arguments, context)
+    if getattr(arguments, "json", False):
+        print(printing.as_json(arguments, result))
+    elif getattr(arguments, "nul", False):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(b"".join(os.fsencode(item.path) + b"\0" for item in result))
+    else:
+        text = printing.as_text(arguments, result, Style(colour=colour_wanted(sys.stdout, os.environ)))
+        if text:
+            print(text)
+    return dispatch.exit_status(arguments, result)
+
+
+def _check_command(argv: Sequence[str]) -> None:
+    """Name the command that was meant, before argparse lists all of them."""
+    from theta_nb.commands.dispatch import command_names
+
+    if not argv or argv[0].startswith("-") or argv[0] in command_names():
+        return
+    meant = closest(argv[0], command_names())
+    hint = f"Did you mean 'git theta {meant}'?" if meant else _SEE_HELP
+    raise UsageError(f"'{argv[0]}' is no command of git theta", hint=hint)
+
+
+# --- commands that git runs -------------------------------------------------------------------------------------------
+# git passes file names as they are, also such as begin with a dash: no parser may look at them.
+
+
+def _clean(argv: Sequence[str]) -> int:
+    from theta_nb.git.filter_process import clean_once
+
+    clean_once(_only(argv, "clean"), 0, sys.stdout.buffer)
+    return _OK
+
+
+def _smudge(argv: Sequence[str]) -> int:
+    from theta_nb.git.filter_process import smudge_once
+
+    smudge_once(_only(argv, "smudge"), 0, sys.stdout.buffer)
+    return _OK
+
+
+def _only(argv: Sequence[str], name: str) -> str:
+    if len(argv) > 1:
+        raise UsageError(f"'{name}' is started by git and takes one path", hint=_SEE_HELP)
+    return argv[0] if argv else ""
+
+
+def _merge_driver(argv: Sequence[str]) -> int:
+    from theta_nb.git.filtering import warn_on_stderr
+    from theta_nb.git.merge_driver import merge_driver
+
+    keep_base = bool(argv) and argv[0] == "--base"
+    words = argv[1:] if keep_base else argv
+    if not 4 <= len(words) <= 5:  # the fifth is the length of conflict markers, of which there are none
+        raise UsageError("'merge-driver' is started by git, with %O %A %B %P %L", hint=_SEE_HELP)
+    return merge_driver(words[0], words[1], words[2], words[3], keep_base=keep_base, warn=warn_on_stderr)
+
+
+def _diff_driver(argv: Sequence[str]) -> int:
+    from theta_nb.git.diff_driver import diff_driver
+
+    if not argv:
+        raise UsageError("'diff-driver' is started by git, with a path and two files", hint=_SEE_HELP)
+    print("\n".join(diff_driver(argv, terminal=sys.stdout.isatty())))
+    return _OK
+
+
+def _filter_process(argv: Sequence[str]) -> int:
+    from theta_nb.git.filter_process import run
+
+    return run()
+
+
+_PLUMBING: dict[str, Callable[[Sequence[str]], int]] = {
+    "clean": _clean,
+    "smudge": _smudge,
+    "merge-driver": _merge_driver,
+    "diff-driver": _diff_driver,
+    "filter-process": _filter_process,
+}
+
+
+# --- what went wrong --------------------------------------------------------------------------------------------------
+
+
+def _complain(error: BaseException, status: int) -> int:
+    colour = Style(colour=colour_wanted(sys.stderr, os.environ))
+    text = " ".join(str(error).split())
+    print(f"{colour.red('theta:')} {text}", file=sys.stderr)
+    return status
+
+
+def _flushed(status: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence_stdout()
+        return _BROKEN_PIPE
+    return status
+
+
+def _defect(error: Exception, argv: Sequence[str]) -> int:
+    from theta_nb.commands.defects import write_log
+
+    where = write_log(error, argv)
+    kind = type(error).__name__
+    _complain(ThetaError(f"a defect of theta-nb stopped this command ({kind})", hint=f"Please report {where}"), _DEFECT)
+    return _DEFECT

@@ -1,0 +1,175 @@
+"""From parsed arguments to the verb: each command is imported when it is called, and returns a value.
+
+Printing is elsewhere (``printing``); the notebook magics call :func:`execute` and show the value in their own way.
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from theta_nb.errors import ThetaError
+
+if TYPE_CHECKING:
+    from theta_nb.commands.terminal import ProgressFactory
+    from theta_nb.git.places import Places
+
+__all__ = ["Context", "command_names", "execute", "exit_status"]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where a command runs.
+
+    Parameters
+    ----------
+    folder
+        Absolute; paths among the arguments are relative to it.
+    progress
+        Opens progress displays.
+    """
+
+    folder: str
+    progress: ProgressFactory
+
+
+def execute(arguments: Namespace, context: Context) -> Any:
+    """Run one command.
+
+    Parameters
+    ----------
+    arguments
+        From the parser of :func:`theta_nb.commands.parser.build_parser`.
+    context
+        Where it runs.
+
+    Returns
+    -------
+    object
+        The verb's frozen result.
+
+    Raises
+    ------
+    ThetaError
+        As the verb does.
+    """
+    return _COMMANDS[arguments.command](arguments, context)
+
+
+def exit_status(arguments: Namespace, result: Any) -> int:
+    """1 where a check found something wrong, else 0."""
+    return 1 if arguments.command == "fsck" and result.problems else 0
+
+
+def _places(context: Context) -> Places:
+    from theta_nb.git.places import find_places
+
+    return find_places(context.folder)
+
+
+def _install(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.install import install
+
+    return install(
+        arguments.scope,
+        folder=context.folder,
+        skip_smudge=arguments.skip_smudge,
+        rich_diff=arguments.rich_diff,
+        force=arguments.force,
+    )
+
+
+def _uninstall(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.uninstall import uninstall
+
+    return uninstall(arguments.scope, folder=context.folder)
+
+
+def _track(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.track import track, tracked_patterns
+
+    places = _places(context)
+    if not arguments.patterns:
+        return tracked_patterns(places)
+    return track(places, arguments.patterns)
+
+
+def _untrack(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.untrack import untrack
+
+    return untrack(_places(context), arguments.patterns)
+
+
+def _add(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.add import add
+
+    return add(_places(context), arguments.paths, force=arguments.force, renormalize=arguments.renormalize)
+
+
+def _status(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.status import status
+
+    with context.progress("comparing") as progress:
+        return tuple(status(_places(context), arguments.paths, progress=progress))
+
+
+def _ls_files(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.ls_files import ls_files
+
+    return ls_files(_places(context), arguments.paths)
+
+
+def _checkout(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.checkout import checkout
+
+    places = _places(context)
+    with context.progress("writing") as progress:
+        return tuple(
+            checkout(places, arguments.paths, source=arguments.source, force=arguments.force, progress=progress)
+        )
+
+
+def _fsck(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.fsck import fsck
+
+    with context.progress("checking") as progress:
+        return fsck(_places(context), revisions=arguments.revisions, all_=arguments.all_, progress=progress)
+
+
+def _gc(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.gc import gc
+
+    with context.progress("looking at objects", unit="") as progress:
+        return gc(_places(context), dry_run=arguments.dry_run, grace_days=arguments.grace_days, progress=progress)
+
+
+def _env(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.env import env
+
+    try:
+        places = _places(context)
+    except ThetaError:  # outside of a repository there is still something to tell
+        return env(None, folder=context.folder)
+    return env(places, folder=context.folder)
+
+
+_COMMANDS: dict[str, Callable[[Namespace, Context], Any]] = {
+    "install": _install,
+    "uninstall": _uninstall,
+    "track": _track,
+    "untrack": _untrack,
+    "add": _add,
+    "status": _status,
+    "ls-files": _ls_files,
+    "checkout": _checkout,
+    "fsck": _fsck,
+    "gc": _gc,
+    "env": _env,
+}
+
+
+def command_names() -> list[str]:
+    """Names of the commands that people type."""
+    return [*_COMMANDS, "help"]

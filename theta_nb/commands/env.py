@@ -1,0 +1,201 @@
+"""``git theta env``: what a report of a bug needs to say about the machine and the repository."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+from theta_nb import __version__
+from theta_nb.commands.track import TrackedPattern, tracked_patterns
+from theta_nb.errors import ThetaError
+from theta_nb.git.installation import ConfigEntry, installed, program_problem
+from theta_nb.git.places import Places
+from theta_nb.git.process import GitError, git, git_text
+
+__all__ = ["EnvReport", "RepositoryReport", "env", "mask_credentials"]
+
+_PACKAGES = (
+    "numpy", "numcodecs", "blake3", "safetensors", "ml_dtypes", "torch", "gitpython", "ipython", "ipywidgets",
+    "jupyterlab",
+)  # fmt: skip
+# Up to the last @, whatever stands before it: a password may hold any character, and to hide too much does no harm.
+_CREDENTIALS = re.compile(r"(?<=://)\S+(?=@)")
+_SECRETS_IN_QUERY = re.compile(r"(?<=[?&])([^=&\s]*(?:token|key|secret|password|signature)[^=&\s]*)=[^&\s]*", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryReport:
+    """One repository.
+
+    Parameters
+    ----------
+    git_dir, common_dir, work_tree
+        Its folders; no work tree in a bare repository.
+    object_format
+        ``"sha1"`` or ``"sha256"``.
+    remotes
+        URL by name, without credentials.
+    patterns
+        What is tracked.
+    store
+        Folder of the objects.
+    objects, nbytes
+        Number of objects there and their total length.
+    settings
+        Settings as they are in force.
+    """
+
+    git_dir: str
+    common_dir: str
+    work_tree: str | None
+    object_format: str
+    remotes: dict[str, str]
+    patterns: tuple[TrackedPattern, ...]
+    store: str
+    objects: int
+    nbytes: int
+    settings: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class EnvReport:
+    """What ``git theta env`` finds out.
+
+    Parameters
+    ----------
+    versions
+        Version by name of program or package; ``None`` where it is not installed.
+    platform
+        Operating system and machine.
+    executables
+        Where the programs are.
+    configuration
+        Values of git's configuration under our keys, with where each was read.
+    problems
+        What looks wrong.
+    repository
+        The repository, or ``None`` outside of one.
+    """
+
+    versions: dict[str, str | None]
+    platform: str
+    executables: dict[str, str | None]
+    configuration: tuple[ConfigEntry, ...]
+    problems: tuple[str, ...]
+    repository: RepositoryReport | None
+
+
+def env(places: Places | None, *, folder: str | None = None) -> EnvReport:
+    """Gather versions, configuration and the state of the repository; nothing is imported to learn its version.
+
+    Parameters
+    ----------
+    places
+        The repository, or ``None`` outside of one.
+    folder
+        Where configuration is looked up; the current directory by default.
+    """
+    problems = []
+    state = installed(folder)
+    if not state.filters:
+        problems.append("git knows no filter 'theta': run 'git theta install'")
+    for entry in state.differing:
+        problems.append(f"{entry.key} is {entry.value!r} in {entry.origin}, not what 'git theta install' writes")
+    program = program_problem()
+    if program:
+        problems.append(program)
+    report = None
+    if places is not None:
+        try:
+            report = _repository(places)
+        except ThetaError as error:
+            problems.append(str(error))
+    return EnvReport(
+        _versions(),
+        platform.platform(),
+        {"python": sys.executable, "git": shutil.which("git"), "git-theta": shutil.which("git-theta")},
+        tuple(ConfigEntry(e.key, mask_credentials(e.value), e.scope, e.origin) for e in _configuration(folder)),
+        tuple(problems),
+        report,
+    )
+
+
+def mask_credentials(text: str) -> str:
+    """The text with user names, passwords and tokens in URLs struck out.
+
+    Examples
+    --------
+    >>> mask_credentials("https://ada:secret@example.org/models.git")
+    'https://***@example.org/models.git'
+    """
+    return _SECRETS_IN_QUERY.sub(r"\1=***", _CREDENTIALS.sub("***", text))
+
+
+def _versions() -> dict[str, str | None]:
+    found: dict[str, str | None] = {"theta-nb": __version__, "python": platform.python_version()}
+    found["git"] = _first_line("version").removeprefix("git version ") or None
+    lfs = _first_line("lfs", "version")
+    found["git-lfs"] = lfs.split()[0].removeprefix("git-lfs/") if lfs else None
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _first_line(*arguments: str) -> str:
+    try:
+        return git_text(*arguments).partition("\n")[0]
+    except GitError:
+        return ""
+
+
+def _configuration(folder: str | None) -> tuple[ConfigEntry, ...]:
+    """Our keys, and those of git and Git LFS that change how we work."""
+    keys = (
+        r"^(filter|diff)\.(theta|lfs)\.|^merge\.theta(-base)?\.|^theta\.|^lfs\.(url|storage|fetch)"
+        r"|^core\.(attributesfile|autocrlf|hookspath|bare|worktree)$|^extensions\.|^merge\.renormalize$"
+    )
+    try:
+        out = git("config", "--null", "--show-scope", "--show-origin", "--get-regexp", keys, cwd=folder)
+    except GitError:
+        return ()
+    words = out.decode("utf-8", "surrogateescape").split("\0")[:-1]
+    entries = []
+    for scope, origin, item in zip(words[::3], words[1::3], words[2::3], strict=True):
+        key, separator, value = item.partition("\n")
+        entries.append(ConfigEntry(key, value if separator else "true", scope, origin))
+    return tuple(entries)
+
+
+def _repository(places: Places) -> RepositoryReport:
+    sizes = [places.store.size(oid) for oid in places.store]
+    remotes = {}
+    for name in git_text("remote", cwd=places.top).split("\n"):
+        if name:
+            remotes[name] = mask_credentials(_first_line_in(places, "remote", "get-url", name))
+    return RepositoryReport(
+        places.git_dir,
+        places.common_dir,
+        places.work_tree,
+        git_text("rev-parse", "--show-object-format", cwd=places.top),
+        remotes,
+        tracked_patterns(places) if places.work_tree else (),
+        os.path.join(places.theta_dir, "objects"),
+        len(sizes),
+        sum(size or 0 for size in sizes),
+        asdict(places.settings),
+    )
+
+
+def _first_line_in(places: Places, *arguments: str) -> str:
+    try:
+        return git_text(*arguments, cwd=places.top).partition("\n")[0]
+    except GitError:
+        return ""
