@@ -21,7 +21,7 @@ from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile
 from theta_nb.git.versions import text_of, versions_at
 from theta_nb.manifest.model import Manifest
-from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, is_manifest, parse
+from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, declared_size, is_manifest, parse
 
 __all__ = ["Content", "Filter", "is_reference_manifest"]
 
@@ -176,9 +176,11 @@ class Filter:
                 )
             return self._pass_through(head, content)
         data = head + _rest(content)
+        # What is not rebuilt is not parsed either: 100 MB of text may promise anything.
+        if self._stays_manifest(path, declared_size(data)):
+            return lambda sink: sink(memoryview(data))
         try:
-            manifest = parse(data, source=path)
-            return self._rebuild(path, manifest, data)
+            return self._rebuild(parse(data, source=path))
         except ManifestError as error:
             self._warn(f"{error} The manifest is checked out instead.")
         except MissingObjectError as error:
@@ -188,19 +190,27 @@ class Filter:
             )
         return lambda sink: sink(memoryview(data))
 
-    def _rebuild(self, path: str, manifest: Manifest, data: bytes) -> Callable[[Sink], None]:
+    def _stays_manifest(self, path: str, nbytes: int) -> bool:
         settings = self._places.settings
         if settings.skip_smudge:
-            return lambda sink: sink(memoryview(data))
-        if manifest.size > settings.smudge_limit:
-            self._warn(
-                f"{path}: {manifest.size / 2**30:.1f} GiB are above theta.smudgeLimit, so git gets the manifest; "
-                f"run 'git theta checkout {path}'."
-            )
-            return lambda sink: sink(memoryview(data))
+            return True
+        if nbytes <= settings.smudge_limit:
+            return False
+        self._warn(
+            f"{path}: {nbytes / 2**30:.1f} GiB are above theta.smudgeLimit, so git gets the manifest; "
+            f"run 'git theta checkout {path}'."
+        )
+        return True
+
+    def _rebuild(self, manifest: Manifest) -> Callable[[Sink], None]:
         rebuilder = Rebuilder(manifest, self._places.store, self._executor)
-        self._encodings.remember(manifest)
-        return rebuilder.stream
+
+        def write(sink: Sink) -> None:
+            rebuilder.stream(sink)
+            # Only now is every chunk known to be what the manifest says: a later 'git add' trusts the cache.
+            self._encodings.remember(manifest)
+
+        return write
 
     def _pass_through(self, head: bytes, content: Content) -> Callable[[Sink], None]:
         # git writes the whole content before it reads any answer, so it waits in a file.

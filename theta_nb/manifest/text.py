@@ -18,7 +18,7 @@ from theta_nb.tensors.chunks import chunk_digest, chunk_extents, row_nbytes, sto
 from theta_nb.tensors.dtypes import dtype_named
 from theta_nb.tensors.spec import TensorSpec, contiguous_strides
 
-__all__ = ["MAX_MANIFEST_NBYTES", "dump", "is_manifest", "parse"]
+__all__ = ["MAX_MANIFEST_NBYTES", "declared_size", "dump", "is_manifest", "parse"]
 
 MAGIC = b"theta-manifest "
 VERSION = 1
@@ -30,6 +30,8 @@ _MAX_LINES = 2**22
 _MAX_INT = 2**62
 _MAX_DIMS = 64
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
+_HEADER_END = re.compile(rb"\n\r?\n")
+_SIZE_LINE = re.compile(rb"^size ([0-9]{1,19})\r?$", re.MULTILINE)
 _CONFLICT = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
 _HEADERS = frozenset({"format", "size", "layout", "skeleton", "derived", "recipe"})
 
@@ -43,6 +45,19 @@ def is_manifest(head: bytes) -> bool:
     True
     """
     return head.startswith(MAGIC)
+
+
+def declared_size(data: bytes) -> int:
+    r"""Bytes that the checkpoint has by the header of its manifest, 0 where it does not say; nothing is checked.
+
+    Examples
+    --------
+    >>> declared_size(b"theta-manifest 1\nformat opaque\nsize 17592186044416\n")
+    17592186044416
+    """
+    end = _HEADER_END.search(data)
+    found = _SIZE_LINE.search(data, 0, end.start() + 1 if end else len(data))
+    return int(found[1]) if found else 0
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
