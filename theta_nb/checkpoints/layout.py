@@ -121,10 +121,10 @@ class Part(Enum):
 
 
 class Segment(NamedTuple):
-    """A stretch of the file: its part, the index within that part (0 for the skeleton), and its position."""
+    """A stretch of the file: its part, its number within that part (0 for the skeleton), and its position."""
 
     part: Part
-    index: int
+    number: int
     offset: int
     nbytes: int
 
