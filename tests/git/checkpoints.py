@@ -44,7 +44,11 @@ class Entry:
 
 
 def safetensors_of(
-    entries: Iterable[Entry], metadata: Mapping[str, str] | None = None, *, padding: int = 0, metadata_last: bool = False
+    entries: Iterable[Entry],
+    metadata: Mapping[str, str] | None = None,
+    *,
+    padding: int = 0,
+    metadata_last: bool = False,
 ) -> bytes:
     """A safetensors file with its entries in the given order."""
     header: dict[str, Any] = {}
@@ -112,7 +116,10 @@ def every_safetensors() -> dict[str, bytes]:
     """Safetensors files by what is special about them."""
     files = {
         f"dtype-{dtype.name}": safetensors_of(
-            [Entry("w", str(dtype.safetensors), (4, 24), noise(dtype.nbytes(96), i)), Entry("v", "F32", (3,), noise(12))]
+            [
+                Entry("w", str(dtype.safetensors), (4, 24), noise(dtype.nbytes(96), i)),
+                Entry("v", "F32", (3,), noise(12)),
+            ]
         )
         for i, dtype in enumerate(SAFETENSORS_DTYPES)
     }
@@ -125,7 +132,9 @@ def every_safetensors() -> dict[str, bytes]:
         "metadata": safetensors_of([w], {"format": "pt", "größe": "8 ↔ 8", "newline": "a\nb"}),
         "metadata-last": safetensors_of([w], {"format": "pt"}, metadata_last=True),
         "padded-header": safetensors_of([w], padding=13),
-        "unsorted-entries": safetensors_of([Entry("z", "F32", (8, 8), noise(256, 1)), w, Entry("a", "U8", (3,), b"abc")]),
+        "unsorted-entries": safetensors_of(
+            [Entry("z", "F32", (8, 8), noise(256, 1)), w, Entry("a", "U8", (3,), b"abc")]
+        ),
         "unknown-dtype": safetensors_of([w, Entry("odd", "X7", (3,), b"abc")]),
         "trailing-bytes": safetensors_of([w]) + b"after the end",
         "nan-and-inf": safetensors({"w": np.array([np.nan, np.inf, -np.inf, -0.0, 1e-45] * 20, dtype=np.float32)}),

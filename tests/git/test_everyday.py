@@ -11,6 +11,7 @@ from tests.conftest import GitSandbox
 from tests.git.checks import age, assert_quiet, digests, manifest_text, objects, warnings
 from tests.git.conftest import NAME, ONE, THREE, TWO
 
+
 def _content(repo: GitSandbox, name: str = NAME) -> bytes:
     return (repo.path / name).read_bytes()
 
@@ -443,7 +444,13 @@ def test_nothing_is_said_when_all_is_well(history: GitSandbox) -> None:
     history.write(NAME, THREE)
     said = [
         history.run(*command).stderr
-        for command in (("add", NAME), ("commit", "-qm", "three"), ("checkout", "-q", "one"), ("status",), ("diff", "two"))
+        for command in (
+            ("add", NAME),
+            ("commit", "-qm", "three"),
+            ("checkout", "-q", "one"),
+            ("status",),
+            ("diff", "two"),
+        )
     ]
     assert warnings("".join(said)) == []
     assert said == [""] * 5
