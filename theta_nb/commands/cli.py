@@ -7,11 +7,12 @@ no sense; 3 for a defect of ours, with a log to report; 130 after Ctrl-C; 141 wh
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 
 from theta_nb.commands.parser import UsageError, build_parser, closest
-from theta_nb.commands.terminal import Style, colour_wanted, prepare_streams, progress_bars, silence_stdout
+from theta_nb.commands.terminal import Style, colour_wanted, prepare_streams, progress_bars, silence_stdout, visible
 from theta_nb.errors import ThetaError
 
 __all__ = ["run_command_line"]
@@ -50,7 +51,7 @@ def run_command_line(argv: Sequence[str]) -> int:
         silence_stdout()
         return _BROKEN_PIPE
     except OSError as error:
-        return _complain(error, _FAILED)
+        return _complain(ThetaError(f"{error.filename}: {error.strerror}" if error.filename else str(error)), _FAILED)
     except Exception as error:  # noqa: BLE001 - the last edge: everything else becomes a log to report
         return _defect(error, argv)
     return status
@@ -59,7 +60,10 @@ def run_command_line(argv: Sequence[str]) -> int:
 def _run(argv: list[str]) -> int:
     parser = build_parser()
     _check_command(argv)
-    arguments = parser.parse_args(argv)
+    arguments, unknown = parser.parse_known_args(argv)
+    if unknown:
+        command = f"git theta {arguments.command}" if arguments.command else "git theta"
+        raise UsageError(f"{unknown[0]!r} is no argument of '{command}'", hint=f"'{command} -h' lists them.")
     if arguments.version:
         from theta_nb import __version__
 
@@ -73,13 +77,14 @@ def _run(argv: list[str]) -> int:
 
     context = dispatch.Context(os.getcwd(), progress_bars(sys.stderr))
     result = dispatch.execute(arguments, context)
+    style = Style(colour=colour_wanted(sys.stdout, os.environ), prefix=context.prefix)
     if getattr(arguments, "json", False):
         print(printing.as_json(arguments, result))
     elif getattr(arguments, "nul", False):
         sys.stdout.flush()
-        sys.stdout.buffer.write(b"".join(os.fsencode(item.path) + b"\0" for item in result))
+        sys.stdout.buffer.write(b"".join(os.fsencode(style.relative(item.path)) + b"\0" for item in result))
     else:
-        text = printing.as_text(arguments, result, Style(colour=colour_wanted(sys.stdout, os.environ)))
+        text = printing.as_text(arguments, result, style)
         if text:
             print(text)
     return dispatch.exit_status(arguments, result)
@@ -160,7 +165,7 @@ _PLUMBING: dict[str, Callable[[Sequence[str]], int]] = {
 
 def _complain(error: BaseException, status: int) -> int:
     colour = Style(colour=colour_wanted(sys.stderr, os.environ))
-    text = " ".join(str(error).split())
+    text = visible(re.sub(r"\s*\n\s*", " ", str(error).strip()))
     print(f"{colour.red('theta:')} {text}", file=sys.stderr)
     return status
 

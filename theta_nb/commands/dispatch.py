@@ -5,9 +5,10 @@ Printing is elsewhere (``printing``); the notebook magics call :func:`execute` a
 
 from __future__ import annotations
 
+import os
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from theta_nb.errors import ThetaError
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Context", "command_names", "execute", "exit_status"]
 
 
-@dataclass(frozen=True, slots=True)
 class Context:
     """Where a command runs.
 
@@ -31,8 +31,36 @@ class Context:
         Opens progress displays.
     """
 
-    folder: str
-    progress: ProgressFactory
+    def __init__(self, folder: str, progress: ProgressFactory) -> None:
+        self.folder = folder
+        self.progress = progress
+
+    @cached_property
+    def places(self) -> Places:
+        """The repository around the folder.
+
+        Raises
+        ------
+        ThetaError
+            If there is none, or git is too old to say.
+        """
+        from theta_nb.git.installation import check_git_version
+        from theta_nb.git.places import find_places
+
+        try:
+            return find_places(self.folder)
+        except ThetaError:
+            check_git_version()
+            raise
+
+    @property
+    def prefix(self) -> str:
+        """The folder relative to the top of the work tree; empty at the top and where there is none."""
+        places = self.__dict__.get("places")  # a command that needed no repository needs no prefix
+        if places is None or places.work_tree is None:
+            return ""
+        relative = os.path.relpath(os.path.realpath(self.folder), os.path.realpath(places.work_tree))
+        return "" if relative == "." or relative.startswith("..") else relative
 
 
 def execute(arguments: Namespace, context: Context) -> Any:
@@ -63,12 +91,6 @@ def exit_status(arguments: Namespace, result: Any) -> int:
     return 1 if arguments.command == "fsck" and result.problems else 0
 
 
-def _places(context: Context) -> Places:
-    from theta_nb.git.places import find_places
-
-    return find_places(context.folder)
-
-
 def _install(arguments: Namespace, context: Context) -> Any:
     from theta_nb.commands.install import install
 
@@ -90,7 +112,7 @@ def _uninstall(arguments: Namespace, context: Context) -> Any:
 def _track(arguments: Namespace, context: Context) -> Any:
     from theta_nb.commands.track import track, tracked_patterns
 
-    places = _places(context)
+    places = context.places
     if not arguments.patterns:
         return tracked_patterns(places)
     return track(places, arguments.patterns)
@@ -99,32 +121,32 @@ def _track(arguments: Namespace, context: Context) -> Any:
 def _untrack(arguments: Namespace, context: Context) -> Any:
     from theta_nb.commands.untrack import untrack
 
-    return untrack(_places(context), arguments.patterns)
+    return untrack(context.places, arguments.patterns)
 
 
 def _add(arguments: Namespace, context: Context) -> Any:
     from theta_nb.commands.add import add
 
-    return add(_places(context), arguments.paths, force=arguments.force, renormalize=arguments.renormalize)
+    return add(context.places, arguments.paths, force=arguments.force, renormalize=arguments.renormalize)
 
 
 def _status(arguments: Namespace, context: Context) -> Any:
     from theta_nb.commands.status import status
 
     with context.progress("comparing") as progress:
-        return tuple(status(_places(context), arguments.paths, progress=progress))
+        return tuple(status(context.places, arguments.paths, progress=progress))
 
 
 def _ls_files(arguments: Namespace, context: Context) -> Any:
     from theta_nb.commands.ls_files import ls_files
 
-    return ls_files(_places(context), arguments.paths)
+    return ls_files(context.places, arguments.paths, source=arguments.source)
 
 
 def _checkout(arguments: Namespace, context: Context) -> Any:
     from theta_nb.commands.checkout import checkout
 
-    places = _places(context)
+    places = context.places  # before the display opens
     with context.progress("writing") as progress:
         return tuple(
             checkout(places, arguments.paths, source=arguments.source, force=arguments.force, progress=progress)
@@ -135,21 +157,21 @@ def _fsck(arguments: Namespace, context: Context) -> Any:
     from theta_nb.commands.fsck import fsck
 
     with context.progress("checking") as progress:
-        return fsck(_places(context), revisions=arguments.revisions, all_=arguments.all_, progress=progress)
+        return fsck(context.places, revisions=arguments.revisions, all_=arguments.all_, progress=progress)
 
 
 def _gc(arguments: Namespace, context: Context) -> Any:
     from theta_nb.commands.gc import gc
 
     with context.progress("looking at objects", unit="") as progress:
-        return gc(_places(context), dry_run=arguments.dry_run, grace_days=arguments.grace_days, progress=progress)
+        return gc(context.places, dry_run=arguments.dry_run, grace_days=arguments.grace_days, progress=progress)
 
 
 def _env(arguments: Namespace, context: Context) -> Any:
     from theta_nb.commands.env import env
 
     try:
-        places = _places(context)
+        places = context.places
     except ThetaError:  # outside of a repository there is still something to tell
         return env(None, folder=context.folder)
     return env(places, folder=context.folder)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from blake3 import blake3
 
 from theta_nb.errors import ManifestError
-from theta_nb.git.attributes import require_work_tree
+from theta_nb.git.attributes import tracked_in_tree
 from theta_nb.git.blobs import blob_head
 from theta_nb.git.filtering import is_reference_manifest
 from theta_nb.git.places import Places
@@ -34,9 +34,9 @@ class StoredCheckpoint:
         Relative to the top of the work tree.
     state
         ``"complete"``: the work tree holds a file of its own. ``"manifest only"``: it holds the manifest.
-        ``"missing"``: it holds nothing. ``"conflict"``: a merge is not finished. ``"raw"``: the filter never stored
-        it; git holds the whole file. ``"git-theta"``: stored by git-theta, format 1. ``"broken"``: the manifest
-        cannot be read.
+        ``"missing"``: it holds nothing. ``"stored"``: listed from a commit, so the work tree does not matter.
+        ``"conflict"``: a merge is not finished. ``"raw"``: the filter never stored it; git holds the whole file.
+        ``"git-theta"``: stored by git-theta, format 1. ``"broken"``: the manifest cannot be read.
     format
         Format of the checkpoint; empty where no manifest says it.
     tensors
@@ -58,8 +58,8 @@ class StoredCheckpoint:
     message: str = ""
 
 
-def ls_files(places: Places, paths: Sequence[str] = ()) -> tuple[StoredCheckpoint, ...]:
-    """Tracked files of the index, sorted by path.
+def ls_files(places: Places, paths: Sequence[str] = (), *, source: str | None = None) -> tuple[StoredCheckpoint, ...]:
+    """Tracked files of the index or of a commit, sorted by path.
 
     Parameters
     ----------
@@ -68,14 +68,22 @@ def ls_files(places: Places, paths: Sequence[str] = ()) -> tuple[StoredCheckpoin
     paths
         Pathspecs relative to the current directory; everything by default.
 
+    source
+        A commit; the index by default, or HEAD in a bare repository.
+
     Raises
     ------
     ThetaError
-        If there is no work tree.
+        If there is no such commit.
     """
-    require_work_tree(places)
+    if source is None and places.work_tree is None:
+        source = "HEAD"
+    blobs = tracked_in_index(places, paths) if source is None else tracked_in_tree(places, source, paths)
     with closing(CatFile(places.top)) as cat_file:
-        return tuple(_describe(entry, places, cat_file) for entry in _one_a_path(tracked_in_index(places, paths)))
+        return tuple(
+            _describe(blob, _state(blob, places) if source is None else "stored", places, cat_file)
+            for blob in _one_a_path(blobs)
+        )
 
 
 def _one_a_path(entries: Sequence[TrackedBlob]) -> Iterator[TrackedBlob]:
@@ -84,23 +92,20 @@ def _one_a_path(entries: Sequence[TrackedBlob]) -> Iterator[TrackedBlob]:
     yield from best.values()
 
 
-def _describe(entry: TrackedBlob, places: Places, cat_file: CatFile) -> StoredCheckpoint:
+def _describe(entry: TrackedBlob, state: str, places: Places, cat_file: CatFile) -> StoredCheckpoint:
     found = cat_file.size(entry.oid)
     head = blob_head(entry.oid, places) if found is None or found[1] > MAX_MANIFEST_NBYTES else None
     data = cat_file.read(entry.oid) if head is None else head
     if is_reference_manifest(data[: 64 * 1024]):
         return StoredCheckpoint(entry.path, "git-theta")
     if not is_manifest(data):
-        state = _state(entry, places)
-        return StoredCheckpoint(entry.path, "raw" if data and state == "complete" else state)
+        return StoredCheckpoint(entry.path, "raw" if data and state in ("complete", "stored") else state)
     try:
         manifest = parse(data, source=entry.path)
     except ManifestError as error:
         return StoredCheckpoint(entry.path, "broken", message=str(error))
     tensors = sum(1 for e in manifest.entries.values() if e.dtype != "bytes")
-    return StoredCheckpoint(
-        entry.path, _state(entry, places), manifest.format, tensors, manifest.size, content_digest(manifest)
-    )
+    return StoredCheckpoint(entry.path, state, manifest.format, tensors, manifest.size, content_digest(manifest))
 
 
 def _state(entry: TrackedBlob, places: Places) -> str:

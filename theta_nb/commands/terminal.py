@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
@@ -14,11 +16,19 @@ __all__ = [
     "ProgressFactory",
     "Style",
     "colour_wanted",
+    "count",
+    "folded",
     "human_size",
     "prepare_streams",
     "progress_bars",
+    "shown_path",
     "silence_stdout",
+    "visible",
 ]
+
+_CONTROL = re.compile(r'[\x00-\x1f\x7f"\\\udc80-\udcff]')
+_EXPANDED = re.compile(r"[$`\\!]")  # within double quotes
+_ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 Progress = Callable[[int, int], None]
 """Told how much is done, of how much."""
@@ -33,21 +43,40 @@ class ProgressFactory(Protocol):
 
 
 class Style:
-    """Emphasis for a terminal that can show it.
+    """How a terminal shows names and emphasis.
 
     Parameters
     ----------
     colour
         Whether to emit escape sequences; plain text otherwise.
+    prefix
+        Folder, relative to the top of the work tree, that shown paths start from.
 
     Examples
     --------
-    >>> Style(colour=False).red("missing")
-    'missing'
+    >>> Style(prefix="models").path("models/a.pt"), Style().red("missing")
+    ('a.pt', 'missing')
     """
 
-    def __init__(self, *, colour: bool = False) -> None:
+    def __init__(self, *, colour: bool = False, prefix: str = "") -> None:
         self._colour = colour
+        self._prefix = prefix
+
+    def path(self, path: str) -> str:
+        """A path of the work tree as it has to be typed here, on one line."""
+        return shown_path(self.relative(path))
+
+    def relative(self, path: str) -> str:
+        """The same, with every character as it is."""
+        return os.path.relpath(path, self._prefix) if self._prefix and not os.path.isabs(path) else path
+
+    def word(self, path: str) -> str:
+        """The same as one word of a shell, for commands that are to be copied."""
+        shown = self.path(path)
+        if shown.startswith('"'):
+            return f"$'{shown[1:-1]}'".replace('\\"', '"')
+        quoted = shlex.quote(shown)
+        return f'"{shown}"' if quoted != shown and not _EXPANDED.search(shown) else quoted
 
     def _wrap(self, code: str, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self._colour and text else text
@@ -96,6 +125,60 @@ def human_size(nbytes: int) -> str:
     while size >= 999.95:
         size, unit = size / 1000, next(units, "PB")
     return f"{size:.1f} {unit}"
+
+
+def shown_path(path: str) -> str:
+    r"""A path on one line: quoted as git quotes it where it holds control characters, quotes or broken UTF-8.
+
+    Examples
+    --------
+    >>> print(shown_path("modèle 1.pt"), shown_path("a\nb.pt"))
+    modèle 1.pt "a\nb.pt"
+    """
+    if not _CONTROL.search(path):
+        return path
+
+    def escape(match: re.Match[str]) -> str:
+        character = match[0]
+        short = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\"}.get(character)
+        return short or f"\\{ord(character) & 0xFF:03o}"
+
+    return f'"{_CONTROL.sub(escape, path)}"'
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    Examples
+    --------
+    >>> count(1, "tensor"), count(20_000, "tensor")
+    ('1 tensor', '20,000 tensors')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def folded(items: Sequence[str], most: int = 10) -> list[str]:
+    """At most so many items, and how many more there are.
+
+    Examples
+    --------
+    >>> folded(list("abcd"), 2)
+    ['a', 'b', '… and 2 more']
+    """
+    if len(items) <= most + 1:  # a line that says "1 more" is no shorter than the one it hides
+        return list(items)
+    return [*items[:most], f"… and {len(items) - most} more"]
+
+
+def visible(text: str) -> str:
+    r"""Text from elsewhere, fit for a terminal: on one line, control characters spelled out.
+
+    Examples
+    --------
+    >>> print(visible("a\tb\x1b[2J"))
+    a\tb\x1b[2J
+    """
+    return _ESCAPED.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
 
 
 def prepare_streams() -> None:

@@ -20,7 +20,7 @@ from theta_nb.git.attributes import (
 )
 from theta_nb.git.attributes_file import AttributesFile
 from theta_nb.git.blobs import is_stored
-from theta_nb.git.installation import InstallResult, install, installed
+from theta_nb.git.installation import InstallResult, install, installed, program_problem
 from theta_nb.git.places import Places
 from theta_nb.git.process import git
 from theta_nb.git.tracked import tracked_in_index
@@ -85,12 +85,15 @@ class TrackResult:
         Files that match but are ruled by another line, with that line.
     installed
         What was installed because git knew no filter of ours; ``None`` where it did.
+    warnings
+        What would make git fail to run the filter.
     """
 
     patterns: tuple[PatternChange, ...]
     raw: tuple[str, ...] = ()
     elsewhere: tuple[tuple[str, str], ...] = ()
     installed: InstallResult | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def tracked_patterns(places: Places) -> tuple[TrackedPattern, ...]:
@@ -191,7 +194,14 @@ def track(places: Places, patterns: Sequence[str]) -> TrackResult:
         files[name].write()
     git("add", "--", *files, cwd=top)
     matching = {path for base, pattern in wanted for path in paths_matching(pattern, base, places)}
-    return TrackResult(tuple(changes), _stored_raw(matching, places), tuple(sorted(elsewhere.items())), new)
+    problem = program_problem()
+    return TrackResult(
+        tuple(changes),
+        _stored_raw(matching, places),
+        tuple(sorted(elsewhere.items())),
+        new,
+        (problem,) if problem else (),
+    )
 
 
 def _inside(argument: str, folder: str, top: str) -> str:
@@ -207,7 +217,12 @@ def _inside(argument: str, folder: str, top: str) -> str:
 
 def _other_claims(pattern: str, base: str, places: Places) -> dict[str, str]:
     """Files of a pattern that another rule wins for, with the rule; an error if the new line would take over."""
-    paths = [*paths_matching(pattern, base, places), sample_path(pattern, base)]
+    own = os.path.join(base, ".gitattributes")
+    matching = paths_matching(pattern, base, places, also=[own])
+    if own in matching:
+        # git reads it from the index, too, where the filter would have put a manifest.
+        raise ThetaError(f"'{pattern}' also matches {own}", hint="Name the checkpoints, as in '*.safetensors'.")
+    paths = [*matching, sample_path(pattern, base)]
     filters = filters_of(paths, places)
     found: dict[str, str] = {}
     for path in paths:

@@ -17,7 +17,7 @@ from theta_nb.errors import ThetaError
 from theta_nb.git.attributes_file import AttributesFile, Rule, quote_pattern
 from theta_nb.git.places import Places
 from theta_nb.git.process import GitError, git
-from theta_nb.git.tracked import filter_of, tracked_in_index
+from theta_nb.git.tracked import TrackedBlob, filter_of, resolve, tracked_in_index
 
 __all__ = [
     "Claim",
@@ -28,6 +28,7 @@ __all__ = [
     "require_work_tree",
     "rooted",
     "sample_path",
+    "tracked_in_tree",
     "tracked_paths",
 ]
 
@@ -99,6 +100,38 @@ def _check_attr(
     return {os.fsdecode(path): os.fsdecode(value) for path, value in zip(words[::3], words[2::3], strict=True)}
 
 
+def tracked_in_tree(places: Places, revision: str, paths: Sequence[str] = ()) -> list[TrackedBlob]:
+    """Tracked files of a commit by the attributes of that commit, also in a bare repository.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    revision
+        A commit.
+    paths
+        Files or folders relative to the current directory; everything by default.
+
+    Raises
+    ------
+    GitError
+        If there is no such commit.
+    """
+    where = (
+        ["--full-name", resolve(revision, places.cwd), "--", *paths]
+        if paths
+        else ["--full-tree", resolve(revision, places.cwd)]
+    )
+    blobs = []
+    for record in git("ls-tree", "-r", "-z", *where, cwd=places.cwd).split(b"\0")[:-1]:
+        info, _, name = record.partition(b"\t")
+        mode, _, oid = info.decode("ascii").split(" ")
+        if mode.startswith("100"):  # symbolic links and submodules never reach a filter
+            blobs.append(TrackedBlob(os.fsdecode(name), oid, mode == "100755", in_index=False))
+    filters = filters_of([blob.path for blob in blobs], places, revision=revision)
+    return [blob for blob in blobs if filters[blob.path] == FILTER]
+
+
 def tracked_paths(places: Places) -> list[str]:
     """Paths of the index that the theta filter handles, sorted.
 
@@ -142,7 +175,7 @@ def sample_path(pattern: str, folder: str) -> str:
     return f"{folder}/{text}" if folder else text
 
 
-def paths_matching(pattern: str, folder: str, places: Places) -> list[str]:
+def paths_matching(pattern: str, folder: str, places: Places, *, also: Sequence[str] = ()) -> list[str]:
     """Files of the index and new files of the work tree that a pattern matches, as git matches it.
 
     Parameters
@@ -153,12 +186,14 @@ def paths_matching(pattern: str, folder: str, places: Places) -> list[str]:
         Relative to the top; empty for the top itself.
     places
         The repository.
+    also
+        Further paths to ask about, which need not exist.
     """
     top = require_work_tree(places)
     where = [f":(top,literal){folder}"] if folder else []
     out = git("ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *where, cwd=top)
     paths = dict.fromkeys(os.fsdecode(path) for path in out.split(b"\0")[:-1])
-    values = _ask_rules([rooted(pattern, folder)], paths, places)
+    values = _ask_rules([rooted(pattern, folder)], [*paths, *also], places)
     return sorted(path for path, value in values.items() if value == "0")
 
 

@@ -1,0 +1,166 @@
+"""What add, status, ls-files, checkout, fsck and gc print: lines of text for a result."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from theta_nb.commands.terminal import Style, count, folded, human_size, visible
+
+if TYPE_CHECKING:
+    from theta_nb.commands.add import AddResult
+    from theta_nb.commands.checkout import CheckedOut
+    from theta_nb.commands.fsck import FsckReport, Problem
+    from theta_nb.commands.gc import GcReport
+    from theta_nb.commands.ls_files import StoredCheckpoint
+    from theta_nb.commands.status import CheckpointStatus
+
+__all__ = ["add", "checkout", "fsck", "gc", "ls_files", "status"]
+
+_NOTHING_STORED = [
+    "No checkpoint is stored yet.",
+    'Track some with git theta track "*.safetensors", then git add them.',
+]
+
+
+def add(_: Namespace, result: AddResult, style: Style) -> list[str]:
+    """What was staged."""
+    return [style.green(f"added {style.path(path)}") for path in result.added] + [visible(n) for n in result.notes]
+
+
+def status(arguments: Namespace, result: Sequence[CheckpointStatus], style: Style) -> list[str]:
+    """Each checkpoint that differs from the last commit, with the names of what changed."""
+    if not result:
+        return ["No tracked checkpoint matches."] if arguments.paths else _NOTHING_STORED
+    loud = [item for item in result if item.state != "unchanged"]
+    width = max((len(item.state) for item in loud), default=0)
+    lines = [line for item in loud for line in _status_of(item, width, style)]
+    if len(loud) < len(result):
+        lines.append(style.dim(f"{count(len(result) - len(loud), 'checkpoint')} unchanged"))
+    return lines
+
+
+def _status_of(item: CheckpointStatus, width: int, style: Style) -> list[str]:
+    emphasis = style.green if item.staged else style.red
+    staged = " (staged)" if item.staged else ""
+    head = f"{emphasis(f'{item.state:<{width}}')}  {style.bold(style.path(item.path))}{staged}"
+    facts = _facts(item)
+    lines = [f"{head}  {style.dim(', '.join(facts))}" if facts else head]
+    if item.note:
+        note = item.note.replace(item.path, style.word(item.path))  # commands in it are to be typed here
+        lines.append(f"    {style.yellow(visible(note))}")
+    if not _is_new(item):
+        names = [
+            *(f"~ {name}" for name in item.changed),
+            *(style.green(f"+ {name}") for name in item.added),
+            *(style.red(f"- {name}") for name in item.removed),
+        ]
+        lines += [f"    {name}" for name in folded(names)]
+    return lines
+
+
+def _is_new(item: CheckpointStatus) -> bool:
+    """Whether every tensor is new, which needs no list of names."""
+    return len(item.added) == item.tensors
+
+
+def _facts(item: CheckpointStatus) -> list[str]:
+    facts = [count(item.tensors, "tensor")] if item.tensors else []
+    facts += [human_size(item.size)] if item.size else []
+    kinds = (("changed", item.changed), ("added", item.added), ("removed", item.removed))
+    if not _is_new(item):
+        facts += [f"{len(names)} {what}" for what, names in kinds if names]
+    if item.new_bytes and item.state not in ("unchanged", "deleted"):
+        size = human_size(item.new_bytes)
+        # What is staged is encoded already; what is not will get smaller.
+        facts.append(f"{size} in new objects" if item.staged else f"storing it takes {size} at most")
+    return facts
+
+
+_REMARKS = {
+    "complete": "",
+    "stored": "",
+    "manifest only": "manifest only; 'git theta checkout' writes the checkpoint",
+    "missing": "missing from the work tree",
+    "conflict": "unfinished merge",
+    "raw": "a whole file in git; 'git add --renormalize' stores it by theta",
+    "git-theta": "stored by git-theta, format 1",
+    "broken": "its manifest cannot be read",
+}
+
+
+def ls_files(arguments: Namespace, result: Sequence[StoredCheckpoint], style: Style) -> list[str]:
+    """One checkpoint a line, with a remark where something is special about it."""
+    if arguments.name_only or arguments.nul:
+        return [style.path(item.path) for item in result]
+    if not result:
+        return ["No tracked checkpoint matches."] if arguments.paths or arguments.source else _NOTHING_STORED
+    rows = [_columns(item) if arguments.long else () for item in result]
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    lines = []
+    for item, row in zip(result, rows, strict=True):
+        cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
+        cells[2:] = [cell.strip().rjust(width) for cell, width in zip(cells[2:], widths[2:], strict=True)]
+        remark = visible(item.message) or _REMARKS[item.state]
+        emphasis = style.red if item.state in ("broken", "conflict") else style.yellow
+        tail = f"  {emphasis(f'({remark})')}" if remark else ""
+        lines.append("  ".join([*cells, style.path(item.path)]) + tail)
+    return lines
+
+
+def _columns(item: StoredCheckpoint) -> tuple[str, ...]:
+    if not item.digest:
+        return ("-" * 10, "-", "-", "-")
+    return (item.digest[:10], item.format, count(item.tensors, "tensor"), human_size(item.size))
+
+
+def checkout(arguments: Namespace, result: Sequence[CheckedOut], style: Style) -> list[str]:
+    """What was written, and what was not and why."""
+    if not result:
+        return ["No tracked checkpoint matches."] if arguments.paths else ["There is no checkpoint to write."]
+    lines = []
+    for item in result:
+        path = style.path(item.path)
+        if item.action == "written":
+            lines.append(style.green(f"written {path}") + style.dim(f"  ({human_size(item.nbytes)})"))
+        elif item.action != "already there":
+            lines.append(style.yellow(f"{path}: {visible(item.action)}"))
+    there = sum(item.action == "already there" for item in result)
+    if there:
+        lines.append(style.dim(f"{count(there, 'checkpoint')} already there"))
+    return lines
+
+
+def fsck(_: Namespace, result: FsckReport, style: Style) -> list[str]:
+    """What was proved, or what cannot be rebuilt."""
+    checked = f"{count(result.checked_objects, 'object')} and {count(result.checked_values, 'value')} checked"
+    checked += f", {human_size(result.nbytes)}"
+    if not result.problems:
+        return [style.green(f"{checked}: everything can be rebuilt")]
+    lines = [_problem(problem, style) for problem in result.problems]
+    return [*lines, style.red(f"{checked}: {count(len(result.problems), 'problem')}")]
+
+
+def _problem(problem: Problem, style: Style) -> str:
+    where = [
+        style.path(problem.path) if problem.path else "",
+        visible(problem.parameter),
+        f"commit {problem.commit[:12]}" if problem.commit else "",
+        f"object {problem.oid[:12]}" if problem.oid else "",
+    ]
+    text = ", ".join(part for part in where if part)
+    return f"{style.red(problem.kind)}: {visible(problem.message)}" + (style.dim(f"  ({text})") if text else "")
+
+
+def gc(arguments: Namespace, result: GcReport, style: Style) -> list[str]:
+    """What was deleted, or would be, and what stays."""
+    verb = "would delete" if arguments.dry_run else "deleted"
+    temporary = f", {count(result.temporary, 'temporary file')}" if result.temporary else ""
+    lines = [
+        f"{verb} {count(result.deleted, 'object')}, {human_size(result.deleted_bytes)}{temporary}",
+        f"kept {count(result.kept, 'object')}, {human_size(result.kept_bytes)}",
+    ]
+    if result.recent:
+        lines.append(style.dim(f"{count(result.recent, 'unused object')} younger than the grace period stay"))
+    return lines
