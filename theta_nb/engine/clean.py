@@ -164,7 +164,7 @@ class _Pass:
     ) -> None:
         self._store = cleaner._store
         self._layout = layout
-        self._hint = hint
+        self._hint = None if hint is None else _Window(hint)
         self._progress = progress
         self._owners = owners(layout)
         self._encoder = ChunkEncoder(cleaner._store, known, cleaner._executor, write=cleaner._write)
@@ -188,7 +188,8 @@ class _Pass:
             extra = bytearray(1)
             if stream.readinto(memoryview(extra)):
                 raise _MismatchError(bytes(extra))
-            layout_numbers = [self._encoder.add_bytes(piece) for piece in _pieces(dump_layout(self._layout))]
+            layout = dump_layout(self._layout)
+            layout_numbers = [self._encoder.add_bytes(piece) for piece in _pieces(layout)]
             self._flush_skeleton()
             self._encoder.finish()
         except _MismatchError:
@@ -197,7 +198,7 @@ class _Pass:
         except BaseException:
             self._encoder.abandon()
             raise
-        return self._manifest(layout_numbers)
+        return self._manifest(layout_numbers, len(layout))
 
     def _take_storage(self, stream: ByteStream, index: int) -> None:
         storage = self._layout.storages[index]
@@ -222,7 +223,7 @@ class _Pass:
         while nbytes:
             step = min(nbytes, CHUNK_NBYTES - len(self._skeleton))
             data = self._exactly(stream, step)
-            if self._hint is not None and data != _read_or_nothing(self._hint, offset, step):
+            if self._hint is not None and data != self._hint.read(offset, step):
                 raise _MismatchError(data)
             self._skeleton += data
             self._skeleton_nbytes += step
@@ -273,9 +274,9 @@ class _Pass:
 
     # --- the manifest -------------------------------------------------------------------------------------------------
 
-    def _manifest(self, layout_numbers: list[int]) -> Manifest:
+    def _manifest(self, layout_numbers: list[int], layout_nbytes: int) -> Manifest:
         digests = self._encoder.digests
-        layout = self._bytes_value(layout_numbers, len(dump_layout(self._layout)))
+        layout = self._bytes_value(layout_numbers, layout_nbytes)
         skeleton = self._bytes_value(self._skeleton_numbers, self._skeleton_nbytes)
         values = {layout.digest: layout, skeleton.digest: skeleton}
         entries: dict[str, Entry] = {}
@@ -330,11 +331,25 @@ class _Pass:
         return left
 
 
-def _read_or_nothing(source: ByteSource, offset: int, nbytes: int) -> bytes:
-    try:
-        return source.read(offset, nbytes)
-    except CheckpointError:  # cut short meanwhile: then it is not what the stream brings
-        return b""
+class _Window:
+    """Short reads of a source, many of them close together: the skeleton lies in small gaps between the tensors."""
+
+    _NBYTES = 2**16
+
+    def __init__(self, source: ByteSource) -> None:
+        self._source = source
+        self._start = 0
+        self._data = b""
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Bytes of a range, or nothing if the file was cut short meanwhile."""
+        if offset < self._start or offset + nbytes > self._start + len(self._data):
+            wanted = max(nbytes, min(self._NBYTES, self._source.size - offset))
+            try:
+                self._start, self._data = offset, self._source.read(offset, wanted)
+            except CheckpointError:
+                return b""
+        return self._data[offset - self._start : offset - self._start + nbytes]
 
 
 def _pieces(data: bytes) -> list[bytes]:

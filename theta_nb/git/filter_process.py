@@ -18,6 +18,7 @@ from theta_nb.git.places import find_places
 __all__ = ["clean_once", "run", "serve", "smudge_once"]
 
 _CAPABILITIES = ("clean", "smudge")
+_BUFFER_NBYTES = 2**16
 
 
 def serve(stdin: int = 0, stdout: int = 1) -> None:
@@ -134,13 +135,20 @@ class _PlainStream:
 
     def readinto(self, dest: memoryview) -> int:
         """Fill ``dest``; returns its length, or less at the end."""
-        done = min(len(self._pushed), len(dest))
-        dest[:done] = self._pushed[:done]
-        self._pushed = self._pushed[done:]
+        done = 0
         while done < len(dest):
-            count = os.readv(self._fd, [dest[done:]])
-            if count == 0:
-                break
+            if not self._pushed and len(dest) - done < _BUFFER_NBYTES:
+                self._pushed = memoryview(os.read(self._fd, _BUFFER_NBYTES))
+                if not self._pushed:
+                    break
+            if self._pushed:
+                count = min(len(self._pushed), len(dest) - done)
+                dest[done : done + count] = self._pushed[:count]
+                self._pushed = self._pushed[count:]
+            else:
+                count = os.readv(self._fd, [dest[done:]])
+                if count == 0:
+                    break
             done += count
         return done
 

@@ -133,9 +133,10 @@ class PacketStream:
 
     def __init__(self, reader: PacketReader) -> None:
         self._reader = reader
-        self._left = 0  # bytes of the current packet not taken yet
+        self._left = 0  # bytes of the current packet still in the pipe
         self._ended = False
         self._pushed = memoryview(b"")
+        self._packet = memoryview(bytearray(MAX_DATA))
 
     def push_back(self, data: bytes) -> None:
         """Have ``data`` come (again) before everything else."""
@@ -152,13 +153,18 @@ class PacketStream:
             if self._left == 0:
                 self._begin()
                 continue
-            count = min(self._left, total - done)
-            if count == self._left:
-                self._reader.data_and_next_header(dest[done : done + count])
+            if self._left <= total - done:
+                self._reader.data_and_next_header(dest[done : done + self._left])
+                done += self._left
+                self._left = 0
             else:
-                self._reader._exactly(dest[done : done + count])
-            self._left -= count
-            done += count
+                # Small pieces (the skeleton of a file with many tensors) are cut from one read of the packet.
+                self._reader.data_and_next_header(self._packet[: self._left])
+                count = total - done
+                dest[done:] = self._packet[:count]
+                self._pushed = self._packet[count : self._left]
+                self._left = 0
+                done = total
         return done
 
     def _begin(self) -> None:
