@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import BinaryIO
 
 from theta_nb.checkpoints.layout import FileSource
@@ -17,12 +19,13 @@ from theta_nb.manifest.text import dump, parse
 from theta_nb.storage.objects import MemoryStore, ObjectStore
 
 
-def temporary(data: bytes) -> BinaryIO:
+@contextmanager
+def temporary(data: bytes) -> Iterator[BinaryIO]:
     """An open, nameless file that holds ``data``."""
-    file = tempfile.TemporaryFile()
-    file.write(data)
-    file.flush()
-    return file
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        yield file
 
 
 def clean(data: bytes, store: ObjectStore, name: str = "model.bin", known: Known | None = None) -> Manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, declared_size, is_manife
 __all__ = ["Content", "Filter", "is_reference_manifest"]
 
 _HEAD_NBYTES = 64 * 1024
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 Sink = Callable[[memoryview], None]
 
@@ -60,6 +62,7 @@ class Filter:
         self._places = places
         self._warn = warn
         self._cat_file = CatFile(places.top)
+        places.forgive_settings(warn)
         self._encodings = places.encodings()
         self._threads: Executor | None = None
 
@@ -251,9 +254,11 @@ def _rest(content: Content) -> bytes:
 
 
 def warn_on_stderr(message: str) -> None:
-    """Show one sentence; a closed terminal is no reason to fail."""
+    """Show one sentence on one line; a closed terminal is no reason to fail."""
+    # Names of files and parameters come from others: what they hold must not move the cursor or fake a line.
+    line = _CONTROLS.sub(lambda match: repr(match[0])[1:-1], message)
     try:
-        sys.stderr.write(f"theta: {message}\n")
+        sys.stderr.write(f"theta: {line}\n")
         sys.stderr.flush()
     except OSError:
         pass

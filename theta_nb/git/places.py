@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,6 +54,17 @@ class Places:
     def settings(self) -> Settings:
         """Settings of this repository and environment."""
         return Settings.parse(read_config(self.top), os.environ)
+
+    def forgive_settings(self, warn: Callable[[str], None]) -> None:
+        """Use the defaults, with one warning, where the user's settings make no sense.
+
+        For the filter: an error would make git fail, and before a smudge git has unlinked the file already.
+        """
+        try:
+            _ = self.settings
+        except ThetaError as error:
+            warn(f"{error.message}; the default settings are used")
+            vars(self)["settings"] = Settings.parse({}, {})
 
     @cached_property
     def store(self) -> DirectoryStore:

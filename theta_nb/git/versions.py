@@ -41,7 +41,7 @@ def index_blobs(path: str, top: str) -> list[str]:
     if os.path.isabs(path):
         path = os.path.relpath(path, top)
     path = os.path.normpath(path)
-    if path.startswith(".."):
+    if path.split("/", 1)[0] == "..":
         return []
     try:
         out = git("ls-files", "--stage", "-z", "--", path, cwd=top, env={"GIT_LITERAL_PATHSPECS": "1"})
