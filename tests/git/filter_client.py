@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Self
 
 PACKET = 65516
 
@@ -51,7 +51,7 @@ class FilterClient:
         )
         self.stderr = ""
 
-    def __enter__(self) -> FilterClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

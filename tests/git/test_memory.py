@@ -14,10 +14,10 @@ from typing import BinaryIO
 import pytest
 
 from tests.conftest import GitSandbox
-from tests.git.checks import manifest_of, theta_dir, warnings
+from tests.git.checks import theta_dir, warnings
 from tests.git.filter_client import PACKET, FilterClient
-from theta_nb.engine.layouts import dump_layout
 from theta_nb.checkpoints.layout import Layout, Storage
+from theta_nb.engine.layouts import dump_layout
 from theta_nb.manifest.model import ChunkRef, Entry, Manifest, Value
 from theta_nb.manifest.text import dump
 from theta_nb.storage.encoding import encode_bytes
@@ -26,7 +26,8 @@ from theta_nb.tensors.chunks import CHUNK_NBYTES, chunk_digest, storage_digest
 
 MIB = 2**20
 GIB = 2**30
-ALLOWED = 300 * MIB
+ALLOWED = 200 * MIB
+"""Less than the smallest checkpoint here: whoever holds the whole content fails."""
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +79,9 @@ class Comparison:
 
 
 @pytest.mark.parametrize("kind", ["opaque", "safetensors"])
-@pytest.mark.parametrize("size", [GIB // 4, pytest.param(4 * GIB + 12345, marks=pytest.mark.slow)], ids=["quarter", "4gib"])
+@pytest.mark.parametrize(
+    "size", [GIB // 4, pytest.param(4 * GIB + 12345, marks=pytest.mark.slow)], ids=["quarter", "4gib"]
+)
 def test_clean_and_smudge_of_gigabytes_stay_small(
     repository: GitSandbox, bare_interpreter: int, kind: str, size: int
 ) -> None:
@@ -86,13 +89,13 @@ def test_clean_and_smudge_of_gigabytes_stay_small(
     path = repository.path / name
     (sparse_opaque if kind == "opaque" else sparse_safetensors)(path, size)
     repository("config", "theta.smudgeLimit", "8g")
+    repository("config", "theta.workers", "2")
     with FilterClient(repository.path) as client:
         client.shake_hands()
         cleaned = client.request("clean", name, content(path))
         assert cleaned.status == "success"
         peak = client.peak() - bare_interpreter
-        print('PEAK', peak/MIB)
-        print('PEAK', peak/MIB)
+        print("PEAK", peak / MIB)
     assert peak < ALLOWED, f"clean of {size} bytes took {peak / MIB:.0f} MiB"
     assert f"\nformat {kind}\n".encode() in cleaned.content
 
@@ -105,8 +108,7 @@ def test_clean_and_smudge_of_gigabytes_stay_small(
         assert comparison.same, "the content came back changed"
         assert comparison.nbytes == path.stat().st_size
         peak = client.peak() - bare_interpreter
-        print('PEAK', peak/MIB)
-        print('PEAK', peak/MIB)
+        print("PEAK", peak / MIB)
     assert peak < ALLOWED, f"smudge of {size} bytes took {peak / MIB:.0f} MiB"
 
 
@@ -114,7 +116,8 @@ def test_content_that_is_not_the_file_is_spooled_in_little_memory(
     repository: GitSandbox, bare_interpreter: int
 ) -> None:
     path = repository.path / "m.pt"
-    sparse_opaque(path, GIB // 8)
+    sparse_opaque(path, GIB // 4)
+    repository("config", "theta.workers", "2")
 
     def longer() -> Iterator[bytes]:
         yield from content(path)
@@ -125,10 +128,9 @@ def test_content_that_is_not_the_file_is_spooled_in_little_memory(
         client.shake_hands()
         cleaned = client.request("clean", "m.pt", longer())
         assert cleaned.status == "success"
-        assert f"\nsize {GIB // 4 + 8}\n".encode() in cleaned.content
+        assert f"\nsize {GIB // 2 + 8}\n".encode() in cleaned.content
         peak = client.peak() - bare_interpreter
-        print('PEAK', peak/MIB)
-        print('PEAK', peak/MIB)
+        print("PEAK", peak / MIB)
     assert peak < ALLOWED, f"it took {peak / MIB:.0f} MiB"
 
 
@@ -192,9 +194,7 @@ def test_a_manifest_of_16_tib_is_handed_out_as_it_is(
         assert answer.content == text
         peak = client.peak() - bare_interpreter
     assert [("above theta.smudgeLimit" in line) for line in warnings(client.stderr)] == [True]
-    # The text itself is 93 MB; there is no chunk of it in memory twelve times over.
-    print('PEAK', peak/MIB)
-    assert peak < 12 * len(text), f"it took {peak / MIB:.0f} MiB"
+    assert peak < 3 * len(text), f"it took {peak / MIB:.0f} MiB"
 
 
 def test_git_theta_checkout_refuses_16_tib_before_it_writes(
@@ -220,5 +220,4 @@ print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
     assert said.startswith(f"m.pt needs {2**44} bytes, more than the disk has")
     assert not (repository.path / "m.pt").exists()
     assert sorted(os.listdir(repository.path)) == [".git", ".gitattributes"], "a temporary file was left"
-    print('PEAK', peak)
-    assert int(peak) * 1024 - bare_interpreter < 12 * len(text), f"it took {int(peak) / 1024:.0f} MiB"
+    assert int(peak) * 1024 - bare_interpreter < 3 * len(text), f"it took {int(peak) / 1024:.0f} MiB"
