@@ -95,7 +95,6 @@ def test_clean_and_smudge_of_gigabytes_stay_small(
         cleaned = client.request("clean", name, content(path))
         assert cleaned.status == "success"
         peak = client.peak() - bare_interpreter
-        print("PEAK", peak / MIB)
     assert peak < ALLOWED, f"clean of {size} bytes took {peak / MIB:.0f} MiB"
     assert f"\nformat {kind}\n".encode() in cleaned.content
 
@@ -108,7 +107,6 @@ def test_clean_and_smudge_of_gigabytes_stay_small(
         assert comparison.same, "the content came back changed"
         assert comparison.nbytes == path.stat().st_size
         peak = client.peak() - bare_interpreter
-        print("PEAK", peak / MIB)
     assert peak < ALLOWED, f"smudge of {size} bytes took {peak / MIB:.0f} MiB"
 
 
@@ -130,8 +128,7 @@ def test_content_that_is_not_the_file_is_spooled_in_little_memory(
         assert cleaned.status == "success"
         assert f"\nsize {GIB // 2 + 8}\n".encode() in cleaned.content
         peak = client.peak() - bare_interpreter
-        print("PEAK", peak / MIB)
-    assert peak < ALLOWED, f"it took {peak / MIB:.0f} MiB"
+    assert peak < 300 * MIB, f"it took {peak / MIB:.0f} MiB"
 
 
 # --- a manifest that promises sixteen terabytes -----------------------------------------------------------------------
