@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -20,18 +21,21 @@ from theta_nb.commands.status import CheckpointStatus, status
 from theta_nb.engine.checkpoint import Checkpoint, FileStorages
 from theta_nb.engine.clean import Cleaner
 from theta_nb.engine.known import KnownChunks
-from theta_nb.errors import NotTrackedError, ThetaError
-from theta_nb.git.commits import commit_blob, commit_staged, message_with_metrics
+from theta_nb.errors import CheckpointError, NotTrackedError, ThetaError
+from theta_nb.git.attributes import filters_of
+from theta_nb.git.commits import commit_blob, commit_staged, message_with_metrics, parent_of
 from theta_nb.git.places import find_places
-from theta_nb.git.process import CatFile, child_environment
-from theta_nb.git.tracked import filter_of, resolve
+from theta_nb.git.process import CatFile, child_environment, git_text
+from theta_nb.git.tracked import resolve
 from theta_nb.git.versions import index_blobs, read_text, text_of, versions_at
 from theta_nb.manifest.model import Manifest
-from theta_nb.manifest.text import is_manifest, parse
+from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, is_manifest, parse
 
 if TYPE_CHECKING:
     import torch
     from git import Commit, Repo
+
+    from theta_nb.commands.track import TrackResult
 
 __all__ = ["Repository"]
 
@@ -93,6 +97,15 @@ class Repository:
         repo.git.update_environment(PATH=child_environment()["PATH"])
         return repo
 
+    def _require_gitpython(self) -> None:
+        """Refuse what ends in a GitPython object where there can be none, before anything is done."""
+        name = git_text("rev-parse", "--show-object-format", cwd=self._places.top)
+        if name != "sha1":
+            raise ThetaError(
+                f"{self._places.top} names its objects by {name.upper()}, which GitPython cannot read",
+                hint="Use 'git commit' here.",
+            )
+
     @cached_property
     def _executor(self) -> Executor:
         return self._given_executor or ThreadPoolExecutor(
@@ -101,13 +114,18 @@ class Repository:
 
     # --- tracking and staging -----------------------------------------------------------------------------------------
 
-    def track(self, *patterns: Name) -> None:
+    def track(self, *patterns: Name) -> TrackResult:
         """Have files that match patterns stored by parameter, as ``git theta track`` does.
 
         Parameters
         ----------
         patterns
-            Patterns of ``.gitattributes`` (``"*.safetensors"``), or paths.
+            Patterns of the top folder's ``.gitattributes`` (``"*.safetensors"``), or paths.
+
+        Returns
+        -------
+        TrackResult
+            What was done, and which files need attention.
 
         Raises
         ------
@@ -116,7 +134,9 @@ class Repository:
         """
         from theta_nb.commands.track import track
 
-        track(self._places, [self._name(pattern) for pattern in patterns])
+        # A pattern is more than a name: the slash in "models/" and in "/model.pt" has a meaning.
+        names = [pattern if isinstance(pattern, str) else self._name(pattern) for pattern in patterns]
+        return track(self._places, names)
 
     def add(self, *paths: Name, force: bool = False) -> AddResult:
         """Stage checkpoints, as ``git theta add`` does.
@@ -142,8 +162,15 @@ class Repository:
         -------
         git.Commit
             The commit, as a GitPython object.
+
+        Raises
+        ------
+        ThetaError
+            If there is nothing to commit, a hook refuses, or a metric is no number.
         """
-        return self.git.commit(commit_staged(self._places, message_with_metrics(message, metrics)))
+        text = message_with_metrics(message, metrics)
+        self._require_gitpython()
+        return self.git.commit(commit_staged(self._places, text))
 
     def checkout(
         self,
@@ -217,20 +244,19 @@ class Repository:
         return self.checkpoint(path, rev).state_dict(pattern)
 
     def _from_work_tree(self, name: str) -> Checkpoint:
+        full = os.path.join(self._places.top, name)
         try:
-            fd = os.open(os.path.join(self._places.top, name), os.O_RDONLY | os.O_CLOEXEC)
+            # Without O_NONBLOCK, opening a pipe of that name would wait for ever.
+            source = _OwnedFile(os.open(full, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
         except OSError as error:
             raise ThetaError(
                 f"{name} is not in the work tree ({error.strerror})", hint="Give rev='HEAD' to read it from git."
             ) from error
-        with open(fd, "rb", closefd=False) as file:
-            head = file.read(64)
-            text = head + file.read() if is_manifest(head) else b""
-        if text:
-            os.close(fd)
-            manifest = parse(text, source=name)
+        if not stat.S_ISREG(os.fstat(source.fd).st_mode):
+            raise ThetaError(f"{name} is not a file", hint="Name a checkpoint.")
+        if is_manifest(source.read(0, min(64, source.size))):
+            manifest = parse(source.read(0, min(MAX_MANIFEST_NBYTES + 1, source.size)), source=name)
             return Checkpoint.from_manifest(manifest, self._places.store, self._executor, name)
-        source = _OwnedFile(fd)
         layout = locate(source, os.path.basename(name))
         return Checkpoint(layout, FileStorages(source, layout), name)
 
@@ -278,7 +304,7 @@ class Repository:
             Text for the ``__metadata__`` of a safetensors file.
         branch
             Branch to commit on, made from HEAD if it does not exist; the current one by default. The file in the work
-            tree then counts as modified until it is checked out.
+            tree then counts as modified until it is checked out (``repo.checkout(path, force=True)``).
 
         Returns
         -------
@@ -292,14 +318,23 @@ class Repository:
         CheckpointError
             If the format cannot hold the state dict.
         ThetaError
-            If other content of the path is staged; nothing is committed then.
+            If other content of the path is staged, the branch is checked out in another work tree, or it moved
+            meanwhile; nothing is committed then.
         """
         name = self._name(path)
-        if filter_of(self._places, [name]).get(name) != "theta":
+        self._require_gitpython()
+        if not self._is_tracked(name, branch):
             raise NotTrackedError(f"{name} is not tracked by theta", hint=f"Run repo.track({name!r}) first.")
         text = message_with_metrics(message, metrics)
         content = self._clean_state(state_dict, name, metadata or {})
         return self.git.commit(commit_blob(self._places, name, content, text, branch=branch))
+
+    def _is_tracked(self, name: str, branch: str | None) -> bool:
+        if self._places.work_tree is not None:
+            return filters_of([name], self._places).get(name) == "theta"
+        # A bare repository has no attributes but those of the commit that the new one stands on.
+        parent = parent_of(self._places, branch)
+        return parent is not None and filters_of([name], self._places, revision=parent).get(name) == "theta"
 
     def _clean_state(self, state: Mapping[str, Any], name: str, metadata: Mapping[str, str]) -> bytes:
         folder = os.path.join(self._places.theta_dir, "tmp")
@@ -345,7 +380,21 @@ class Repository:
 
 
 class _OwnedFile(FileSource):
-    """A file that is closed when nothing reads from it any more."""
+    """A file that is closed when nothing reads from it any more, and that must stay as it was when it was opened."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        self._time = os.fstat(fd).st_mtime_ns
+
+    def read(self, offset: int, nbytes: int) -> bytes:
+        """Exactly ``nbytes`` bytes from ``offset``, which still stand where the layout was located."""
+        data = super().read(offset, nbytes)
+        now = os.fstat(self.fd)
+        if (now.st_size, now.st_mtime_ns) != (self.size, self._time):
+            raise CheckpointError(
+                "the file was overwritten after it was opened", hint="Open the checkpoint again when it is written."
+            )
+        return data
 
     def __del__(self) -> None:
         os.close(self.fd)

@@ -12,7 +12,7 @@ from theta_nb.checkpoints.layout import ByteSource, Layout
 from theta_nb.checkpoints.naming import parse as parse_name
 from theta_nb.engine.layouts import anonymous, owners
 from theta_nb.engine.rebuild import Decoder, read_layout
-from theta_nb.errors import CheckpointError, ThetaError
+from theta_nb.errors import CheckpointError, MissingObjectError, ThetaError
 from theta_nb.manifest.model import Manifest
 from theta_nb.storage.objects import ObjectStore
 from theta_nb.tensors.chunks import chunk_extents
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["Checkpoint", "FileStorages", "ObjectStorages", "StorageReader", "TensorView", "matching"]
+
+
+_FETCH = "Fetch them from a remote, or copy them from the theta/objects folder of a clone that has them."
 
 
 class StorageReader(Protocol):
@@ -68,6 +71,7 @@ class ObjectStorages:
     def __init__(self, manifest: Manifest, layout: Layout, store: ObjectStore, executor: Executor) -> None:
         self._manifest = manifest
         self._layout = layout
+        self._store = store
         self._decoder = Decoder(store)
         self._executor = executor
         self._owners = owners(layout)
@@ -77,6 +81,13 @@ class ObjectStorages:
         owner = self._owners[storage]
         place = self._layout.storages[storage]
         value = self._manifest.value_of(owner)
+        missing = sorted({ref.oid for ref in value.chunks if ref.oid and self._store.size(ref.oid) is None})
+        if missing:
+            raise MissingObjectError(
+                f"parameter {owner!r}: {len(missing)} objects that hold it are not here (first: {missing[0][:12]})",
+                oids=tuple(missing),
+                hint=_FETCH,
+            )
         data = bytearray(value.nbytes)
         view = memoryview(data)
         row, itemsize = (1, 1) if owner == anonymous(storage) else (place.row_nbytes, place.itemsize)
@@ -156,7 +167,7 @@ class TensorView:
 
     def torch(self) -> torch.Tensor:
         """The values as a torch tensor of its own."""
-        return torch_tensor(self._spec, self._reader.read(self._spec.storage))
+        return torch_tensor(self._spec, torch_storage(self._reader.read(self._spec.storage)))
 
     def __repr__(self) -> str:
         return f"TensorView({self.name!r}, {self.dtype}, {list(self.shape)})"
@@ -186,7 +197,14 @@ class Checkpoint(Mapping[str, TensorView]):
         cls, manifest: Manifest, store: ObjectStore, executor: Executor, description: str = ""
     ) -> Checkpoint:
         """The checkpoint of a manifest, its objects in ``store``."""
-        layout = read_layout(manifest, Decoder(store))
+        try:
+            layout = read_layout(manifest, Decoder(store))
+        except MissingObjectError as error:
+            raise MissingObjectError(
+                f"{description or 'the checkpoint'}: the object that holds its layout is not here",
+                oids=error.oids,
+                hint=_FETCH,
+            ) from error
         return cls(layout, ObjectStorages(manifest, layout, store, executor), description)
 
     @property
@@ -240,12 +258,12 @@ class Checkpoint(Mapping[str, TensorView]):
                 f"no parameter of {self._description or 'the checkpoint'} matches {_text(pattern)!r}",
                 hint="Patterns are globs over whole names; list(checkpoint) shows them.",
             )
-        storages: dict[int, bytearray] = {}
+        storages: dict[int, torch.UntypedStorage] = {}
         out: dict[str, torch.Tensor] = {}
         for name in names:
             spec = self._specs[name]
             if spec.storage not in storages:
-                storages[spec.storage] = self._reader.read(spec.storage)
+                storages[spec.storage] = torch_storage(self._reader.read(spec.storage))
             out[_key(name)] = torch_tensor(spec, storages[spec.storage])
         return out
 
@@ -273,8 +291,16 @@ def _key(name: str) -> str:
     return path[0] if len(path) == 1 and isinstance(path[0], str) else name
 
 
-def torch_tensor(spec: TensorSpec, storage: bytearray) -> torch.Tensor:
-    """A torch tensor on the memory of ``storage``.
+def torch_storage(data: bytearray) -> torch.UntypedStorage:
+    """A torch storage on the memory of ``data``, without copying; tensors on one storage are tied, also for torch."""
+    import torch
+
+    base = torch.frombuffer(data, dtype=torch.uint8) if data else torch.empty(0, dtype=torch.uint8)
+    return base.untyped_storage()
+
+
+def torch_tensor(spec: TensorSpec, storage: torch.UntypedStorage) -> torch.Tensor:
+    """A torch tensor on ``storage``.
 
     Raises
     ------
@@ -291,14 +317,11 @@ def torch_tensor(spec: TensorSpec, storage: bytearray) -> torch.Tensor:
         )
     if not spec.numel:
         return torch.empty(spec.shape, dtype=dtype)
-    itemsize = spec.dtype.itemsize
-    count = (len(storage) - spec.offset) // itemsize
-    if spec.offset % itemsize:
-        flat = torch.frombuffer(storage[spec.offset :], dtype=dtype, count=count)
-        tensor = flat.as_strided(spec.shape, spec.strides)
-    else:
-        flat = torch.frombuffer(storage, dtype=dtype, count=len(storage) // itemsize)
-        tensor = flat.as_strided(spec.shape, spec.strides, spec.offset // itemsize)
+    step, rest = divmod(spec.offset, spec.dtype.itemsize)
+    if rest:  # torch counts in elements, so what stands between them has to be moved
+        moved = torch.empty(0, dtype=torch.uint8).set_(storage)[spec.offset :].clone()
+        storage, step = moved.untyped_storage(), 0
+    tensor = torch.empty(0, dtype=dtype).set_(storage, step, spec.shape, spec.strides)
     if spec.conj:
         tensor = tensor.conj()
     return torch._neg_view(tensor) if spec.neg else tensor

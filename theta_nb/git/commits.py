@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -13,7 +14,7 @@ from theta_nb.errors import ThetaError
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, GitError, git, git_ok, git_text
 
-__all__ = ["METRIC_TRAILER", "commit_blob", "commit_staged", "message_with_metrics", "metrics_in"]
+__all__ = ["METRIC_TRAILER", "commit_blob", "commit_staged", "message_with_metrics", "metrics_in", "parent_of"]
 
 METRIC_TRAILER = "Theta-Metric"
 """Key of the commit-message trailers that hold metrics, ``Theta-Metric: val_loss=0.31``."""
@@ -52,7 +53,8 @@ def message_with_metrics(message: str, metrics: Mapping[str, float] | None) -> s
 def _number(name: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, Real):
         item = getattr(value, "item", None)  # NumPy scalars and 0-d tensors
-        value = item() if callable(item) else value
+        with contextlib.suppress(ValueError, RuntimeError):  # an array of several numbers is none
+            value = item() if callable(item) else value
     if isinstance(value, bool) or not isinstance(value, Real) or math.isnan(float(value)):
         raise ThetaError(f"the metric {name!r} is {value!r}, not a number")
     return repr(int(value)) if isinstance(value, int) else repr(float(value))
@@ -107,9 +109,9 @@ def commit_blob(places: Places, path: str, content: bytes, message: str, *, bran
     Raises
     ------
     ThetaError
-        If other content of ``path`` is staged, or the branch moved meanwhile: nothing is committed then.
+        If other content of ``path`` is staged, the branch is checked out in another work tree, or it moved
+        meanwhile: nothing is committed then.
     """
-    head = _commit("HEAD", places)
     ref = f"refs/heads/{branch}" if branch is not None else "HEAD"
     if branch is not None and not git_ok("check-ref-format", "--branch", branch, cwd=places.top):
         raise ThetaError(f"{branch!r} cannot be the name of a branch")
@@ -117,7 +119,9 @@ def commit_blob(places: Places, path: str, content: bytes, message: str, *, bran
     current = branch is None or _current_branch(places) == ref
     if current and places.work_tree is not None:
         _refuse_staged(places, path)
-    parent = tip or head
+    elif not current:
+        _refuse_elsewhere(places, ref)
+    parent = parent_of(places, branch)
     blob = git("hash-object", "-w", "--stdin", "--no-filters", cwd=places.top, data=content).decode("ascii").strip()
     entry = f"100644 {blob} 0\t".encode() + os.fsencode(path) + b"\0"
     with tempfile.TemporaryDirectory(prefix="theta-") as folder:
@@ -129,10 +133,25 @@ def commit_blob(places: Places, path: str, content: bytes, message: str, *, bran
     commit = git("commit-tree", tree, *parents, "-F", "-", cwd=places.top, data=message.encode("utf-8"))
     name = commit.decode("ascii").strip()
     # With the old value git refuses if someone else moved the branch meanwhile.
-    git("update-ref", "-m", f"theta: {message.splitlines()[0]}", ref, name, tip or "0" * len(name), cwd=places.top)
+    try:
+        git("update-ref", "-m", f"theta: {message.splitlines()[0]}", ref, name, tip or "0" * len(name), cwd=places.top)
+    except GitError as error:
+        if _commit(ref, places) == tip:
+            raise
+        raise GitError(
+            f"{branch or 'the current branch'} moved while {path} was saved",
+            returncode=error.returncode,
+            hint="Save it again, on top of what is there now.",
+        ) from error
     if current and places.work_tree is not None:
         git("update-index", "-z", "--index-info", cwd=places.top, data=entry)
     return name
+
+
+def parent_of(places: Places, branch: str | None) -> str | None:
+    """Id of the commit that the next one on a branch stands on: its tip, or HEAD for a new branch; ``None`` if none."""
+    tip = _commit(f"refs/heads/{branch}", places) if branch is not None else None
+    return tip or _commit("HEAD", places)
 
 
 def _commit(revision: str, places: Places) -> str | None:
@@ -149,6 +168,19 @@ def _current_branch(places: Places) -> str | None:
         return git_text("symbolic-ref", "--quiet", "HEAD", cwd=places.top)
     except GitError:
         return None
+
+
+def _refuse_elsewhere(places: Places, ref: str) -> None:
+    """Refuse to move a branch under the feet of another work tree, whose files would then look like a revert."""
+    work_tree = ""
+    for line in git_text("worktree", "list", "--porcelain", cwd=places.top).split("\n"):
+        key, _, value = line.partition(" ")
+        if key == "worktree":
+            work_tree = value
+        elif key == "branch" and value == ref and os.path.realpath(work_tree) != os.path.realpath(places.top):
+            raise ThetaError(
+                f"{ref.removeprefix('refs/heads/')} is checked out in {work_tree}", hint="Save it from there."
+            )
 
 
 def _refuse_staged(places: Places, path: str) -> None:

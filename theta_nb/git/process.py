@@ -92,6 +92,8 @@ def _run(
             check=False,
         )
     except FileNotFoundError as error:
+        if cwd is not None and not os.path.isdir(cwd):
+            raise
         raise ThetaError("git is not on the PATH", hint="Install git.") from error
 
 
