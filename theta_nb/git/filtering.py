@@ -20,7 +20,7 @@ from theta_nb.engine.rebuild import Rebuilder
 from theta_nb.errors import ManifestError, MissingObjectError
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile
-from theta_nb.git.versions import text_of, versions_at
+from theta_nb.git.versions import recorded_texts, text_of, versions_at
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, declared_size, is_manifest, parse
 
@@ -123,13 +123,11 @@ class Filter:
         try:
             parse(text, source=path)
         except ManifestError:
-            # 'git status' must go on in a repository that holds a broken manifest already; a new one is refused.
-            if not any(v == text for v in self._known_texts(path)):
+            # 'git status' must go on in a repository that holds a broken manifest already; a new one is refused, and so
+            # is what a merge by lines just left behind (AUTO_MERGE knows it, but nobody committed it yet).
+            if text not in recorded_texts(path, self._places, self._cat_file):
                 raise
         return text
-
-    def _known_texts(self, path: str) -> Iterator[bytes]:
-        return (v.text for v in versions_at(path, self._places, self._cat_file, broken=True))
 
     @contextmanager
     def _hint(self, path: str, head: bytes) -> Iterator[FileSource | None]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from theta_nb.errors import ManifestError
@@ -12,9 +13,7 @@ from theta_nb.git.process import CatFile, GitError, git
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, dump, is_manifest, parse
 
-__all__ = ["Version", "index_blobs", "read_text", "text_of", "versions_at"]
-
-_NO_MANIFEST = Manifest("", 0, b"", b"", {}, {})
+__all__ = ["Version", "index_blobs", "read_text", "recorded_texts", "text_of", "versions_at"]
 
 _COMMITS = ("AUTO_MERGE", "HEAD", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD")
 """Where the value of a path may also stand; AUTO_MERGE is the only place of a merge driver's own result."""
@@ -38,10 +37,8 @@ class Version:
 
 def index_blobs(path: str, top: str) -> list[str]:
     """Blob ids of a path in the index, all stages, stage 0 or ours first."""
-    if os.path.isabs(path):
-        path = os.path.relpath(path, top)
-    path = os.path.normpath(path)
-    if path.split("/", 1)[0] == "..":
+    path = _relative(path, top)
+    if not path:
         return []
     try:
         out = git("ls-files", "--stage", "-z", "--", path, cwd=top, env={"GIT_LITERAL_PATHSPECS": "1"})
@@ -57,6 +54,14 @@ def index_blobs(path: str, top: str) -> list[str]:
     return [oid for _, oid in sorted(found)]
 
 
+def _relative(path: str, top: str) -> str:
+    """A path as git spells it in trees; empty outside the repository ('git hash-object FILE' gives any path)."""
+    if os.path.isabs(path):
+        path = os.path.relpath(path, top)
+    path = os.path.normpath(path)
+    return "" if path.split("/", 1)[0] == ".." else path
+
+
 def read_text(name: str, cat_file: CatFile) -> bytes | None:
     """Content of a blob (``REV:path`` or id) if it is a manifest, else ``None``; large blobs are not read."""
     found = cat_file.size(name)
@@ -66,7 +71,15 @@ def read_text(name: str, cat_file: CatFile) -> bytes | None:
     return data if is_manifest(data) else None
 
 
-def versions_at(path: str, places: Places, cat_file: CatFile, *, broken: bool = False) -> list[Version]:
+def recorded_texts(path: str, places: Places, cat_file: CatFile) -> Iterator[bytes]:
+    """Texts of the manifests at a path in the index and in HEAD, sound or not."""
+    for name in _names(path, places, ("HEAD",)):
+        text = read_text(name, cat_file)
+        if text is not None:
+            yield text
+
+
+def versions_at(path: str, places: Places, cat_file: CatFile) -> list[Version]:
     """Manifests that git has at a path, the most telling first: index, result of a merge driver, HEAD, other heads.
 
     Parameters
@@ -75,13 +88,10 @@ def versions_at(path: str, places: Places, cat_file: CatFile, *, broken: bool = 
         Relative to the top of the work tree.
     places, cat_file
         The repository.
-    broken
-        Whether to list manifests that cannot be parsed, with an empty manifest.
     """
-    names = index_blobs(path, places.top) + [f"{commit}:{path}" for commit in _COMMITS]
     seen: set[str] = set()
     found = []
-    for name in names:
+    for name in _names(path, places, _COMMITS):
         header = cat_file.size(name)
         if header is None or header[0] in seen:
             continue
@@ -89,12 +99,16 @@ def versions_at(path: str, places: Places, cat_file: CatFile, *, broken: bool = 
         text = read_text(header[0], cat_file)
         if text is None:
             continue
-        try:
+        with contextlib.suppress(ManifestError):
             found.append(Version(text, parse(text, source=path)))
-        except ManifestError:
-            if broken:
-                found.append(Version(text, _NO_MANIFEST))
     return found
+
+
+def _names(path: str, places: Places, commits: Sequence[str]) -> list[str]:
+    relative = _relative(path, places.top)
+    if not relative:
+        return []
+    return index_blobs(relative, places.top) + [f"{commit}:{relative}" for commit in commits]
 
 
 def text_of(manifest: Manifest, versions: Sequence[Version]) -> bytes:
