@@ -121,8 +121,9 @@ class FilterClient:
             self.stdin.close()
         self.stdout.close()
         assert self.process.stderr is not None
-        with self.process.stderr as stderr:
-            self.stderr += stderr.read().decode("utf-8", "replace")
+        if not self.process.stderr.closed:
+            with self.process.stderr as stderr:
+                self.stderr += stderr.read().decode("utf-8", "replace")
         return self.process.wait()
 
     def _all(self, data: bytes) -> None:
@@ -140,7 +141,8 @@ class FilterClient:
         while len(data) < count:
             piece = os.read(self.stdout.fileno(), count - len(data))
             if not piece:
-                raise EOFError("the filter hung up")
+                self.close()
+                raise EOFError(f"the filter hung up: {self.stderr}")
             data += piece
         return data
 

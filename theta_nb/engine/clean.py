@@ -12,9 +12,9 @@ from theta_nb.checkpoints.layout import ByteSource, FileSource, Layout, Part
 from theta_nb.engine.encode import ChunkEncoder
 from theta_nb.engine.known import Known, KnownChunk
 from theta_nb.engine.layouts import anonymous, dump_layout, entry_of, owners
+from theta_nb.engine.rebuild import Decoder
 from theta_nb.errors import CheckpointError
 from theta_nb.manifest.model import ChunkRef, Entry, Manifest, Value
-from theta_nb.storage.encoding import decode_into
 from theta_nb.storage.objects import ObjectStore
 from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_extents, storage_digest, tensor_digest
 
@@ -100,19 +100,18 @@ class Cleaner:
         CheckpointError
             If the file changes meanwhile, or is unsafe to store.
         """
-        before = os.fstat(fd)
+        before = _times(fd)
         layout = locate(FileSource(fd), name)
         try:
             manifest = _Pass(self, layout, known, progress).run(FileStream(fd))
         except _MismatchError:
             raise _changed(name) from None
-        after = os.fstat(fd)
-        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):
+        if _times(fd) != before:
             raise _changed(name)
         return manifest, layout
 
     def stream(
-        self, stream: ByteStream, name: str, known: Known, *, hint: ByteSource | None, spool: Callable[[], BinaryIO]
+        self, stream: ByteStream, name: str, known: Known, *, hint: FileSource | None, spool: Callable[[], BinaryIO]
     ) -> tuple[Manifest, Layout]:
         """Clean bytes that come once, as git sends them.
 
@@ -131,17 +130,22 @@ class Cleaner:
         spool
             Opens a temporary binary file for content that has no file; the caller's, deleted on close.
         """
-        if hint is not None:
-            layout = locate(hint, name)
-            work = _Pass(self, layout, known, None, hint=hint)
-            try:
-                return work.run(stream), layout
-            except _MismatchError as mismatch:
-                with spool() as file:
-                    work.replay(file)
-                    file.write(mismatch.tail)
-                    return self._spooled(file, stream, name, known)
+        if hint is None:
+            with spool() as file:
+                return self._spooled(file, stream, name, known)
+        before = _times(hint.fd)
+        layout = locate(hint, name)
+        work = _Pass(self, layout, known, None, hint=hint)
+        try:
+            manifest, tail = work.run(stream), b""
+            # A file that became the stream's content after it was located would lend it another file's names.
+            if _times(hint.fd) == before:
+                return manifest, layout
+        except _MismatchError as mismatch:
+            tail = mismatch.tail
         with spool() as file:
+            work.replay(file)
+            file.write(tail)
             return self._spooled(file, stream, name, known)
 
     def _spooled(self, file: BinaryIO, stream: ByteStream, name: str, known: Known) -> tuple[Manifest, Layout]:
@@ -150,6 +154,12 @@ class Cleaner:
             file.write(buffer[:count])
         file.flush()
         return self.file(file.fileno(), name, known)
+
+
+def _times(fd: int) -> tuple[int, int]:
+    """What changes when a file is written to."""
+    info = os.fstat(fd)
+    return info.st_size, info.st_mtime_ns
 
 
 def _changed(name: str) -> CheckpointError:
@@ -162,7 +172,7 @@ class _Pass:
     def __init__(
         self, cleaner: Cleaner, layout: Layout, known: Known, progress: Progress | None, hint: ByteSource | None = None
     ) -> None:
-        self._store = cleaner._store
+        self._decoder = Decoder(cleaner._store)
         self._layout = layout
         self._hint = None if hint is None else _Window(hint)
         self._progress = progress
@@ -251,7 +261,7 @@ class _Pass:
         digests = self._encoder.digests
         skeleton = bytearray()
         for number in self._skeleton_numbers:
-            skeleton += self._decode(digests[number], CHUNK_NBYTES)
+            skeleton += self._decode(digests[number], min(CHUNK_NBYTES, self._skeleton_nbytes - len(skeleton)))
         skeleton += self._skeleton
         position = 0
         for part, index, nbytes in self._tape:
@@ -264,12 +274,8 @@ class _Pass:
                 file.write(self._derived[index])
 
     def _decode(self, digest: bytes, nbytes: int) -> bytes:
-        ref = self._encoder.known[digest].ref
-        if not ref.oid:
-            return ref.inline
-        frame, raw = bytearray(ref.length), bytearray(nbytes)
-        self._store.read_into(ref.oid, ref.offset, memoryview(frame))
-        decode_into(frame, memoryview(raw))
+        raw = bytearray(nbytes)
+        self._decoder.into(self._encoder.known[digest].ref, memoryview(raw), "what was read already")
         return bytes(raw)
 
     # --- the manifest -------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from theta_nb.errors import ThetaError
 from theta_nb.git.filtering import Filter, warn_on_stderr
-from theta_nb.git.pktline import PacketReader, PacketStream, PacketWriter, ProtocolError
+from theta_nb.git.pktline import HungUpError, PacketReader, PacketStream, PacketWriter, ProtocolError
 from theta_nb.git.places import find_places
 
 __all__ = ["clean_once", "run", "serve", "smudge_once"]
@@ -47,7 +47,7 @@ def run() -> int:
     """Serve git on standard input and output; returns the exit status."""
     try:
         serve()
-    except (BrokenPipeError, KeyboardInterrupt):
+    except (BrokenPipeError, HungUpError, KeyboardInterrupt):
         # git was interrupted and has left: nobody is there to read a traceback.
         return 130
     except (ThetaError, OSError) as error:
@@ -64,7 +64,10 @@ def _shake_hands(reader: PacketReader, writer: PacketWriter) -> None:
     if welcome[:1] != [b"git-filter-client"] or b"version=2" not in welcome:
         raise ProtocolError("git does not speak version 2 of the filter protocol", hint="git 2.11 or newer is needed.")
     writer.lines("git-filter-server", "version=2")
-    offered = set(reader.lines())
+    try:
+        offered = set(reader.lines())
+    except EOFError:
+        raise HungUpError from None
     writer.lines(*(f"capability={name}" for name in _CAPABILITIES if f"capability={name}".encode() in offered))
 
 
@@ -104,7 +107,7 @@ def _answer(filter_: Filter, request: _Request, content: PacketStream, writer: P
         writer.flush()
         writer.flush()  # an empty list: the status stays as it is
     except (ThetaError, OSError) as error:
-        if isinstance(error, BrokenPipeError):
+        if isinstance(error, BrokenPipeError | HungUpError):
             raise
         warn_on_stderr(_sentence(request.path, error))
         content.drain()

@@ -6,6 +6,7 @@ four hexadecimal digits of length (themselves included) and data; ``0000`` is a 
 
 from __future__ import annotations
 
+import binascii
 import contextlib
 import fcntl
 import os
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 
 from theta_nb.errors import ThetaError
 
-__all__ = ["MAX_DATA", "PacketReader", "PacketStream", "PacketWriter", "ProtocolError"]
+__all__ = ["MAX_DATA", "HungUpError", "PacketReader", "PacketStream", "PacketWriter", "ProtocolError"]
 
 MAX_DATA = 65516
 """Most bytes of data in one packet."""
@@ -25,6 +26,13 @@ _PACKETS_PER_WRITE = 16
 
 class ProtocolError(ThetaError):
     """The other side does not speak the protocol."""
+
+
+class HungUpError(ProtocolError):
+    """The input ends where git never ends it: git was killed, and nobody is there to be told."""
+
+    def __init__(self) -> None:
+        super().__init__("the input ends inside a packet or a list")
 
 
 def _widen(fd: int) -> None:
@@ -55,8 +63,10 @@ class PacketReader:
         ------
         EOFError
             If the input ends between two packets.
+        HungUpError
+            If it ends inside one.
         ProtocolError
-            If it ends elsewhere, or a header is not one.
+            If a header is not one.
         """
         length = self._length()
         self._next = None
@@ -81,14 +91,15 @@ class PacketReader:
             if got == 0:
                 raise EOFError
             if got < 4:
-                raise ProtocolError("the input ends inside a packet")
+                raise HungUpError
             self._next = self._parse_header()
         return self._next
 
     def _parse_header(self) -> int:
         try:
-            length = int(bytes(self._header), 16)
-        except ValueError:
+            # Unlike int(), which takes signs, blanks, underscores and 0x.
+            length = int.from_bytes(binascii.unhexlify(self._header), "big")
+        except binascii.Error:
             length = -1
         if self._header == _FLUSH:
             return -1
@@ -107,7 +118,7 @@ class PacketReader:
 
     def _exactly(self, dest: memoryview) -> None:
         if self._fill(dest) < len(dest):
-            raise ProtocolError("the input ends inside a packet")
+            raise HungUpError
 
     def data_and_next_header(self, dest: memoryview) -> None:
         """Read the rest of the current packet into ``dest`` and, in the same call of the system, the next header."""
@@ -117,7 +128,7 @@ class PacketReader:
             buffers = [dest[done:], header] if done < total else [header[done - total :]]
             count = os.readv(self._fd, buffers)
             if count == 0:
-                raise ProtocolError("the input ends inside a packet")
+                raise HungUpError
             done += count
         self._next = self._parse_header()
 
@@ -168,7 +179,10 @@ class PacketStream:
         return done
 
     def _begin(self) -> None:
-        length = self._reader._length()
+        try:
+            length = self._reader._length()
+        except EOFError:
+            raise HungUpError from None
         self._reader._next = None
         if length < 0:
             self._ended = True
