@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from theta_nb.commands.grammar import GROUPS, Formatter
 from theta_nb.errors import ThetaError
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 __all__ = ["CommandLineParser", "UsageError", "build_parser", "closest"]
 
@@ -38,6 +41,10 @@ class CommandLineParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Report a mistake in the arguments."""
         raise UsageError(message, hint=f"'{self.prog} -h' explains.")
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Write the help text; that nobody reads it is told to the caller, which argparse would hide."""
+        print(self.format_help(), end="", file=file)
 
 
 def closest(word: str, words: list[str]) -> str:

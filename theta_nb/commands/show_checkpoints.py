@@ -11,7 +11,7 @@ from theta_nb.commands.terminal import Style, count, folded, human_size, visible
 if TYPE_CHECKING:
     from theta_nb.commands.add import AddResult
     from theta_nb.commands.checkout import CheckedOut
-    from theta_nb.commands.fsck import FsckReport, Problem
+    from theta_nb.commands.fsck import FsckReport
     from theta_nb.commands.gc import GcReport
     from theta_nb.commands.ls_files import StoredCheckpoint
     from theta_nb.commands.status import CheckpointStatus
@@ -138,19 +138,21 @@ def fsck(_: Namespace, result: FsckReport, style: Style) -> list[str]:
     checked += f", {human_size(result.nbytes)}"
     if not result.problems:
         return [style.green(f"{checked}: everything can be rebuilt")]
-    lines = [_problem(problem, style) for problem in result.problems]
+    # One object holds the small values of many parameters: it is named once, with all of them.
+    together: dict[tuple[str, str, str, str], list[str]] = {}
+    for problem in result.problems:
+        message = problem.message.replace(problem.oid, problem.oid[:12]) if problem.oid else problem.message
+        parameters = together.setdefault((problem.kind, message, problem.path, problem.commit), [])
+        parameters += [problem.parameter] if problem.parameter else []
+    lines = []
+    for (kind, message, path, commit), parameters in together.items():
+        where = ", ".join(
+            text for text in (style.path(path) if path else "", f"commit {commit}" * bool(commit)) if text
+        )
+        said = visible(message if kind in message else f"{kind}: {message}")
+        lines.append(style.red(said) + (style.dim(f"  ({where})") if where else ""))
+        lines += [f"    {visible(name)}" for name in folded(parameters)]
     return [*lines, style.red(f"{checked}: {count(len(result.problems), 'problem')}")]
-
-
-def _problem(problem: Problem, style: Style) -> str:
-    where = [
-        style.path(problem.path) if problem.path else "",
-        visible(problem.parameter),
-        f"commit {problem.commit[:12]}" if problem.commit else "",
-        f"object {problem.oid[:12]}" if problem.oid else "",
-    ]
-    text = ", ".join(part for part in where if part)
-    return f"{style.red(problem.kind)}: {visible(problem.message)}" + (style.dim(f"  ({text})") if text else "")
 
 
 def gc(arguments: Namespace, result: GcReport, style: Style) -> list[str]:

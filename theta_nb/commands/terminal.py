@@ -116,15 +116,14 @@ def human_size(nbytes: int) -> str:
     >>> human_size(999), human_size(90_900_000), human_size(2 * 10**12)
     ('999 B', '90.9 MB', '2.0 TB')
     """
-    size = float(nbytes)
-    if size < 1000:
+    if nbytes < 1000:
         return f"{nbytes} B"
-    units = iter(("kB", "MB", "GB", "TB", "PB"))
-    unit = next(units)
-    size /= 1000
-    while size >= 999.95:
-        size, unit = size / 1000, next(units, "PB")
-    return f"{size:.1f} {unit}"
+    size = nbytes / 1000
+    for unit in ("kB", "MB", "GB", "TB"):
+        if size < 999.95:
+            return f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} PB"
 
 
 def shown_path(path: str) -> str:
