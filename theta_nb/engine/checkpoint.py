@@ -154,13 +154,14 @@ class TensorView:
         dtype = spec.dtype.to_numpy()
         if not spec.numel:
             return np.empty(spec.shape, dtype)
-        flat = np.frombuffer(self._reader.read(spec.storage), dtype=np.uint8)
-        usable = (len(flat) - spec.offset) // dtype.itemsize * dtype.itemsize
-        base = flat[spec.offset : spec.offset + usable]
-        if base.ctypes.data % max(dtype.alignment, 1):
-            base = base.copy()
-        typed = base.view(dtype)
-        array = np.lib.stride_tricks.as_strided(typed, spec.shape, tuple(s * dtype.itemsize for s in spec.strides))
+        data = self._reader.read(spec.storage)
+        # Sliced only where it must be, as that copies: what is read from an odd place would be slow, or refused.
+        offset = spec.offset
+        if offset % dtype.alignment:
+            data, offset = data[offset:], 0
+        steps = tuple(step * dtype.itemsize for step in spec.strides)
+        # Not as_strided: it goes through the array interface, which has no word for 8-bit floats.
+        array: np.ndarray[Any, np.dtype[Any]] = np.ndarray(spec.shape, dtype, data, offset, steps)
         if spec.conj:
             array = array.conj()
         return -array if spec.neg else array

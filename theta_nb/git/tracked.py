@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from theta_nb.git.places import Places
-from theta_nb.git.process import GitError, git
+from theta_nb.git.process import GitError, git, git_text
 
 __all__ = ["TrackedBlob", "filter_of", "tracked_in_commit", "tracked_in_index", "untracked_checkpoints"]
 
@@ -99,6 +99,8 @@ def resolve(revision: str, cwd: str | None = None) -> str:
         If there is none; a revision never becomes an option.
     """
     try:
+        if revision.startswith(":/"):  # what is appended to it would be searched for
+            revision = git_text("rev-parse", "--verify", "--quiet", "--end-of-options", revision, cwd=cwd)
         out = git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", cwd=cwd)
     except GitError as error:
         raise GitError(
