@@ -221,6 +221,22 @@ def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
     assert process.returncode == 141
 
 
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        process = start(tmp_path, "env", stdout=full, stderr=subprocess.PIPE)
+        err = process.communicate()[1].decode()
+    assert err == "theta: [Errno 28] No space left on device\n"
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize("closing", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_outputs_are_no_defect(closing: str, tmp_path: Path) -> None:
+    command = f'"{sys.executable}" -m theta_nb --version {closing}'
+    result = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result
+    assert result.stderr == ""
+
+
 def test_control_c_ends_quietly(repository: GitSandbox, tmp_path: Path) -> None:
     """Interrupted while it waits for git, which tells through a named pipe that it has been started."""
     started = tmp_path / "started"

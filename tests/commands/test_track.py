@@ -35,6 +35,9 @@ def test_a_pattern_is_written_staged_and_told(repo: GitSandbox) -> None:
     assert repo("diff", "--cached", "--name-only") == ".gitattributes\n"
     assert "tracking *.safetensors" in out
     assert "tracking models/*.pt" in out
+    assert json_of(repo.path, "track", "*.pt")["patterns"] == [
+        {"pattern": "*.pt", "file": ".gitattributes", "action": "added"}
+    ]
 
 
 def test_tracking_twice_changes_nothing(repo: GitSandbox) -> None:

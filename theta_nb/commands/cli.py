@@ -6,6 +6,7 @@ no sense; 3 for a defect of ours, with a log to report; 130 after Ctrl-C; 141 wh
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
@@ -39,8 +40,6 @@ def run_command_line(argv: Sequence[str]) -> int:
         plumbing = _PLUMBING.get(argv[0]) if argv else None
         status = plumbing(argv[1:]) if plumbing else _run(list(argv))
         sys.stdout.flush()
-    except SystemExit as exit_:  # argparse, after it has printed a help text
-        return _flushed(int(exit_.code or 0))
     except UsageError as error:
         return _complain(error, _USAGE)
     except ThetaError as error:
@@ -51,6 +50,7 @@ def run_command_line(argv: Sequence[str]) -> int:
         silence_stdout()
         return _BROKEN_PIPE
     except OSError as error:
+        _flush_or_silence()
         return _complain(ThetaError(f"{error.filename}: {error.strerror}" if error.filename else str(error)), _FAILED)
     except Exception as error:  # noqa: BLE001 - the last edge: everything else becomes a log to report
         return _defect(error, argv)
@@ -60,7 +60,10 @@ def run_command_line(argv: Sequence[str]) -> int:
 def _run(argv: list[str]) -> int:
     parser = build_parser()
     _check_command(argv)
-    arguments, unknown = parser.parse_known_args(argv)
+    try:
+        arguments, unknown = parser.parse_known_args(argv)
+    except SystemExit:  # argparse, after it has printed a help text
+        return _OK
     if unknown:
         command = f"git theta {arguments.command}" if arguments.command else "git theta"
         raise UsageError(f"{unknown[0]!r} is no argument of '{command}'", hint=f"'{command} -h' lists them.")
@@ -72,7 +75,9 @@ def _run(argv: list[str]) -> int:
     if arguments.command is None or arguments.command == "help":
         topic = getattr(arguments, "topic", None)
         _check_command([topic] if topic else [])
-        parser.parse_args([topic, "-h"] if topic else ["-h"])
+        with contextlib.suppress(SystemExit):
+            parser.parse_args([topic, "-h"] if topic else ["-h"])
+        return _OK
     from theta_nb.commands import dispatch, printing
 
     context = dispatch.Context(os.getcwd(), progress_bars(sys.stderr))
@@ -166,17 +171,17 @@ _PLUMBING: dict[str, Callable[[Sequence[str]], int]] = {
 def _complain(error: BaseException, status: int) -> int:
     colour = Style(colour=colour_wanted(sys.stderr, os.environ))
     text = visible(re.sub(r"\s*\n\s*", " ", str(error).strip()))
-    print(f"{colour.red('theta:')} {text}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # a closed terminal is no reason for a traceback
+        print(f"{colour.red('theta:')} {text}", file=sys.stderr, flush=True)
     return status
 
 
-def _flushed(status: int) -> int:
+def _flush_or_silence() -> None:
+    """Standard output may be what failed (a full disk), and would fail once more, with a traceback, at exit."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         silence_stdout()
-        return _BROKEN_PIPE
-    return status
 
 
 def _defect(error: Exception, argv: Sequence[str]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import re
@@ -181,7 +182,9 @@ def visible(text: str) -> str:
 
 
 def prepare_streams() -> None:
-    """Make standard output and error survive every path name, whatever the terminal's encoding."""
+    """Make standard output and error survive every path name in any encoding, and having been closed."""
+    sys.stdout = sys.stdout or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - open until the end
+    sys.stderr = sys.stderr or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -210,7 +213,9 @@ def progress_bars(stream: TextIO) -> ProgressFactory:
 
 
 def silence_stdout() -> None:
-    """After the reader of a pipe has left: have nothing more written to it, not even at exit."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    os.close(devnull)
+    """Have nothing more written to standard output, not even at exit: its reader has left, or its disk is full."""
+    with contextlib.suppress(OSError):  # where it is no file, nothing is written at exit
+        fd = sys.stdout.fileno()
+        devnull = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(devnull, fd)
+        os.close(devnull)
