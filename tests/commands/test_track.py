@@ -83,6 +83,7 @@ def test_a_subdirectory_gets_a_file_of_its_own(repo: GitSandbox) -> None:
     [
         ("model.pt", "", ("", "model.pt")),
         ("./model.pt", "", ("", "/model.pt")),
+        (".hidden.pt", "", ("", ".hidden.pt")),
         ("new.pt", "models", ("models", "new.pt")),
         ("a b.pt", "models", ("models", "a b.pt")),
         ("../model.pt", "models", ("", "/model.pt")),
@@ -100,7 +101,7 @@ def test_a_subdirectory_gets_a_file_of_its_own(repo: GitSandbox) -> None:
     ],
 )
 def test_paths_become_patterns(typed: str, folder: str, expected: tuple[str, str], repo: GitSandbox) -> None:
-    for name in ("model.pt", "models/a b.pt", "models/[x]*.pt", "models/!x.pt"):
+    for name in ("model.pt", ".hidden.pt", "models/a b.pt", "models/[x]*.pt", "models/!x.pt"):
         repo.write(name, b"")
     top = str(repo.path)
     assert place_of(typed, str(repo.path / folder), top) == expected
@@ -206,6 +207,12 @@ def test_a_pattern_that_takes_in_the_attributes_themselves_is_refused(typed: str
     assert result.status == 1
     assert "also matches .gitattributes" in result.err
     assert not (repo.path / ".gitattributes").exists()
+
+
+def test_a_folder_with_attributes_of_its_own_is_refused(repo: GitSandbox) -> None:
+    repo.write("models/.gitattributes", b"*.txt text\n")
+    assert "also matches models/.gitattributes" in theta(repo.path, "track", "models").err
+    said(repo.path, "track", "models/*.pt")
 
 
 def test_nothing_is_written_if_one_of_several_patterns_is_refused(repo: GitSandbox) -> None:

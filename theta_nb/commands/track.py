@@ -155,7 +155,7 @@ def place_of(argument: str, folder: str, top: str) -> tuple[str, str]:
     if argument.endswith("/") or os.path.isdir(os.path.join(top, path)):
         return base, f"{pattern}/**"
     # "./model.pt" is this one, "model.pt" also those of the same name further down, as for git.
-    return base, f"/{pattern}" if argument.startswith((".", "/")) and "/" not in pattern else pattern
+    return base, f"/{pattern}" if argument.startswith(("./", "../", "/")) and "/" not in pattern else pattern
 
 
 def track(places: Places, patterns: Sequence[str]) -> TrackResult:
@@ -219,9 +219,12 @@ def _other_claims(pattern: str, base: str, places: Places) -> dict[str, str]:
     """Files of a pattern that another rule wins for, with the rule; an error if the new line would take over."""
     own = os.path.join(base, ".gitattributes")
     matching = paths_matching(pattern, base, places, also=[own])
-    if own in matching:
+    attributes = [path for path in matching if os.path.basename(path) == ".gitattributes"]
+    if attributes:
         # git reads it from the index, too, where the filter would have put a manifest.
-        raise ThetaError(f"'{pattern}' also matches {own}", hint="Name the checkpoints, as in '*.safetensors'.")
+        raise ThetaError(
+            f"'{pattern}' also matches {attributes[0]}", hint="Name the checkpoints, as in '*.safetensors'."
+        )
     paths = [*matching, sample_path(pattern, base)]
     filters = filters_of(paths, places)
     found: dict[str, str] = {}
