@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from theta_nb.errors import NotTrackedError, ThetaError
+from theta_nb.git.blobs import is_stored
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile, GitError, child_environment, git
+from theta_nb.git.process import GitError, child_environment, git
 from theta_nb.git.tracked import filter_of, tracked_in_index
-from theta_nb.git.versions import read_text
 
 __all__ = ["AddResult", "add"]
 
@@ -87,33 +86,17 @@ def _matching(places: Places, paths: Sequence[str], *, force: bool) -> list[str]
 def _stored_raw(places: Places, names: Sequence[str]) -> list[str]:
     """Files whose staged content is not a manifest."""
     wanted = set(names)
-    cat_file = CatFile(places.top)
-    try:
-        return [
-            blob.path
-            for blob in tracked_in_index(places)
-            if blob.path in wanted and blob.stage == 0 and not _is_stored(blob.oid, cat_file)
-        ]
-    finally:
-        cat_file.close()
-
-
-def _is_stored(oid: str, cat_file: CatFile) -> bool:
-    found = cat_file.size(oid)
-    return found is None or found[1] == 0 or read_text(oid, cat_file) is not None
+    return [
+        blob.path
+        for blob in tracked_in_index(places)
+        if blob.path in wanted and blob.stage == 0 and not is_stored(blob.oid, places)
+    ]
 
 
 def _stage(places: Places, arguments: Sequence[str]) -> list[str]:
     """Run ``git add``; returns what the filter told."""
-    result = subprocess.run(
-        ["git", *arguments],
-        cwd=places.top,
-        env=child_environment({"GIT_LITERAL_PATHSPECS": "1"}),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        check=False,
-    )
+    env = child_environment({"GIT_LITERAL_PATHSPECS": "1"})
+    result = run_gently(["git", *arguments], cwd=places.top, env=env)
     said = result.stderr.decode("utf-8", "replace").splitlines()
     told = [line.removeprefix("theta: ") for line in said if line.startswith("theta: ")]
     if result.returncode:
