@@ -28,6 +28,9 @@ class Settings:
         Always leave manifests (``theta.skipSmudge``, ``GIT_THETA_SKIP_SMUDGE``).
     fsync
         Whether objects reach the disk before they get their names (``theta.fsync``).
+    fetch
+        Whether missing objects are fetched when they are needed: ``"auto"``, ``"ask"`` or ``"never"``
+        (``theta.fetch``).
     workers
         Threads that encode and decode (``theta.workers``; the number of cores, at most 8).
     """
@@ -35,6 +38,7 @@ class Settings:
     smudge_limit: int
     skip_smudge: bool = False
     fsync: bool = True
+    fetch: str = "auto"
     workers: int = 2
 
     @classmethod
@@ -58,6 +62,7 @@ class Settings:
             if skip is None
             else _as_boolean("GIT_THETA_SKIP_SMUDGE", skip),
             fsync=_boolean(config, "theta.fsync", default=True),
+            fetch=_word(config, "theta.fetch", ("auto", "ask", "never")),
             workers=max(1, min(64, _size(config, "theta.workers", min(8, os.cpu_count() or 1)))),
         )
 
@@ -76,6 +81,13 @@ def _size(config: Mapping[str, str], key: str, default: int) -> int:
     if not number.isdecimal() or not number.isascii():
         raise ThetaError(f"{key} = {text!r} is not a size", hint="Write a number with k, m or g behind it.")
     return int(number) * _SUFFIXES[suffix]
+
+
+def _word(config: Mapping[str, str], key: str, words: tuple[str, ...]) -> str:
+    text = config.get(key, words[0]).strip().lower()
+    if text not in words:
+        raise ThetaError(f"{key} = {text!r} is not known", hint=f"Use one of {', '.join(words)}.")
+    return text
 
 
 def _boolean(config: Mapping[str, str], key: str, *, default: bool) -> bool:

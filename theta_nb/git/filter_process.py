@@ -6,18 +6,20 @@ Source: ``gitattributes(5)``, "Long Running Filter Process", protocol version 2.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO
 
 from theta_nb.errors import ThetaError
-from theta_nb.git.filtering import Filter, warn_on_stderr
+from theta_nb.git.filtering import Filter, Sink, warn_on_stderr
 from theta_nb.git.pktline import HungUpError, PacketReader, PacketStream, PacketWriter, ProtocolError
 from theta_nb.git.places import find_places
 
 __all__ = ["clean_once", "run", "serve", "smudge_once"]
 
-_CAPABILITIES = ("clean", "smudge")
+_LIST = "list_available_blobs"
+_CAPABILITIES = ("clean", "smudge", "delay")
 _BUFFER_NBYTES = 2**16
 
 
@@ -32,13 +34,14 @@ def serve(stdin: int = 0, stdout: int = 1) -> None:
     reader, writer = PacketReader(stdin), PacketWriter(stdout)
     _shake_hands(reader, writer)
     filter_ = Filter(find_places(), warn_on_stderr)
+    session = _Session(filter_, writer)
     try:
         while True:
             try:
-                header = _header(reader)
+                request = _header(reader)
             except EOFError:
                 return
-            _answer(filter_, header, reader.content(), writer)
+            session.answer(request, reader)
     finally:
         filter_.close()
 
@@ -74,46 +77,102 @@ def _shake_hands(reader: PacketReader, writer: PacketWriter) -> None:
 @dataclass(frozen=True, slots=True)
 class _Request:
     command: str
-    path: str
+    path: str = ""
+    treeish: str = ""
+    blob: str = ""
+    can_delay: bool = False
 
 
 def _header(reader: PacketReader) -> _Request:
     values = {}
     for line in reader.lines():
         key, _, value = line.partition(b"=")
-        values[key] = value
-    if b"command" not in values or b"pathname" not in values:
+        values[key] = os.fsdecode(value)
+    command = values.get(b"command", "")
+    if not command or (b"pathname" not in values and command != _LIST):
         raise ProtocolError("a request of git has no command or no path name")
-    return _Request(values[b"command"].decode("ascii", "replace"), os.fsdecode(values[b"pathname"]))
+    return _Request(
+        command,
+        values.get(b"pathname", ""),
+        values.get(b"treeish", ""),
+        values.get(b"blob", ""),
+        values.get(b"can-delay") == "1",
+    )
 
 
-def _answer(filter_: Filter, request: _Request, content: PacketStream, writer: PacketWriter) -> None:
-    started = False
-    try:
+class _Session:
+    """Answers the requests of one git process.
+
+    A file whose objects are missing is delayed, so that those of all files are fetched in one batch. git asks for what
+    is available until it is told "nothing"; one path is named at a time, and rebuilt when git asks for it again.
+
+    Parameters
+    ----------
+    filter_
+        What does the work.
+    writer
+        Where answers go.
+    """
+
+    def __init__(self, filter_: Filter, writer: PacketWriter) -> None:
+        self._filter = filter_
+        self._writer = writer
+        self._available: list[str] | None = None
+
+    def answer(self, request: _Request, reader: PacketReader) -> None:
+        """Answer one request, whose content is still to be read."""
+        if request.command == _LIST:
+            self._list()
+            return
+        content = reader.content()
+        started = False
+        try:
+            write = self._prepare(request, content)
+            content.drain()
+            if write is None:
+                self._writer.lines("status=delayed")
+                return
+            self._writer.lines("status=success")
+            started = True
+            write(self._writer.data)
+            self._writer.flush()
+            self._writer.flush()  # an empty list: the status stays as it is
+        except (ThetaError, OSError) as error:
+            if isinstance(error, BrokenPipeError | HungUpError):
+                raise
+            warn_on_stderr(_sentence(request.path, error))
+            content.drain()
+            if started:
+                self._writer.flush()  # ends the content, which git then discards
+            self._writer.lines("status=error")
+
+    def _prepare(self, request: _Request, content: PacketStream) -> Callable[[Sink], None] | None:
         if request.command == "clean":
-            manifest = filter_.clean(request.path, content)
-            content.drain()
-            writer.lines("status=success")
-            started = True
-            writer.data(manifest)
-        elif request.command == "smudge":
-            write = filter_.smudge(request.path, content)
-            content.drain()
-            writer.lines("status=success")
-            started = True
-            write(writer.data)
-        else:
+            manifest = self._filter.clean(request.path, content)
+            return lambda sink: sink(memoryview(manifest))
+        if request.command != "smudge":
             raise ProtocolError(f"git asks for {request.command!r}, which was not offered")
-        writer.flush()
-        writer.flush()  # an empty list: the status stays as it is
-    except (ThetaError, OSError) as error:
-        if isinstance(error, BrokenPipeError | HungUpError):
-            raise
-        warn_on_stderr(_sentence(request.path, error))
-        content.drain()
-        if started:
-            writer.flush()  # ends the content, which git then discards
-        writer.lines("status=error")
+        if not request.can_delay:
+            waited = self._filter.smudge_waiting(request.path)
+            if waited is not None:
+                return waited
+        return self._filter.smudge(request.path, content, may_wait=lambda: self._may_delay(request))
+
+    def _may_delay(self, request: _Request) -> bool:
+        # 'git checkout -m PATH' and its like crash when an answer is delayed. Their requests name no commit that has
+        # this blob at this path: they come from a merge, not from a tree.
+        return request.can_delay and self._filter.is_version(request.treeish, request.path, request.blob)
+
+    def _list(self) -> None:
+        if self._available is None:
+            self._available = self._filter.fetch_waiting()
+        path = self._available.pop(0) if self._available else None
+        if path is None:
+            self._available = None
+            self._writer.lines()
+        else:
+            self._writer.lines(f"pathname={path}")
+        self._writer.lines("status=success")
 
 
 def _sentence(path: str, error: BaseException) -> str:
@@ -176,7 +235,9 @@ def smudge_once(path: str, stdin: int, stdout: BinaryIO) -> None:
     """Smudge one file from ``stdin`` to ``stdout``, for programs that do not speak the protocol."""
     filter_ = Filter(find_places(), warn_on_stderr)
     try:
-        filter_.smudge(path, _PlainStream(stdin))(partial(_write, stdout))
+        write = filter_.smudge(path, _PlainStream(stdin))
+        if write is not None:
+            write(partial(_write, stdout))
         stdout.flush()
     finally:
         filter_.close()

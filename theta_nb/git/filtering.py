@@ -16,8 +16,9 @@ from typing import BinaryIO, Protocol
 from theta_nb.checkpoints.layout import FileSource
 from theta_nb.engine.clean import ByteStream, Cleaner
 from theta_nb.engine.known import KnownChunks
-from theta_nb.engine.rebuild import Rebuilder
+from theta_nb.engine.rebuild import Rebuilder, missing_objects
 from theta_nb.errors import ManifestError, MissingObjectError
+from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile
 from theta_nb.git.versions import recorded_texts, text_of, versions_at
@@ -65,6 +66,8 @@ class Filter:
         places.forgive_settings(warn)
         self._encodings = places.encodings()
         self._threads: Executor | None = None
+        self._waiting: dict[str, bytes] = {}
+        self._not_fetched: MissingObjectError | None = None
 
     def close(self) -> None:
         """End children and threads, quickly: git waits for it."""
@@ -152,16 +155,28 @@ class Filter:
 
     # --- smudge -------------------------------------------------------------------------------------------------------
 
-    def smudge(self, path: str, content: Content) -> Callable[[Sink], None]:
+    def smudge(
+        self, path: str, content: Content, *, may_wait: Callable[[], bool] = lambda: False
+    ) -> Callable[[Sink], None] | None:
         """Prepare the checkpoint of a manifest; what is no manifest passes through.
 
         Everything that can be known to fail is found before a byte is made: git has unlinked the file already, and a
         failing smudge would leave it deleted. Objects that cannot be had leave the manifest, with one warning.
 
+        Parameters
+        ----------
+        path
+            Path of the file, for messages.
+        content
+            What git has.
+        may_wait
+            Asked only where objects are missing: whether git can do without an answer until those of all files are
+            fetched in one go.
+
         Returns
         -------
-        Callable
-            Writes the content to a sink.
+        Callable or None
+            Writes the content to a sink; ``None`` where git has to wait: see :meth:`fetch_waiting`.
 
         Raises
         ------
@@ -181,7 +196,51 @@ class Filter:
         if self._stays_manifest(path, declared_size(data)):
             return lambda sink: sink(memoryview(data))
         try:
-            return self._rebuild(parse(data, source=path))
+            manifest = parse(data, source=path)
+        except ManifestError as error:
+            self._warn(f"{error} The manifest is checked out instead.")
+            return lambda sink: sink(memoryview(data))
+        if missing_objects(manifest, self._places.store) and may_wait():
+            self._waiting[path] = data
+            return None
+        return self._rebuild_or_leave(path, manifest, data)
+
+    def fetch_waiting(self) -> list[str]:
+        """Fetch the objects of all files that wait, in one batch; returns their paths.
+
+        What cannot be fetched is told when each file is asked for again.
+        """
+        objects: dict[str, int] = {}
+        for path, data in self._waiting.items():
+            objects.update(parse(data, source=path).objects)
+        try:
+            bring(self._places, objects)
+        except MissingObjectError as error:
+            self._not_fetched = error
+        return list(self._waiting)
+
+    def smudge_waiting(self, path: str) -> Callable[[Sink], None] | None:
+        """What :meth:`smudge` returns, for a file that waited; ``None`` if there is no such file."""
+        data = self._waiting.pop(path, None)
+        if data is None:
+            return None
+        return self._rebuild_or_leave(path, parse(data, source=path), data, asked=self._not_fetched)
+
+    def is_version(self, treeish: str, path: str, blob: str) -> bool:
+        """Whether a path of a commit is a blob."""
+        found = self._cat_file.size(f"{treeish}:{path}")
+        return found is not None and found[0] == blob
+
+    def _rebuild_or_leave(
+        self, path: str, manifest: Manifest, data: bytes, *, asked: MissingObjectError | None = None
+    ) -> Callable[[Sink], None]:
+        """The checkpoint, or its manifest with a warning; ``asked`` is why no remote need be asked once more."""
+        try:
+            if asked is None:
+                bring(self._places, manifest.objects)
+            elif missing_objects(manifest, self._places.store):
+                raise asked
+            return self._rebuild(manifest)
         except ManifestError as error:
             self._warn(f"{error} The manifest is checked out instead.")
         except MissingObjectError as error:

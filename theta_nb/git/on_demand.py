@@ -1,0 +1,66 @@
+"""Fetch what is missing when it is needed, in one batch, as ``theta.fetch`` allows."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+
+from theta_nb.errors import MissingObjectError, ThetaError
+from theta_nb.git.places import Places
+
+__all__ = ["bring"]
+
+Progress = Callable[[int, int], None]
+
+
+def bring(places: Places, objects: Mapping[str, int], *, progress: Progress | None = None) -> None:
+    """Have objects here: nothing happens for those that are, the others are fetched from the remotes.
+
+    Parameters
+    ----------
+    places
+        The repository, whose setting ``theta.fetch`` is ``auto``, ``ask`` (at the terminal) or ``never``.
+    objects
+        Lengths by name.
+    progress
+        Called with bytes done and bytes in all.
+
+    Raises
+    ------
+    MissingObjectError
+        If some are not here in the end; the message says how many, how large, and why. What arrived is kept.
+    """
+    missing = {oid: size for oid, size in objects.items() if places.store.size(oid) is None}
+    if not missing:
+        return
+    what = f"{len(missing)} objects ({_megabytes(missing)}) are not here"
+    if places.settings.fetch == "never":
+        raise MissingObjectError(
+            f"{what}, and theta.fetch is 'never'", oids=tuple(sorted(missing)), hint="Run 'git theta fetch'."
+        )
+    if places.settings.fetch == "ask" and not _consents(f"theta: {what}. Fetch them? [Y/n] "):
+        raise MissingObjectError(what, oids=tuple(sorted(missing)), hint="Run 'git theta fetch'.")
+    # Talking to remotes takes imports that a repository which has everything need not pay for.
+    from theta_nb.git.transfer import obtain_objects
+
+    try:
+        obtain_objects(places, missing, progress=progress)
+    except ThetaError as error:
+        left = tuple(oid for oid in sorted(missing) if places.store.size(oid) is None)
+        raise MissingObjectError(error.message, oids=left, hint=error.hint) from error
+
+
+def _megabytes(objects: Mapping[str, int]) -> str:
+    return f"{sum(objects.values()) / 1e6:.1f} MB"
+
+
+def _consents(question: str) -> bool:
+    """Ask at the terminal, not on standard input, which may be git's protocol; without a terminal the answer is no."""
+    try:
+        fd = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    with os.fdopen(fd, "rb+", 0) as terminal:
+        terminal.write(question.encode())
+        answer = terminal.readline(100).strip().lower()
+    return answer in (b"", b"y", b"yes")
