@@ -12,7 +12,17 @@ from typing import IO
 
 from theta_nb.errors import ThetaError
 
-__all__ = ["CatFile", "GitError", "child_environment", "git", "git_ok", "git_text", "without_local_variables"]
+__all__ = [
+    "CatFile",
+    "GitError",
+    "child_environment",
+    "git",
+    "git_elsewhere",
+    "git_ok",
+    "git_text",
+    "run_gently",
+    "without_local_variables",
+]
 
 
 class GitError(ThetaError):
@@ -55,7 +65,10 @@ def git(
     GitError
         If git exits with another status than 0.
     """
-    result = _run(arguments, cwd, data, env)
+    return _output(arguments, _run(arguments, cwd, data, env))
+
+
+def _output(arguments: Sequence[str | bytes], result: subprocess.CompletedProcess[bytes]) -> bytes:
     if result.returncode:
         said = result.stderr.decode("utf-8", "replace").strip()
         name = " ".join(os.fsdecode(a) for a in arguments[:2])
@@ -70,6 +83,28 @@ def git_text(*arguments: str | bytes, cwd: str | os.PathLike[str] | None = None)
     return os.fsdecode(git(*arguments, cwd=cwd)).removesuffix("\n")
 
 
+def git_elsewhere(
+    *arguments: str | bytes,
+    cwd: str | os.PathLike[str],
+    data: bytes | None = None,
+    env: Mapping[str, str] | None = None,
+) -> bytes:
+    """Standard output of a git command in another repository than the one that the environment may name.
+
+    Raises
+    ------
+    GitError
+        If git exits with another status than 0.
+    """
+    environment = {**without_local_variables(), **(env or {})}
+    command = ["git", *arguments]
+    stdin = subprocess.DEVNULL if data is None else None
+    result = subprocess.run(
+        command, cwd=cwd, env=environment, input=data, stdin=stdin, capture_output=True, check=False
+    )
+    return _output(arguments, result)
+
+
 def git_ok(*arguments: str | bytes, cwd: str | os.PathLike[str] | None = None) -> bool:
     """Whether a git command succeeds."""
     return _run(arguments, cwd, None, None).returncode == 0
@@ -82,19 +117,34 @@ def _run(
     env: Mapping[str, str] | None,
 ) -> subprocess.CompletedProcess[bytes]:
     try:
-        return subprocess.run(
-            ["git", *arguments],
-            cwd=cwd,
-            env=child_environment(env),
-            input=data,
-            stdin=subprocess.DEVNULL if data is None else None,
-            capture_output=True,
-            check=False,
-        )
+        return run_gently(["git", *arguments], cwd=cwd, data=data, env=child_environment(env))
     except FileNotFoundError as error:
         if cwd is not None and not os.path.isdir(cwd):
             raise
         raise ThetaError("git is not on the PATH", hint="Install git.") from error
+
+
+def run_gently(
+    command: Sequence[str | bytes],
+    *,
+    cwd: str | os.PathLike[str] | None,
+    env: Mapping[str, str],
+    data: bytes | None = None,
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command like :func:`subprocess.run`, but let it clean up when we are interrupted.
+
+    Ctrl-C in a notebook reaches the kernel alone. ``subprocess.run`` then kills its child outright, and git leaves
+    ``index.lock`` behind; told to end, it removes it.
+    """
+    stdin = subprocess.DEVNULL if data is None else subprocess.PIPE
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=cwd, env=env, stdin=stdin, stdout=pipe, stderr=pipe) as process:
+        try:
+            out, errors = process.communicate(data)
+        except BaseException:
+            process.terminate()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile, GitError, git
+from theta_nb.git.process import GitError, child_environment, git
 from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, is_manifest
 
-__all__ = ["ManifestBlob", "everything", "manifest_blobs", "named_objects"]
+__all__ = [
+    "ManifestBlob",
+    "commit_of",
+    "everything",
+    "manifest_blobs",
+    "manifest_texts",
+    "named_objects",
+    "object_lines",
+    "objects_in",
+]
 
-_OBJECT_LINE = re.compile(rb"^object ([0-9a-f]{64}) ([0-9]+)\r?$", re.MULTILINE)
+_OBJECT_LINE = re.compile(rb"object ([0-9a-f]{64}) ([0-9]+)\r?")
+_OBJECT_LINE_NBYTES = 200
+_LARGE_NBYTES = 2**20
 _OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 
 
@@ -80,19 +94,60 @@ def manifest_blobs(places: Places, revisions: Sequence[str]) -> Iterator[Manifes
     for line in listed.splitlines():
         oid, _, path = line.partition(b" ")
         paths.setdefault(oid, path)
-    checked = git(
-        "cat-file", "--batch-check=%(objectname) %(objecttype) %(objectsize)", cwd=places.top, data=b"\n".join(paths)
-    )
-    cat_file = CatFile(places.top)
-    try:
-        for line in checked.splitlines():
-            words = line.split()
-            if len(words) == 3 and words[1] == b"blob" and int(words[2]) <= MAX_MANIFEST_NBYTES:
-                text = cat_file.read(words[0].decode("ascii"))
-                if is_manifest(text):
-                    yield ManifestBlob(words[0].decode("ascii"), os.fsdecode(paths[words[0]]), text)
-    finally:
-        cat_file.close()
+    for oid, text in manifest_texts(places, paths):
+        yield ManifestBlob(oid.decode("ascii"), os.fsdecode(paths[oid]), text)
+
+
+def manifest_texts(
+    places: Places, oids: Iterable[bytes], *, env: Mapping[str, str] | None = None
+) -> Iterator[tuple[bytes, bytes]]:
+    """Id and content of the manifests among some git objects, whatever else those are.
+
+    Contents come through one process. Of large blobs only the head is read first: a history may hold gigabytes that
+    are no manifests.
+    """
+    check = ("cat-file", "--batch-check=%(objectname) %(objecttype) %(objectsize)", "--buffer")
+    small: list[bytes] = []
+    for line in git(*check, cwd=places.top, data=b"\n".join(oids), env=env).splitlines():
+        words = line.split()
+        if len(words) != 3 or words[1] != b"blob" or int(words[2]) > MAX_MANIFEST_NBYTES:
+            continue
+        if int(words[2]) <= _LARGE_NBYTES or is_manifest(_head(words[0], places)):
+            small.append(words[0])
+    with tempfile.TemporaryFile() as asked:
+        asked.write(b"".join(oid + b"\n" for oid in small))
+        asked.seek(0)
+        with subprocess.Popen(
+            ["git", "cat-file", "--batch", "--buffer"],
+            cwd=places.top,
+            env=child_environment(env),
+            stdin=asked,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=2**20,
+        ) as process:
+            try:
+                stdout = cast(IO[bytes], process.stdout)
+                for oid in small:
+                    header = stdout.readline().split()
+                    if len(header) != 3:
+                        raise GitError(f"git object {oid.decode('ascii')} cannot be read", returncode=128)
+                    text = stdout.read(int(header[2]))
+                    stdout.read(1)
+                    if is_manifest(text):
+                        yield oid, text
+            finally:
+                process.kill()
+
+
+def _head(oid: bytes, places: Places) -> bytes:
+    command = ["git", "cat-file", "blob", oid.decode("ascii")]
+    with subprocess.Popen(
+        command, cwd=places.top, env=child_environment(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        head = process.stdout.read(64) if process.stdout else b""
+        process.kill()
+    return head
 
 
 def named_objects(text: bytes) -> dict[str, int]:
@@ -100,7 +155,23 @@ def named_objects(text: bytes) -> dict[str, int]:
 
     What must not be deleted is decided by this: it also holds for manifests that are broken or of a later version.
     """
-    return {oid.decode("ascii"): int(size[:19]) for oid, size in _OBJECT_LINE.findall(text)}
+    return objects_in(object_lines(text))
+
+
+def object_lines(text: bytes) -> list[bytes]:
+    """Lines of a manifest among which are all that name objects; many manifests have most of them in common."""
+    start, end = text.find(b"\nobject "), text.rfind(b"\nobject ")
+    return text[start + 1 : end + _OBJECT_LINE_NBYTES].split(b"\n") if start >= 0 else []
+
+
+def objects_in(lines: Iterable[bytes]) -> dict[str, int]:
+    """Objects and their sizes that lines of manifests name."""
+    found = {}
+    for line in lines:
+        match = _OBJECT_LINE.fullmatch(line)
+        if match:
+            found[match[1].decode("ascii")] = int(match[2][:19])
+    return found
 
 
 def commit_of(places: Places, oid: str) -> str:

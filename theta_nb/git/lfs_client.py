@@ -1,0 +1,275 @@
+"""Objects through the real git-lfs: every server, protocol and way to log in that it knows."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from theta_nb.errors import ThetaError
+from theta_nb.git.carrier import REMOTE, Carrier
+from theta_nb.git.endpoints import Endpoint, mask_credentials
+from theta_nb.git.pointer_trees import pointer_tree
+
+__all__ = ["LfsClient", "LfsError"]
+
+Progress = Callable[[int, int], None]
+
+_POLL_SECONDS = 0.1
+_STDIN_SINCE = (3, 3)
+_OIDS_A_CALL = 500
+_SHOWN_LINES = 3
+_TRACES = ("GIT_TRACE", "GIT_CURL_VERBOSE", "GIT_TRANSFER_TRACE")
+_NOISE = ("warning: current Git remote contains credentials", "error: failed to fetch some objects from", "info: ")
+_OID = re.compile(r"[0-9a-f]{64}")
+_ABSENT_ALL = re.compile(r"\[?404\]?.*Cannot find any of the requested objects")  # giftless, of a whole batch
+_ABSENT = re.compile(r"\[([0-9a-f]{64})\].*(?:\[404\]|does not exist|not found)", re.I)
+
+
+class LfsError(ThetaError):
+    """git-lfs did not do what it was asked to.
+
+    Parameters
+    ----------
+    message, hint
+        As for :class:`ThetaError`.
+    said
+        Its own last lines.
+    """
+
+    def __init__(self, message: str, *, said: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.said = said
+
+
+@dataclass(frozen=True)
+class _Finished:
+    returncode: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        lines = (mask_credentials(line.strip()) for line in self.err.splitlines())
+        return tuple(dict.fromkeys(line for line in lines if line and not line.startswith(_NOISE)))
+
+
+class LfsClient:
+    """Moves objects between our store and one endpoint.
+
+    Parameters
+    ----------
+    carrier
+        The repository that git-lfs runs in.
+    endpoint
+        Where objects are read from or written to.
+    """
+
+    def __init__(self, carrier: Carrier, endpoint: Endpoint) -> None:
+        self._carrier = carrier
+        self._endpoint = endpoint
+
+    def push(self, objects: Mapping[str, int], progress: Progress | None = None) -> int:
+        """Upload what the server lacks; every object must be in the store.
+
+        Parameters
+        ----------
+        objects
+            Lengths by name.
+        progress
+            Called with bytes sent and bytes in all.
+
+        Returns
+        -------
+        int
+            How many were sent, as far as git-lfs says.
+
+        Raises
+        ------
+        LfsError
+            If git-lfs fails; what was uploaded stays.
+        """
+        names = sorted(objects)
+        meter = _Meter(objects, progress)
+        if self._carrier.lfs_version >= _STDIN_SINCE:
+            batches: Sequence[tuple[list[str], str]] = [(["--stdin", REMOTE], "\n".join(names) + "\n")]
+        else:
+            parts = [names[i : i + _OIDS_A_CALL] for i in range(0, len(names), _OIDS_A_CALL)]
+            batches = [([REMOTE, *part], "") for part in parts]
+        for arguments, data in batches:
+            finished = self._run(["push", "--object-id", *arguments], data, meter)
+            if finished.returncode:
+                raise self._error("upload", finished)
+        return len(meter.seen)
+
+    def fetch(self, objects: Mapping[str, int], progress: Progress | None = None) -> tuple[set[str], LfsError | None]:
+        """Download objects into the store; what arrives stays, whatever happens to the others.
+
+        Parameters
+        ----------
+        objects
+            Lengths by name.
+        progress
+            Called with bytes received and bytes in all.
+
+        Returns
+        -------
+        set of str
+            Objects that the server does not have, as far as they did not arrive.
+        LfsError or None
+            What went wrong beside that.
+        """
+        with pointer_tree(self._carrier.folder, objects) as tree:
+            finished = self._run(["fetch", "--include=", "--exclude=", REMOTE, tree], "", _Meter(objects, progress))
+        absent = {match[1] for match in map(_ABSENT.search, finished.err.splitlines()) if match} & objects.keys()
+        others = [line for line in finished.said if not _ABSENT.search(line)]
+        if others and all(map(_ABSENT_ALL.search, others)):
+            return set(objects), None
+        if not finished.returncode or (absent and not others):
+            return absent, None
+        return absent, self._error("download", finished)
+
+    def absent(self, objects: Mapping[str, int]) -> set[str]:
+        """Objects that the server does not confirm to have; nothing is uploaded or downloaded.
+
+        A server that cannot be reached confirms none, and git-lfs does not tell it from one that has none.
+
+        git-lfs asks a server for what it is about to delete here (``git lfs prune --verify-remote``). So it gets a
+        storage of empty stand-ins, a history in which they are old, and is told to delete nothing.
+
+        Raises
+        ------
+        LfsError
+            If git-lfs says nothing about some of them.
+        """
+        from theta_nb.git.stand_ins import stand_in_repository
+
+        with stand_in_repository(self._carrier, objects) as folder:
+            arguments = ["prune", "--dry-run", "--verify-remote"]
+            finished = self._run(arguments, "", _Meter(objects, None), folder, [("lfs.pruneremotetocheck", REMOTE)])
+        missing = set(_OID.findall(finished.out + finished.err)) & objects.keys()
+        verified = re.search(r"(\d+) verified with remote", finished.out)
+        if int(verified[1] if verified else 0) + len(missing) < len(objects):
+            raise self._error("check", finished)
+        return missing
+
+    def _run(
+        self,
+        arguments: Sequence[str],
+        data: str,
+        meter: _Meter,
+        folder: str = "",
+        config: Sequence[tuple[str, str]] = (),
+    ) -> _Finished:
+        env = self._carrier.environment(self._endpoint, config)
+        traced = any(env.get(name) for name in _TRACES)
+        where = folder or self._carrier.folder
+        with (
+            tempfile.TemporaryFile() as stdin,
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+            tempfile.NamedTemporaryFile(prefix="theta-lfs-progress-") as followed,
+        ):
+            stdin.write(data.encode("ascii"))
+            stdin.seek(0)
+            env["GIT_LFS_PROGRESS"] = followed.name
+            process = subprocess.Popen(
+                ["git", "lfs", *arguments], cwd=where, env=env, stdin=stdin, stdout=out, stderr=None if traced else err
+            )
+            try:
+                for line in _lines_until_exit(process, followed.name):
+                    meter.read(line)
+            finally:
+                # An interruption, or a progress callback that wants no more: git-lfs must not go on alone.
+                if process.poll() is None:
+                    process.terminate()
+                    process.wait()
+            out.seek(0)
+            err.seek(0)
+            return _Finished(
+                process.returncode, out.read().decode("utf-8", "replace"), err.read().decode("utf-8", "replace")
+            )
+
+    def _error(self, what: str, finished: _Finished) -> LfsError:
+        said = finished.said[-_SHOWN_LINES:]
+        return LfsError(
+            f"git-lfs could not {what} objects: {'; '.join(said) or f'exit status {finished.returncode}'}",
+            said=finished.said,
+            hint=_hint(finished.said, self._endpoint),
+        )
+
+
+class _Meter:
+    """Adds up what git-lfs writes about single objects."""
+
+    def __init__(self, objects: Mapping[str, int], progress: Progress | None) -> None:
+        self._objects = objects
+        self._progress = progress
+        self._total = sum(objects.values())
+        self._done = 0
+        self.seen: dict[str, int] = {}
+
+    def read(self, line: str) -> None:
+        """Take one line: ``upload 1/3 5/5 …/oid``; an object that is tried again counts once."""
+        words = line.split(" ", 3)
+        if len(words) != 4:
+            return
+        oid = words[3].rpartition("/")[2]
+        count = words[2].partition("/")[0]
+        if oid not in self._objects or not count.isdecimal():
+            return
+        nbytes = min(int(count), self._objects[oid])
+        before = self.seen.get(oid, 0)
+        if nbytes >= before:
+            self.seen[oid] = nbytes
+            self._done += nbytes - before
+            if self._progress is not None:
+                self._progress(self._done, self._total)
+
+
+def _lines_until_exit(process: subprocess.Popen[bytes], path: str) -> Iterator[str]:
+    """Whole lines that a process writes to a file, as they come."""
+    rest = ""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        while True:
+            try:
+                process.wait(_POLL_SECONDS)
+                running = False
+            except subprocess.TimeoutExpired:
+                running = True
+            *lines, rest = (rest + file.read()).split("\n")
+            yield from lines
+            if not running:
+                return
+
+
+_HINTS = (
+    (
+        r"\b401\b|credentials|Authentication required|could not read Username",
+        "Log in: 'git credential' must know a user and a password for it ('git lfs push' asks it as well).",
+    ),
+    (r"\b403\b|forbidden|permission", "Your account may not do that there; ask for access."),
+    (
+        r"\b507\b|\b413\b|quota|insufficient storage|over.*limit",
+        "Make room there, or choose another server (git config lfs.url URL). What arrived is kept; then run it again.",
+    ),
+    (
+        r"expected OID",
+        "The copy there, or on the way from there, is damaged: run it again, and if it stays so have it "
+        "deleted there and run 'git theta push --all' in a clone that is complete.",
+    ),
+    (
+        r"repository or object not found|\b404\b|\b405\b",
+        "Does that server offer Git LFS? 'git theta env' shows the address; 'git config lfs.url URL' changes it.",
+    ),
+    (r"", "What arrived is kept: run it again, and only the rest is sent."),
+)
+
+
+def _hint(said: Sequence[str], endpoint: Endpoint) -> str:
+    if not endpoint.lfs_url and not endpoint.url:
+        return ""
+    text = "\n".join(said)
+    return next(hint for pattern, hint in _HINTS if re.search(pattern, text, re.I))

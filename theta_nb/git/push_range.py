@@ -1,0 +1,169 @@
+"""What a push needs at the remote: the objects of every manifest that is new to it.
+
+Found by walking the pushed commits and by content. No side record says what was pushed, so there is none to be lost or
+to be wrong: commits of a rebase, of a merge, from before the installation or from another clone are all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from theta_nb.git.endpoints import ConfigLine, config_lines, remote_names
+from theta_nb.git.places import Places
+from theta_nb.git.process import GitError, git
+from theta_nb.git.walk import manifest_texts, object_lines, objects_in
+
+__all__ = ["RefUpdate", "objects_of_push", "objects_of_revisions", "ref_updates"]
+
+# A replacement (git replace) is what this repository shows, not what is pushed.
+_AS_PUSHED = {"GIT_NO_LAZY_FETCH": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
+
+
+@dataclass(frozen=True, slots=True)
+class RefUpdate:
+    """One line that git tells a ``pre-push`` hook.
+
+    Parameters
+    ----------
+    local_ref, local_oid
+        What is pushed; the id is all zeros where the remote's ref is deleted.
+    remote_ref, remote_oid
+        What it replaces; all zeros for a new ref, and possibly unknown here.
+    """
+
+    local_ref: str
+    local_oid: str
+    remote_ref: str
+    remote_oid: str
+
+
+def ref_updates(text: str) -> list[RefUpdate]:
+    r"""The lines of a ``pre-push`` hook's standard input; there may be none.
+
+    Examples
+    --------
+    >>> ref_updates("refs/heads/main 12ab refs/heads/main 00\n")[0].remote_ref
+    'refs/heads/main'
+    """
+    lines = (line.split(" ") for line in text.splitlines())
+    return [RefUpdate(*words) for words in lines if len(words) == 4]
+
+
+def objects_of_push(places: Places, remote: str, updates: Iterable[RefUpdate]) -> dict[str, int]:
+    """Objects that the pushed commits, tags, trees and blobs refer to and that the remote may lack.
+
+    What the remote-tracking refs reach is taken to be there: the hook has pushed its objects, or they came from there.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    remote
+        Name of the remote, or its URL where it has no name.
+    updates
+        What is pushed.
+
+    Returns
+    -------
+    dict
+        Lengths by name. Values to which a revert goes back may be among them although they are there.
+
+    Raises
+    ------
+    GitError
+        If the history cannot be walked.
+    """
+    wanted = list(updates)
+    new = [update.local_oid for update in wanted if update.local_oid.strip("0")]
+    old = [update.remote_oid for update in wanted if update.remote_oid.strip("0")]
+    if not new:
+        return {}
+    lines = config_lines(places)
+    return _objects(places, lines, remote, new, old, _tracking(lines, remote))
+
+
+def objects_of_revisions(places: Places, revisions: Sequence[str], *, remote: str = "") -> dict[str, int]:
+    """Objects of everything that some revisions reach.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    revisions
+        Arguments of ``git rev-list``; options first.
+    remote
+        A remote; what its remote-tracking refs reach is left out. Nothing is left out by default.
+
+    Raises
+    ------
+    GitError
+        If a revision does not exist or the history cannot be walked.
+    """
+    options = [word for word in revisions if word.startswith("--")]
+    names = [word for word in revisions if not word.startswith("--")]
+    lines = config_lines(places)
+    return _objects(places, lines, remote, names, [], _tracking(lines, remote) if remote else [], options)
+
+
+def _tracking(lines: Sequence[ConfigLine], remote: str) -> list[str]:
+    """Options that leave out what the refs of a remote reach."""
+    names = remote_names(lines)
+    if remote not in names:
+        return []
+    # The refs of a remote 'a/b' lie among those of a remote 'a'.
+    inner = [f"--exclude=refs/remotes/{name}/*" for name in names if name.startswith(f"{remote}/")]
+    return ["--not", *inner, f"--glob=refs/remotes/{remote}/*"]
+
+
+def _objects(
+    places: Places,
+    lines: Sequence[ConfigLine],
+    remote: str,
+    new: Sequence[str],
+    old: Sequence[str],
+    tracking: Sequence[str],
+    options: Sequence[str] = (),
+) -> dict[str, int]:
+    # The remote's old commit is often unknown here; --ignore-missing passes over it.
+    listed = git(
+        "rev-list",
+        "--objects",
+        "--no-object-names",
+        "--ignore-missing",
+        "--missing=print",
+        *options,
+        "--stdin",
+        *tracking,
+        cwd=places.top,
+        data="".join(f"{word}\n" for word in [*new, *(f"^{oid}" for oid in old)]).encode("utf-8", "surrogateescape"),
+        env=_AS_PUSHED,
+    )
+    oids = listed.split()
+    promised = [oid[1:] for oid in oids if oid.startswith(b"?")]
+    if promised and not _is_promisor(lines, remote):
+        _fetch_promised(places, lines, promised)
+        oids += promised
+    found: set[bytes] = set()
+    for _, text in manifest_texts(places, (oid for oid in oids if not oid.startswith(b"?")), env=_AS_PUSHED):
+        found.update(object_lines(text))
+    return objects_in(found)
+
+
+def _is_promisor(lines: Sequence[ConfigLine], remote: str) -> bool:
+    """Whether a partial clone left things out because this remote has them."""
+    config = {line.key: line.value for line in lines}
+    return config.get(f"remote.{remote}.promisor", "").lower() in ("true", "1", "yes", "on") or (
+        config.get("extensions.partialclone") == remote
+    )
+
+
+def _fetch_promised(places: Places, lines: Sequence[ConfigLine], oids: Sequence[bytes]) -> None:
+    """Fetch what a partial clone left out, all at once: reading would fetch one object after the other."""
+    for name in remote_names(lines):
+        if not _is_promisor(lines, name):
+            continue
+        options = ("--no-tags", "--no-write-fetch-head", "--recurse-submodules=no", "--filter=blob:none", "--stdin")
+        git("-c", "fetch.negotiationAlgorithm=noop", "fetch", *options, name, cwd=places.top, data=b"\n".join(oids))
+        return
+    raise GitError(f"git object {oids[0].decode('ascii')} is missing", returncode=128, hint="'git fsck' says more.")

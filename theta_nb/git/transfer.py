@@ -1,0 +1,522 @@
+"""Bring objects to a remote and from it.
+
+A remote on this machine gets a verified copy from store to store; every other one is reached by git-lfs. Whatever
+arrived stays, so a command that failed is simply run again.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+
+from theta_nb.errors import ThetaError
+from theta_nb.git.carrier import Carrier, carrier_of, has_git_lfs
+from theta_nb.git.endpoints import (
+    Endpoint,
+    config_lines,
+    default_remote,
+    endpoints_of,
+    mask_credentials,
+    remote_names,
+)
+from theta_nb.git.lfs_client import LfsClient, LfsError
+from theta_nb.git.object_copies import (
+    ObjectFolders,
+    copy_objects,
+    damaged,
+    folders_in,
+    own_folders,
+    repository_folders,
+)
+from theta_nb.git.places import Places
+from theta_nb.git.walk import commit_of, everything, manifest_blobs, named_objects
+
+__all__ = [
+    "TransferError",
+    "TransferReport",
+    "absent_here",
+    "absent_there",
+    "fetch_objects",
+    "obtain_objects",
+    "push_objects",
+]
+
+Progress = Callable[[int, int], None]
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class TransferReport:
+    """What moved.
+
+    Parameters
+    ----------
+    remote
+        Name of the remote, or its URL without credentials.
+    transferred
+        Objects that were sent or received.
+    present
+        Objects that were there already.
+    nbytes
+        Length of those that were sent or received.
+    missing
+        Objects that were asked for and that the remote does not have.
+    """
+
+    remote: str
+    transferred: int = 0
+    present: int = 0
+    nbytes: int = 0
+    missing: tuple[str, ...] = ()
+
+
+class TransferError(ThetaError):
+    """Objects could not be brought to or from a remote.
+
+    Parameters
+    ----------
+    message, hint
+        As for :class:`ThetaError`.
+    oids
+        Objects that are not where they should be.
+    """
+
+    def __init__(self, message: str, *, oids: tuple[str, ...] = (), hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.oids = oids
+
+
+# --- what is where ----------------------------------------------------------------------------------------------------
+
+
+def absent_here(places: Places, objects: Mapping[str, int]) -> dict[str, int]:
+    """Those of some objects that this repository can not read."""
+    return {oid: size for oid, size in objects.items() if places.store.size(oid) != size}
+
+
+def absent_there(places: Places, remote: str, objects: Mapping[str, int]) -> set[str]:
+    """Those of some objects that a remote does not confirm to have; nothing is sent or received.
+
+    A server that cannot be reached confirms none.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    remote
+        Name, URL or path.
+    objects
+        Lengths by name.
+
+    Raises
+    ------
+    TransferError
+        If the remote does not answer.
+    """
+    missing: set[str] = set()
+    for endpoint in endpoints_of(places, remote, push=False) if objects else ():
+        if endpoint.is_local:
+            missing |= _without(_folders(places, endpoint), objects).keys()
+            continue
+        try:
+            missing |= LfsClient(_carrier(places, endpoint), endpoint).absent(objects)
+        except LfsError as error:
+            raise _failed(endpoint, objects, error) from error
+    return missing
+
+
+def _without(folders: ObjectFolders, objects: Mapping[str, int]) -> dict[str, int]:
+    return {oid: size for oid, size in objects.items() if not folders.has(oid, size)}
+
+
+def _folders(places: Places, endpoint: Endpoint) -> ObjectFolders:
+    return repository_folders(endpoint.folder, fsync=places.settings.fsync)
+
+
+# --- push -------------------------------------------------------------------------------------------------------------
+
+
+def push_objects(
+    places: Places,
+    remote: str,
+    objects: Mapping[str, int],
+    *,
+    url: str = "",
+    progress: Progress | None = None,
+) -> TransferReport:
+    """Bring objects to a remote that lacks them.
+
+    Before anything is sent, every object is known to be here and sound. One that is not here is no error if the remote
+    has it, or another remote does.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    remote
+        Name, URL or path; a remote with several push URLs gets the objects at each.
+    objects
+        Lengths by name.
+    url
+        The one push URL that counts, as git tells a ``pre-push`` hook.
+    progress
+        Called with bytes done and bytes in all.
+
+    Raises
+    ------
+    TransferError
+        If an object is neither here nor there, is damaged here, or the remote does not take it.
+    ThetaError
+        If there is no such remote.
+    """
+    endpoints = endpoints_of(places, remote, push=True, url=url)
+    reports = [TransferReport(mask_credentials(remote))]
+    for number, endpoint in enumerate(endpoints if objects else ()):
+        share = _share(progress, number, len(endpoints))
+        push = _push_local if endpoint.is_local else _push_lfs
+        reports.append(push(places, endpoint, objects, share))
+    return _sum(reports)
+
+
+def _push_local(
+    places: Places, endpoint: Endpoint, objects: Mapping[str, int], progress: Progress | None
+) -> TransferReport:
+    target = _folders(places, endpoint)
+    if os.path.realpath(target.common_dir) == os.path.realpath(places.common_dir):
+        return TransferReport(endpoint.remote, present=len(objects))
+    wanted = _without(target, objects)
+    # What the push is about to refer to must not look old to a collector there.
+    _freshen(target, objects.keys() - wanted.keys())
+    source = _complete(places, endpoint, wanted)
+    meter = _Meter(sum(wanted.values()), progress)
+    bad = copy_objects(source, target, wanted, workers=places.settings.workers, advance=meter.add)
+    if bad:
+        raise _damaged_here(places, bad)
+    return TransferReport(endpoint.remote, len(wanted), len(objects) - len(wanted), sum(wanted.values()))
+
+
+def _freshen(folders: ObjectFolders, oids: Iterable[str]) -> None:
+    for oid in oids:
+        for path in folders.candidates(oid):
+            with suppress(OSError):  # somebody else's file: whoever owns it decides
+                os.utime(path)
+
+
+def _push_lfs(
+    places: Places, endpoint: Endpoint, objects: Mapping[str, int], progress: Progress | None
+) -> TransferReport:
+    client = LfsClient(_carrier(places, endpoint), endpoint)
+    wanted = dict(objects)
+    own = own_folders(places)
+    received = folders_in(places.common_dir)
+    elsewhere = _without(received, wanted)
+    if elsewhere:
+        # A clone that left the weights out may push them on: what the target has already is not needed here.
+        try:
+            lacking = client.absent(elsewhere)
+        except LfsError:
+            lacking = set(elsewhere)
+        wanted = {oid: size for oid, size in wanted.items() if oid not in elsewhere or oid in lacking}
+    source = _complete(places, endpoint, wanted)
+    borrowed = _without(own, wanted)
+    bad = copy_objects(source, own, borrowed, workers=places.settings.workers)
+    bad |= damaged(((oid, places.store.path(oid)) for oid in wanted if oid not in bad), workers=places.settings.workers)
+    if bad:
+        raise _damaged_here(places, bad)
+    sent = 0
+    try:
+        if wanted:
+            sent = client.push(wanted, progress)
+    except LfsError as error:
+        raise _failed(endpoint, wanted, error) from error
+    total = sum(wanted.values())
+    if progress is not None:
+        progress(total, total)
+    return TransferReport(endpoint.remote, sent, len(objects) - sent, total if sent else 0)
+
+
+def _complete(places: Places, endpoint: Endpoint, wanted: Mapping[str, int]) -> ObjectFolders:
+    """Folders that hold everything that is to be sent; what is not here is fetched from another remote.
+
+    Raises
+    ------
+    TransferError
+        If no remote has it; it names the checkpoint.
+    """
+    here = folders_in(places.common_dir)
+    missing = _without(here, wanted)
+    if not missing:
+        return here
+    others = [name for name in _remotes(places) if name != endpoint.remote]
+    try:
+        obtain_objects(places, missing, remotes=others)
+    except TransferError as error:
+        where = f" nor on {', '.join(others)}" if others else ""
+        raise TransferError(
+            f"{_objects(error.oids)} of {_needed_by(places, error.oids)} "
+            f"{'is' if len(error.oids) == 1 else 'are'} neither here{where}: {_names(error.oids)}",
+            oids=error.oids,
+            hint="Fetch from where the checkpoint came from ('git theta fetch REMOTE'), or push from a clone that has "
+            "its objects.",
+        ) from error
+    return here
+
+
+# --- fetch ------------------------------------------------------------------------------------------------------------
+
+
+def fetch_objects(
+    places: Places, remote: str, objects: Mapping[str, int], *, progress: Progress | None = None
+) -> TransferReport:
+    """Bring objects here from one remote; those that are here already are not asked for.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    remote
+        Name, URL or path.
+    objects
+        Lengths by name.
+    progress
+        Called with bytes done and bytes in all.
+
+    Returns
+    -------
+    TransferReport
+        ``missing`` names what the remote does not have; that is no error.
+
+    Raises
+    ------
+    TransferError
+        If the remote does not answer, or what it has is damaged. What arrived is kept.
+    ThetaError
+        If there is no such remote.
+    """
+    wanted = absent_here(places, objects)
+    name = mask_credentials(remote)
+    adopted = _adopt(places, wanted)
+    wanted = {oid: size for oid, size in wanted.items() if oid not in adopted}
+    report = TransferReport(name, present=len(objects) - len(wanted))
+    for endpoint in endpoints_of(places, remote, push=False) if wanted else ():
+        fetch = _fetch_local if endpoint.is_local else _fetch_lfs
+        report = _sum([report, fetch(places, endpoint, wanted, progress)])
+    return report
+
+
+def obtain_objects(
+    places: Places,
+    objects: Mapping[str, int],
+    *,
+    remotes: Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> TransferReport:
+    """Bring objects here from wherever they are: one remote after the other, the default one first.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    objects
+        Lengths by name.
+    remotes
+        Names of the remotes to ask, in order; all of them by default.
+    progress
+        Called with bytes done and bytes in all.
+
+    Raises
+    ------
+    TransferError
+        If an object is not here in the end; the message says what each remote answered.
+    """
+    wanted = absent_here(places, objects)
+    adopted = _adopt(places, wanted)
+    wanted = {oid: size for oid, size in wanted.items() if oid not in adopted}
+    reports = [TransferReport("", present=len(objects) - len(wanted))]
+    answers: list[str] = []
+    hint = ""
+    names = _remotes(places) if remotes is None else remotes
+    for name in names:
+        if not wanted:
+            break
+        try:
+            report = fetch_objects(places, name, wanted, progress=progress)
+            answers.append(f"{name} does not have {_objects(report.missing)}")
+            reports.append(TransferReport(name, report.transferred, 0, report.nbytes))
+        except ThetaError as error:
+            answers.append(f"{mask_credentials(name)}: {error.message}")
+            hint = error.hint
+        wanted = absent_here(places, wanted)
+    if wanted:
+        oids = tuple(sorted(wanted))
+        asked = "; ".join(answers) or "there is no remote to ask"
+        raise TransferError(
+            f"{_objects(oids)} could not be fetched ({_names(oids)}): {asked}",
+            oids=oids,
+            hint=hint or "Push them from a clone that has them: 'git theta push --all'.",
+        )
+    return _sum(reports)
+
+
+def _adopt(places: Places, wanted: Mapping[str, int]) -> set[str]:
+    """Take into our store what was pushed into this repository, where 'git lfs prune' would delete it."""
+    received = folders_in(places.common_dir) if wanted else None
+    found = {oid: size for oid, size in wanted.items() if received is not None and received.has(oid, size)}
+    if not found or received is None:
+        return set()
+    return found.keys() - copy_objects(received, own_folders(places), found, workers=places.settings.workers)
+
+
+def _fetch_local(
+    places: Places, endpoint: Endpoint, wanted: Mapping[str, int], progress: Progress | None
+) -> TransferReport:
+    source = _folders(places, endpoint)
+    there = {oid: size for oid, size in wanted.items() if source.has(oid, size)}
+    meter = _Meter(sum(there.values()), progress)
+    bad = copy_objects(source, own_folders(places), there, workers=places.settings.workers, advance=meter.add)
+    if bad:
+        raise TransferError(
+            f"{_objects(bad)} on {endpoint.shown} {'is' if len(bad) == 1 else 'are'} damaged: {_names(bad)}",
+            oids=tuple(sorted(bad)),
+            hint="Delete the damaged files there and run 'git theta push --all' in a clone that is complete.",
+        )
+    missing = tuple(sorted(wanted.keys() - there.keys()))
+    return TransferReport(endpoint.remote, len(there), 0, sum(there.values()), missing)
+
+
+def _fetch_lfs(
+    places: Places, endpoint: Endpoint, wanted: Mapping[str, int], progress: Progress | None
+) -> TransferReport:
+    client = LfsClient(_carrier(places, endpoint), endpoint)
+    missing, error = client.fetch(wanted, progress)
+    own = own_folders(places)
+    late = _without(own, wanted)
+    arrived = {oid: size for oid, size in wanted.items() if oid not in late}
+    _settle(places, arrived)
+    lost = late.keys() - missing
+    if error is not None:
+        raise _failed(endpoint, late, error) from error
+    if lost:
+        raise TransferError(
+            f"git-lfs reports success, but {_objects(lost)} did not arrive from {endpoint.shown}: {_names(lost)}",
+            oids=tuple(sorted(lost)),
+            hint="'git theta env' shows the configuration of Git LFS that is in force.",
+        )
+    return TransferReport(endpoint.remote, len(arrived), 0, sum(arrived.values()), tuple(sorted(late)))
+
+
+def _settle(places: Places, arrived: Iterable[str]) -> None:
+    """Give what git-lfs wrote (and hashed) what our own objects have: on the disk, and read-only."""
+
+    def one(oid: str) -> None:
+        fd = os.open(places.store.path(oid), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if places.settings.fsync:
+                os.fdatasync(fd)
+            os.fchmod(fd, 0o444)
+        finally:
+            os.close(fd)
+
+    with ThreadPoolExecutor(max(4, places.settings.workers), thread_name_prefix="theta-settle") as executor:
+        list(executor.map(one, arrived))
+
+
+# --- parts ------------------------------------------------------------------------------------------------------------
+
+
+class _Meter:
+    """Adds up bytes from several threads."""
+
+    def __init__(self, total: int, progress: Progress | None) -> None:
+        self._lock = threading.Lock()
+        self._done, self._total, self._progress = 0, total, progress
+
+    def add(self, nbytes: int) -> None:
+        with self._lock:
+            self._done += nbytes
+            if self._progress is not None:
+                self._progress(min(self._done, self._total), self._total)
+
+
+def _share(progress: Progress | None, number: int, count: int) -> Progress | None:
+    """Progress of one of several equal parts."""
+    if progress is None or count == 1:
+        return progress
+
+    def part(done: int, total: int) -> None:
+        progress(number * total + done, count * total)
+
+    return part
+
+
+def _sum(reports: Sequence[TransferReport]) -> TransferReport:
+    return TransferReport(
+        next((report.remote for report in reports if report.remote), ""),
+        sum(report.transferred for report in reports),
+        sum(report.present for report in reports),
+        sum(report.nbytes for report in reports),
+        tuple(dict.fromkeys(oid for report in reports for oid in report.missing)),
+    )
+
+
+def _remotes(places: Places) -> list[str]:
+    """Names of all remotes, the default one first."""
+    names = remote_names(config_lines(places))
+    with suppress(ThetaError):
+        first = default_remote(places)
+        names = [first, *(name for name in names if name != first)]
+    return names
+
+
+def _carrier(places: Places, endpoint: Endpoint) -> Carrier:
+    if not has_git_lfs():
+        raise TransferError(
+            f"git-lfs is not installed, and {endpoint.shown} is reached through it",
+            hint="Install it (https://git-lfs.com; 'apt-get install git-lfs', 'brew install git-lfs') and run the "
+            "command again; everything on this machine works without it.",
+        )
+    return carrier_of(places)
+
+
+def _failed(endpoint: Endpoint, objects: Mapping[str, int], error: LfsError) -> TransferError:
+    oids = tuple(sorted(objects))
+    return TransferError(
+        f"{_objects(oids)} ({_names(oids)}) did not get across, {endpoint.shown}: {error.message}",
+        oids=oids,
+        hint=error.hint,
+    )
+
+
+def _damaged_here(places: Places, bad: Iterable[str]) -> TransferError:
+    oids = tuple(sorted(bad))
+    return TransferError(
+        f"{_objects(oids)} of {_needed_by(places, oids)} {'is' if len(oids) == 1 else 'are'} damaged in "
+        f"{os.path.join(places.theta_dir, 'objects')}, so nothing was sent: {_names(oids)}",
+        oids=oids,
+        hint="'git theta fsck' lists the tensors; delete the damaged files and add the checkpoint again, or fetch "
+        "them from a remote.",
+    )
+
+
+def _needed_by(places: Places, oids: Iterable[str]) -> str:
+    """Checkpoint and commit that need one of some objects, for messages: this walks the whole history."""
+    wanted = set(oids)
+    for blob in manifest_blobs(places, everything(places)):
+        if wanted & named_objects(blob.text).keys():
+            return f"{blob.path or 'a checkpoint'} at {commit_of(places, blob.oid)[:12] or 'the index'}"
+    return "a checkpoint"
+
+
+def _objects(oids: Iterable[str]) -> str:
+    number = len(tuple(oids))
+    return f"{number:,} object{'' if number == 1 else 's'}"
+
+
+def _names(oids: Iterable[str]) -> str:
+    names = sorted(oids)
+    return ", ".join([*(oid[:12] for oid in names[:_SHOWN]), *(["…"] if len(names) > _SHOWN else [])])
