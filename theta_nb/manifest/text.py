@@ -32,6 +32,8 @@ _MAX_DIMS = 64
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
 _HEADER_END = re.compile(rb"\n\r?\n")
 _SIZE_LINE = re.compile(rb"^size ([0-9]{1,19})\r?$", re.MULTILINE)
+# What names escape (see checkpoints/naming.py), so that none reads as another one or moves a terminal's cursor.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _CONFLICT = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
 _HEADERS = frozenset({"format", "size", "layout", "skeleton", "derived", "recipe"})
 
@@ -165,9 +167,11 @@ class _Parser:
         if missing:
             raise ManifestError(f"the manifest has no line {missing[0]!r}")
         oids = _Prefixes(self.objects, "object")
-        values = {}
+        values: dict[bytes, Value] = {}
         for words in self.value_words:
             value = _value(words, oids, self.objects)
+            if value.digest in values:
+                raise ManifestError(f"value {words[1][:_PREFIX]!r} is described twice: lines of two versions are mixed")
             values[value.digest] = value
         digests = _Prefixes((digest.hex() for digest in values), "value")
         manifest = Manifest(
@@ -217,8 +221,11 @@ class _Parser:
         if key not in _HEADERS:
             raise ManifestError(f"header {key[:40]!r} is not known", hint="Upgrade theta-nb.")
         if key == "derived":
-            index, _, data = rest.partition(" ")
-            self.derived[_integer(index)] = _unhex(data)
+            number, _, data = rest.partition(" ")
+            index = _integer(number)
+            if index in self.derived:
+                raise ManifestError(f"derived field {index} occurs twice: lines of two versions are mixed")
+            self.derived[index] = _unhex(data)
         elif key in self.headers:
             raise ManifestError(f"header {key!r} occurs twice: lines of two versions are mixed")
         else:
@@ -228,6 +235,8 @@ class _Parser:
         columns = line.split("\t")
         if len(columns) != 5:
             raise ManifestError(f"line {line[:60]!r} has {len(columns)} columns instead of 5")
+        if _UNPRINTABLE.search(columns[0]):
+            raise ManifestError(f"parameter {columns[0][:60]!r} holds a character that no name has")
         if columns[0] in self.rows:
             raise ManifestError(f"parameter {columns[0]!r} has two lines: two versions are mixed")
         self.rows[columns[0]] = columns
@@ -235,6 +244,8 @@ class _Parser:
     def _machine_line(self, line: str) -> None:
         words = line.split(" ")
         if words[0] == "object" and len(words) == 3 and is_oid(words[1]):
+            if words[1] in self.objects:
+                raise ManifestError(f"object {words[1][:12]} is described twice: lines of two versions are mixed")
             self.objects[words[1]] = _integer(words[2])
         elif words[0] == "value" and len(words) >= 4:
             self.value_words.append(words)
@@ -243,23 +254,26 @@ class _Parser:
 
 
 class _Prefixes:
-    """Resolves the unique full name that a prefix stands for."""
+    """Resolves the unique full name that a prefix stands for; full names stand for themselves."""
 
     def __init__(self, names: Iterable[str], what: str) -> None:
         self._what = what
-        self._names: dict[str, list[str]] = {}
+        self._names: set[str] = set()
+        self._by_prefix: dict[str, str] = {}  # empty where several names begin alike
         for name in names:
-            self._names.setdefault(name[:_PREFIX], []).append(name)
+            self._names.add(name)
+            prefix = name[:_PREFIX]
+            self._by_prefix[prefix] = "" if prefix in self._by_prefix else name
 
     def name(self, prefix: str) -> str:
-        found = [n for n in self._names.get(prefix[:_PREFIX], ()) if n.startswith(prefix)]
-        if len(prefix) < _PREFIX or len(found) != 1:
+        found = prefix if prefix in self._names else self._by_prefix.get(prefix)
+        if not found:
             raise ManifestError(
-                f"{self._what} {prefix[:_PREFIX]!r} is {'ambiguous' if found else 'not described'} in the manifest: "
-                "lines of two versions are mixed",
+                f"{self._what} {prefix[:_PREFIX]!r} is {'not described' if found is None else 'ambiguous'} in the "
+                "manifest: lines of two versions are mixed",
                 hint="Take the whole file from one version.",
             )
-        return found[0]
+        return found
 
     def __getitem__(self, prefix: str) -> bytes:
         return bytes.fromhex(self.name(prefix))
@@ -293,6 +307,8 @@ def _shape(text: str) -> tuple[int, ...]:
 
 def _entry(name: str, row: list[str], digests: _Prefixes) -> Entry:
     _, dtype, shape, digest, how = row
+    if (dtype == "bytes") != name.startswith("@"):
+        raise ManifestError(f"parameter {name!r} cannot be of dtype {dtype[:40]!r}")
     if dtype != "bytes":
         dtype_named(dtype)
     if how.startswith("view of "):
@@ -336,9 +352,9 @@ def _chunk(word: str, oids: _Prefixes, objects: Mapping[str, int]) -> ChunkRef:
 
 
 def _check(manifest: Manifest) -> None:
-    """Check what needs no object: owners, lengths, and digests against chunk digests."""
-    for digest in (manifest.layout, manifest.skeleton):
-        _check_bytes("the layout", manifest.values[digest])
+    """Check what needs no object: owners, lengths, digests against chunk digests, and that nothing is left over."""
+    _check_bytes("the layout", manifest.values[manifest.layout])
+    _check_bytes("the skeleton", manifest.values[manifest.skeleton])
     for entry in manifest.entries.values():
         if entry.owner:
             owner = manifest.entries.get(entry.owner)
@@ -350,6 +366,17 @@ def _check(manifest: Manifest) -> None:
                 raise ManifestError(f"{entry.name} has another length than its value")
         else:
             _check_tensor(entry, manifest.values[entry.digest])
+    _check_nothing_is_left(manifest)
+
+
+def _check_nothing_is_left(manifest: Manifest) -> None:
+    # Nobody proves the digest of what nothing refers to, and a merge by lines leaves such lines.
+    used = {entry.digest for entry in manifest.entries.values() if not entry.owner}
+    used |= {manifest.layout, manifest.skeleton}
+    for digest in manifest.values.keys() - used:
+        raise ManifestError(f"nothing refers to value {digest.hex()[:_PREFIX]!r}: lines of two versions are mixed")
+    for oid in manifest.objects.keys() - {ref.oid for ref in manifest.chunk_refs()}:
+        raise ManifestError(f"nothing refers to object {oid[:12]}: lines of two versions are mixed")
 
 
 def _check_bytes(name: str, value: Value) -> None:
