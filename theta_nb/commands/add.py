@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.git.blobs import is_stored
 from theta_nb.git.places import Places
-from theta_nb.git.process import GitError, child_environment, git
+from theta_nb.git.process import GitError, child_environment, git, run_gently
 from theta_nb.git.tracked import filter_of, tracked_in_index
 
 __all__ = ["AddResult", "add"]
