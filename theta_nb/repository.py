@@ -8,7 +8,7 @@ import stat
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from theta_nb.engine.known import KnownChunks
 from theta_nb.errors import CheckpointError, NotTrackedError, ThetaError
 from theta_nb.git.attributes import filters_of
 from theta_nb.git.commits import commit_blob, commit_staged, message_with_metrics, parent_of
+from theta_nb.git.on_demand import bring
 from theta_nb.git.places import find_places
 from theta_nb.git.process import CatFile, child_environment, git_text
 from theta_nb.git.tracked import resolve
@@ -225,9 +226,7 @@ class Repository:
         name = self._name(path)
         if rev is None:
             return self._from_work_tree(name)
-        return Checkpoint.from_manifest(
-            self._manifest(name, rev), self._places.store, self._executor, f"{name} at {rev or 'the index'}"
-        )
+        return self._from_manifest(self._manifest(name, rev), f"{name} at {rev or 'the index'}")
 
     def load(
         self, path: Name, rev: str | None = None, *, pattern: str | re.Pattern[str] | None = None
@@ -256,9 +255,14 @@ class Repository:
             raise ThetaError(f"{name} is not a file", hint="Name a checkpoint.")
         if is_manifest(source.read(0, min(64, source.size))):
             manifest = parse(source.read(0, min(MAX_MANIFEST_NBYTES + 1, source.size)), source=name)
-            return Checkpoint.from_manifest(manifest, self._places.store, self._executor, name)
+            return self._from_manifest(manifest, name)
         layout = locate(source, os.path.basename(name))
         return Checkpoint(layout, FileStorages(source, layout), name)
+
+    def _from_manifest(self, manifest: Manifest, description: str) -> Checkpoint:
+        return Checkpoint.from_manifest(
+            manifest, self._places.store, self._executor, description, bring=partial(bring, self._places)
+        )
 
     def _manifest(self, name: str, rev: str) -> Manifest:
         cat_file = CatFile(self._places.top)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from theta_nb.engine.rebuild import Rebuilder
 from theta_nb.errors import ThetaError
+from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, git
 from theta_nb.git.tracked import TrackedBlob, tracked_in_commit, tracked_in_index
@@ -103,6 +104,7 @@ def checkout(
         cat_file.close()
     if source is not None:
         _check_names(places, jobs)
+    bring(places, {oid: size for job in jobs for oid, size in job.manifest.objects.items()}, progress=progress)
     total = sum(job.manifest.size for job in jobs)
     written = 0
 

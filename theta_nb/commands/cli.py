@@ -156,12 +156,45 @@ def _filter_process(argv: Sequence[str]) -> int:
     return run()
 
 
+def _hook(argv: Sequence[str]) -> int:
+    name = argv[0] if argv else ""
+    if name == "pre-push":
+        return _pre_push(argv[1:])
+    if name in ("post-checkout", "post-merge", "post-commit"):
+        return _complete()
+    raise UsageError("'hook' is started by the hooks that 'git theta hooks' installs", hint=_SEE_HELP)
+
+
+def _pre_push(argv: Sequence[str]) -> int:
+    from theta_nb.git.filtering import warn_on_stderr
+    from theta_nb.git.hook_entry import pre_push
+    from theta_nb.git.places import find_places
+
+    with progress_bars(sys.stderr)("uploading") as progress:
+        return pre_push(find_places(), argv, sys.stdin.buffer.read(), progress=progress, tell=warn_on_stderr)
+
+
+def _complete() -> int:
+    from theta_nb.git.hook_entry import pending_paths
+    from theta_nb.git.places import find_places
+
+    places = find_places()
+    paths = pending_paths(places)
+    if paths:
+        from theta_nb.commands.checkout import checkout
+
+        with progress_bars(sys.stderr)("writing") as progress:
+            checkout(places, [f":(top,literal){path}" for path in paths], progress=progress)
+    return _OK
+
+
 _PLUMBING: dict[str, Callable[[Sequence[str]], int]] = {
     "clean": _clean,
     "smudge": _smudge,
     "merge-driver": _merge_driver,
     "diff-driver": _diff_driver,
     "filter-process": _filter_process,
+    "hook": _hook,
 }
 
 

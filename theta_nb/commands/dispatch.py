@@ -99,6 +99,7 @@ def _install(arguments: Namespace, context: Context) -> Any:
         folder=context.folder,
         skip_smudge=arguments.skip_smudge,
         rich_diff=arguments.rich_diff,
+        no_hooks=arguments.no_hooks,
         force=arguments.force,
     )
 
@@ -167,6 +168,12 @@ def _gc(arguments: Namespace, context: Context) -> Any:
         return gc(context.places, dry_run=arguments.dry_run, grace_days=arguments.grace_days, progress=progress)
 
 
+def _hooks(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.hooks import hooks
+
+    return hooks(context.places, remove=arguments.remove, force=arguments.force)
+
+
 def _env(arguments: Namespace, context: Context) -> Any:
     from theta_nb.commands.env import env
 
@@ -188,6 +195,7 @@ _COMMANDS: dict[str, Callable[[Namespace, Context], Any]] = {
     "checkout": _checkout,
     "fsck": _fsck,
     "gc": _gc,
+    "hooks": _hooks,
     "env": _env,
 }
 

@@ -97,6 +97,15 @@ def _install(commands: _Commands[argparse.ArgumentParser]) -> tuple[str, str]:
         help="whether 'git diff' lists changed tensors instead of showing manifests as text; git then writes both "
         "checkpoints to temporary files for every diff",
     )
+    hooks = parser.add_mutually_exclusive_group()
+    hooks.add_argument(
+        "--no-hooks",
+        dest="no_hooks",
+        action="store_const",
+        const=True,
+        help="leave the hooks of repositories alone: 'git push' then uploads no weights, 'git theta push' does",
+    )
+    hooks.add_argument("--hooks", dest="no_hooks", action="store_const", const=False, help="take --no-hooks back")
     parser.add_argument("-f", "--force", action="store_true", help="replace values that somebody else chose")
     return "install", "tell git about theta"
 
@@ -284,6 +293,26 @@ def _gc(commands: _Commands[argparse.ArgumentParser]) -> tuple[str, str]:
     return "gc", "delete objects that nothing refers to"
 
 
+def _hooks(commands: _Commands[argparse.ArgumentParser]) -> tuple[str, str]:
+    parser = _command(
+        commands,
+        "hooks",
+        """
+        Install or repair the hooks of this repository, or take them out: pre-push uploads weights,
+        post-checkout, post-merge and post-commit write checkpoints that are too large for git itself.
+        Hooks that are there already are kept and run first. The filter does this by itself on first use.
+        """,
+        """
+        git theta hooks                      install what is missing
+        git theta hooks --remove             and do not install them again
+        """,
+    )
+    parser.add_argument("--remove", action="store_true", help="take them out and restore what was there before")
+    parser.add_argument("-f", "--force", action="store_true", help="also in a folder that other repositories share")
+    _json(parser)
+    return "hooks", "install, repair or remove hooks"
+
+
 def _env(commands: _Commands[argparse.ArgumentParser]) -> tuple[str, str]:
     parser = _command(
         commands,
@@ -341,6 +370,6 @@ def _age(text: str) -> float:
 GROUPS = {
     "set up": (_install, _uninstall, _track, _untrack),
     "every day": (_add, _status, _ls_files, _checkout),
-    "care": (_fsck, _gc, _env, _help),
+    "care": (_fsck, _gc, _hooks, _env, _help),
 }
 """Functions that add one command each and return its name and summary, by heading of the overview."""

@@ -14,6 +14,7 @@ def install(
     folder: str | None = None,
     skip_smudge: bool | None = None,
     rich_diff: bool | None = None,
+    no_hooks: bool | None = None,
     force: bool = False,
 ) -> InstallResult:
     """Write git's configuration.
@@ -28,6 +29,8 @@ def install(
         Whether checkouts leave manifests; unchanged by default.
     rich_diff
         Whether ``git diff`` names what changed instead of comparing manifests as text; unchanged by default.
+    no_hooks
+        Whether the filter leaves the hooks of repositories alone; unchanged by default.
     force
         Whether values that somebody else chose are replaced.
 
@@ -36,4 +39,6 @@ def install(
     ThetaError
         If git is too old or the configuration cannot be written.
     """
-    return installation.install(scope, skip_smudge=skip_smudge, rich_diff=rich_diff, force=force, cwd=folder)
+    return installation.install(
+        scope, skip_smudge=skip_smudge, rich_diff=rich_diff, no_hooks=no_hooks, force=force, cwd=folder
+    )

@@ -18,6 +18,7 @@ _TEXTS: dict[str, Callable[[Namespace, Any, Style], list[str]]] = {
     "uninstall": show_setup.uninstall,
     "track": show_setup.track,
     "untrack": show_setup.untrack,
+    "hooks": show_setup.hooks,
     "env": show_setup.env,
     "add": show_checkpoints.add,
     "status": show_checkpoints.status,

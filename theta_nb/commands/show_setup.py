@@ -10,6 +10,7 @@ from theta_nb.commands.terminal import Style, count, folded, human_size, shown_p
 
 if TYPE_CHECKING:
     from theta_nb.commands.env import EnvReport, RepositoryReport
+    from theta_nb.commands.hooks import HooksResult
     from theta_nb.commands.track import PatternChange, TrackedPattern, TrackResult
     from theta_nb.commands.untrack import UntrackResult
     from theta_nb.git.installation import ConfigEntry, InstallResult, UninstallResult
@@ -114,6 +115,17 @@ def untrack(_: Namespace, result: UntrackResult, style: Style) -> list[str]:
     lines += [
         style.yellow(f"{style.path(path)} is still tracked through {visible(claim)}") for path, claim in result.still
     ]
+    return lines
+
+
+def hooks(_: Namespace, result: HooksResult, style: Style) -> list[str]:
+    """Every hook with its state, and what was done."""
+    verb = "removed" if result.removed else "installed"
+    lines = [f"{verb} {', '.join(result.changed)}"] if result.changed else [f"nothing to be {verb}"]
+    width = max(len(state.name) for state in result.states)
+    for state in result.states:
+        shown = style.green("ours") if state.state == "ours" else style.yellow(state.state)
+        lines.append(f"  {state.name:<{width}}  {shown}" + ("  after the one that was there" if state.chained else ""))
     return lines
 
 

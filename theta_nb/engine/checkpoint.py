@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from fnmatch import translate
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,11 +25,18 @@ if TYPE_CHECKING:
 __all__ = ["Checkpoint", "FileStorages", "ObjectStorages", "StorageReader", "TensorView", "matching"]
 
 
+Bring = Callable[[Mapping[str, int]], None]
+"""Fetches objects, given their lengths by name; raises :class:`MissingObjectError` where it cannot."""
+
 _FETCH = "Fetch them from a remote, or copy them from the theta/objects folder of a clone that has them."
 
 
 class StorageReader(Protocol):
     """Where the bytes of storages come from."""
+
+    def prepare(self, storages: Iterable[int]) -> None:
+        """Have what some storages are made of at hand, fetched in one batch where it is not."""
+        ...
 
     def read(self, storage: int) -> bytearray:
         """All bytes of one storage, in memory that the caller owns."""
@@ -51,6 +58,9 @@ class FileStorages:
         self._source = source
         self._layout = layout
 
+    def prepare(self, storages: Iterable[int]) -> None:
+        """Do nothing: the file is here."""
+
     def read(self, storage: int) -> bytearray:
         """All bytes of one storage."""
         place = self._layout.storages[storage]
@@ -66,18 +76,38 @@ class ObjectStorages:
         The version.
     store, executor
         Where objects are read and decoded.
+    bring
+        Called with the lengths of missing objects, by name, to have them fetched into the store.
     """
 
-    def __init__(self, manifest: Manifest, layout: Layout, store: ObjectStore, executor: Executor) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        layout: Layout,
+        store: ObjectStore,
+        executor: Executor,
+        bring: Bring | None = None,
+    ) -> None:
         self._manifest = manifest
         self._layout = layout
         self._store = store
         self._decoder = Decoder(store)
         self._executor = executor
+        self._bring = bring
         self._owners = owners(layout)
+
+    def prepare(self, storages: Iterable[int]) -> None:
+        """Fetch the missing objects of some storages in one batch."""
+        if self._bring is None:
+            return
+        values = (self._manifest.value_of(self._owners[storage]) for storage in storages)
+        oids = {ref.oid for value in values for ref in value.chunks if ref.oid and self._store.size(ref.oid) is None}
+        if oids:
+            self._bring({oid: self._manifest.objects[oid] for oid in oids})
 
     def read(self, storage: int) -> bytearray:
         """All bytes of one storage, every chunk verified."""
+        self.prepare([storage])
         owner = self._owners[storage]
         place = self._layout.storages[storage]
         value = self._manifest.value_of(owner)
@@ -195,10 +225,18 @@ class Checkpoint(Mapping[str, TensorView]):
 
     @classmethod
     def from_manifest(
-        cls, manifest: Manifest, store: ObjectStore, executor: Executor, description: str = ""
+        cls,
+        manifest: Manifest,
+        store: ObjectStore,
+        executor: Executor,
+        description: str = "",
+        bring: Bring | None = None,
     ) -> Checkpoint:
-        """The checkpoint of a manifest, its objects in ``store``."""
+        """The checkpoint of a manifest, its objects in ``store``; ``bring`` fetches those that are not."""
         try:
+            if bring is not None:
+                refs = manifest.values[manifest.layout].chunks
+                bring({ref.oid: manifest.objects[ref.oid] for ref in refs if ref.oid})
             layout = read_layout(manifest, Decoder(store))
         except MissingObjectError as error:
             raise MissingObjectError(
@@ -206,7 +244,7 @@ class Checkpoint(Mapping[str, TensorView]):
                 oids=error.oids,
                 hint=_FETCH,
             ) from error
-        return cls(layout, ObjectStorages(manifest, layout, store, executor), description)
+        return cls(layout, ObjectStorages(manifest, layout, store, executor, bring), description)
 
     @property
     def format(self) -> str:
@@ -259,6 +297,7 @@ class Checkpoint(Mapping[str, TensorView]):
                 f"no parameter of {self._description or 'the checkpoint'} matches {_text(pattern)!r}",
                 hint="Patterns are globs over whole names; list(checkpoint) shows them.",
             )
+        self._reader.prepare(dict.fromkeys(self._specs[name].storage for name in names))
         storages: dict[int, torch.UntypedStorage] = {}
         out: dict[str, torch.Tensor] = {}
         for name in names:

@@ -18,6 +18,8 @@ from theta_nb.engine.clean import ByteStream, Cleaner
 from theta_nb.engine.known import KnownChunks
 from theta_nb.engine.rebuild import Rebuilder, missing_objects
 from theta_nb.errors import ManifestError, MissingObjectError
+from theta_nb.git.hook_entry import leave_pending
+from theta_nb.git.hooks import ensure_hooks
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile
@@ -68,6 +70,7 @@ class Filter:
         self._threads: Executor | None = None
         self._waiting: dict[str, bytes] = {}
         self._not_fetched: MissingObjectError | None = None
+        self._hooks_seen = False
 
     def close(self) -> None:
         """End children and threads, quickly: git waits for it."""
@@ -116,6 +119,7 @@ class Filter:
             )
         for warning in layout.warnings:
             self._warn(f"{path}: {warning}")
+        self._install_hooks()
         self._encodings.remember(manifest)
         return text_of(manifest, versions)
 
@@ -256,14 +260,25 @@ class Filter:
             return True
         if nbytes <= settings.smudge_limit:
             return False
+        self._install_hooks()
+        leave_pending(self._places, path)
         self._warn(
-            f"{path}: {nbytes / 2**30:.1f} GiB are above theta.smudgeLimit, so git gets the manifest; "
-            f"run 'git theta checkout {path}'."
+            f"{path}: {nbytes / 2**30:.1f} GiB are above theta.smudgeLimit, so git gets the manifest; if the file is "
+            f"not written in a moment, run 'git theta checkout {path}'."
         )
         return True
 
+    def _install_hooks(self) -> None:
+        """Install hooks on first use: a clone under a global installation must push its weights."""
+        if not self._hooks_seen:
+            self._hooks_seen = True
+            told = ensure_hooks(self._places)
+            if told:
+                self._warn(told)
+
     def _rebuild(self, manifest: Manifest) -> Callable[[Sink], None]:
         rebuilder = Rebuilder(manifest, self._places.store, self._executor)
+        self._install_hooks()
 
         def write(sink: Sink) -> None:
             rebuilder.stream(sink)

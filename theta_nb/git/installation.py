@@ -57,10 +57,11 @@ CONFIGURATION: dict[str, str] = {
 """Every key that an installation sets, with its value."""
 
 _SKIP_SMUDGE = "theta.skipSmudge"
+_HOOKS = "theta.hooks"
 _DIFF_COMMAND = "diff.theta.command"
 
 # What is written only on demand.
-_OPTIONAL = {_SKIP_SMUDGE: "true", _DIFF_COMMAND: f"{PROGRAM} diff-driver"}
+_OPTIONAL = {_SKIP_SMUDGE: "true", _HOOKS: "false", _DIFF_COMMAND: f"{PROGRAM} diff-driver"}
 
 # What git-theta (the reference implementation) writes; replaced, or removed where we have no such key.
 _FORMER: dict[str, str] = {
@@ -76,7 +77,7 @@ _ACCEPTED = {key.lower(): (value,) for key, value in CONFIGURATION.items()} | {
     _DIFF_COMMAND: (_OPTIONAL[_DIFF_COMMAND], "")
 }
 
-_OUR_KEYS = r"^(filter|diff)\.theta\.|^merge\.theta(-base)?\.|^theta\.skipsmudge$"
+_OUR_KEYS = r"^(filter|diff)\.theta\.|^merge\.theta(-base)?\.|^theta\.(skipsmudge|hooks)$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +181,7 @@ def install(
     *,
     skip_smudge: bool | None = None,
     rich_diff: bool | None = None,
+    no_hooks: bool | None = None,
     force: bool = False,
     cwd: str | None = None,
     search_path: str | None = None,
@@ -195,6 +197,8 @@ def install(
     rich_diff
         Whether ``git diff`` calls our driver, for which git writes both checkpoints to temporary files; unchanged by
         default.
+    no_hooks
+        Whether the filter leaves the hooks of repositories alone; unchanged by default.
     force
         Whether values of somebody else's are replaced.
     cwd
@@ -212,7 +216,7 @@ def install(
     wanted: dict[str, str | None] = {**CONFIGURATION}
     if present.get(_DIFF_COMMAND) == [_FORMER[_DIFF_COMMAND]]:
         wanted[_DIFF_COMMAND] = None  # git-theta's driver cannot read our manifests
-    for key, choice in ((_SKIP_SMUDGE, skip_smudge), (_DIFF_COMMAND, rich_diff)):
+    for key, choice in ((_SKIP_SMUDGE, skip_smudge), (_DIFF_COMMAND, rich_diff), (_HOOKS, no_hooks)):
         if choice is not None:
             wanted[key] = _OPTIONAL[key] if choice else None
     changed, kept = [], []
@@ -313,7 +317,7 @@ def program_problem(search_path: str | None = None) -> str:
 
 def _ours(key: str) -> frozenset[str]:
     """Values of a key that an installation may have written: ours or git-theta's."""
-    tables = (CONFIGURATION, _OPTIONAL, _FORMER, {_SKIP_SMUDGE: "false"})
+    tables = (CONFIGURATION, _OPTIONAL, _FORMER, {_SKIP_SMUDGE: "false", _HOOKS: "true"})
     return frozenset(table[key] for table in tables if key in table)
 
 
