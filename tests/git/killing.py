@@ -65,10 +65,13 @@ def run_and_kill(
             for pid in victims(process.pid):
                 killed = _kill(pid, number) or killed
         time.sleep(TICK)
-    # All processes of the session hold this pipe, so its end means that the last of them has gone.
     with process.stderr as stderr:
         said = stderr.read().decode("utf-8", "replace")
-    return Ended(process.wait(), said, killed)
+    returncode = process.wait()
+    while list(_processes(process.pid)):  # children of what was killed go on until they notice
+        assert time.monotonic() - start < LIMIT, f"something that {arguments} started does not end"
+        time.sleep(TICK)
+    return Ended(returncode, said, killed)
 
 
 def _kill(pid: int, number: signal.Signals) -> bool:
