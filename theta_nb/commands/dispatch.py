@@ -154,6 +154,62 @@ def _checkout(arguments: Namespace, context: Context) -> Any:
         )
 
 
+def _remote_and_commits(places: Places, words: list[str]) -> tuple[str, list[str]]:
+    from theta_nb.git.endpoints import remote_first
+    from theta_nb.git.tracked import resolve
+
+    remote, revisions = remote_first(places, words)
+    if revisions and not remote:
+        try:
+            resolve(revisions[0], places.cwd)
+        except ThetaError as error:
+            raise ThetaError(
+                f"{revisions[0]!r} is neither a remote nor a commit here",
+                hint="'git remote' and 'git log' list what there is.",
+            ) from error
+    return remote, revisions
+
+
+def _push(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.push import push
+
+    places = context.places
+    remote, revisions = _remote_and_commits(places, arguments.words)
+    with context.progress("uploading") as progress:
+        return push(places, remote, revisions, all_=arguments.all_, dry_run=arguments.dry_run, progress=progress)
+
+
+def _fetch(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.fetch import fetch
+
+    places = context.places
+    remote, revisions = _remote_and_commits(places, arguments.words)
+    with context.progress("downloading") as progress:
+        return fetch(
+            places,
+            remote,
+            revisions,
+            all_=arguments.all_,
+            recent=arguments.recent,
+            include=arguments.include,
+            exclude=arguments.exclude,
+            parameters=arguments.parameters,
+            dry_run=arguments.dry_run,
+            progress=progress,
+        )
+
+
+def _pull(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.pull import pull
+    from theta_nb.git.endpoints import remote_first
+
+    places = context.places
+    remote, paths = remote_first(places, arguments.words)
+    arguments.paths = paths
+    with context.progress("downloading") as progress:
+        return pull(places, remote, paths, progress=progress)
+
+
 def _fsck(arguments: Namespace, context: Context) -> Any:
     from theta_nb.commands.fsck import fsck
 
@@ -193,6 +249,9 @@ _COMMANDS: dict[str, Callable[[Namespace, Context], Any]] = {
     "status": _status,
     "ls-files": _ls_files,
     "checkout": _checkout,
+    "push": _push,
+    "fetch": _fetch,
+    "pull": _pull,
     "fsck": _fsck,
     "gc": _gc,
     "hooks": _hooks,

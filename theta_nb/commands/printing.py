@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
-from theta_nb.commands import show_checkpoints, show_setup
+from theta_nb.commands import show_checkpoints, show_setup, show_sharing
 from theta_nb.commands.terminal import Style
 
 __all__ = ["as_json", "as_text"]
@@ -24,6 +24,9 @@ _TEXTS: dict[str, Callable[[Namespace, Any, Style], list[str]]] = {
     "status": show_checkpoints.status,
     "ls-files": show_checkpoints.ls_files,
     "checkout": show_checkpoints.checkout,
+    "push": show_sharing.push,
+    "fetch": show_sharing.fetch,
+    "pull": show_sharing.pull,
     "fsck": show_checkpoints.fsck,
     "gc": show_checkpoints.gc,
 }

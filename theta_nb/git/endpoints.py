@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -24,6 +24,7 @@ __all__ = [
     "endpoints",
     "endpoints_of",
     "mask_credentials",
+    "remote_first",
     "remote_names",
 ]
 
@@ -180,6 +181,27 @@ def default_remote(places: Places, *, push: bool = False) -> str:
         f"none of the remotes {', '.join(names)} is the default one" if names else "this repository has no remote",
         hint="Name one." if names else "Add one: git remote add origin URL",
     )
+
+
+def remote_first(places: Places, words: Sequence[str]) -> tuple[str, list[str]]:
+    """Split the words of a command into its remote, if the first one is that, and the others.
+
+    A remote is the name of one, a URL, or a folder outside of the work tree.
+    """
+    if not words:
+        return "", []
+    first, rest = words[0], list(words[1:])
+    if first in remote_names(config_lines(places)) or _is_elsewhere(first, places):
+        return first, rest
+    return "", list(words)
+
+
+def _is_elsewhere(word: str, places: Places) -> bool:
+    if "://" in word:
+        return True
+    folder = os.path.realpath(_absolute(word, places.top))
+    inside = os.path.realpath(places.top)
+    return os.path.isdir(folder) and folder != inside and not folder.startswith(os.path.join(inside, ""))
 
 
 def endpoints(places: Places) -> list[Endpoint]:

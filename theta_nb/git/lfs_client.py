@@ -71,7 +71,7 @@ class LfsClient:
         self._carrier = carrier
         self._endpoint = endpoint
 
-    def push(self, objects: Mapping[str, int], progress: Progress | None = None) -> int:
+    def push(self, objects: Mapping[str, int], progress: Progress | None = None) -> set[str]:
         """Upload what the server lacks; every object must be in the store.
 
         Parameters
@@ -83,8 +83,8 @@ class LfsClient:
 
         Returns
         -------
-        int
-            How many were sent, as far as git-lfs says.
+        set of str
+            Those that were sent; the server has the others already.
 
         Raises
         ------
@@ -101,8 +101,8 @@ class LfsClient:
         for arguments, data in batches:
             finished = self._run(["push", "--object-id", *arguments], data, meter)
             if finished.returncode:
-                raise self._error("upload", finished)
-        return len(meter.seen)
+                raise self._error("push", finished)
+        return set(meter.seen)
 
     def fetch(self, objects: Mapping[str, int], progress: Progress | None = None) -> tuple[set[str], LfsError | None]:
         """Download objects into the store; what arrives stays, whatever happens to the others.
@@ -129,7 +129,7 @@ class LfsClient:
             return set(objects), None
         if not finished.returncode or (absent and not others):
             return absent, None
-        return absent, self._error("download", finished)
+        return absent, self._error("fetch", finished)
 
     def absent(self, objects: Mapping[str, int]) -> set[str]:
         """Objects that the server does not confirm to have; nothing is uploaded or downloaded.
@@ -152,7 +152,7 @@ class LfsClient:
         missing = set(_OID.findall(finished.out + finished.err)) & objects.keys()
         verified = re.search(r"(\d+) verified with remote", finished.out)
         if int(verified[1] if verified else 0) + len(missing) < len(objects):
-            raise self._error("check", finished)
+            raise self._error("prune", finished)
         return missing
 
     def _run(
@@ -193,9 +193,9 @@ class LfsClient:
             )
 
     def _error(self, what: str, finished: _Finished) -> LfsError:
-        said = finished.said[-_SHOWN_LINES:]
+        said = "; ".join(finished.said[-_SHOWN_LINES:]) or f"exit status {finished.returncode} from 'git lfs {what}'"
         return LfsError(
-            f"git-lfs could not {what} objects: {'; '.join(said) or f'exit status {finished.returncode}'}",
+            f"git-lfs: {said}",
             said=finished.said,
             hint=_hint(finished.said, self._endpoint),
         )

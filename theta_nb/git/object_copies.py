@@ -58,7 +58,11 @@ class ObjectFolders:
 
     def has(self, oid: str, nbytes: int) -> bool:
         """Whether an object of this length is here."""
-        return any(_length(path) == nbytes for path in self.candidates(oid))
+        return bool(self.find(oid, nbytes))
+
+    def find(self, oid: str, nbytes: int) -> str:
+        """Path of an object of this length, or nothing."""
+        return next((path for path in self.candidates(oid) if _length(path) == nbytes), "")
 
     def take(self, source: str, oid: str, nbytes: int, advance: Advance | None = None) -> bool:
         """Copy one object from a file; ``False`` if the file is not there or does not hold it.

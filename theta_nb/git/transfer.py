@@ -7,11 +7,9 @@ arrived stays, so a command that failed is simply run again.
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 
 from theta_nb.errors import ThetaError
 from theta_nb.git.carrier import Carrier, carrier_of, has_git_lfs
@@ -33,7 +31,19 @@ from theta_nb.git.object_copies import (
     repository_folders,
 )
 from theta_nb.git.places import Places
-from theta_nb.git.walk import commit_of, everything, manifest_blobs, named_objects
+from theta_nb.git.transfer_outcome import (
+    Meter,
+    Progress,
+    TransferError,
+    TransferReport,
+    combined,
+    count_objects,
+    damaged_here,
+    failed,
+    list_objects,
+    needed_by,
+    share,
+)
 
 __all__ = [
     "TransferError",
@@ -45,52 +55,6 @@ __all__ = [
     "push_objects",
 ]
 
-Progress = Callable[[int, int], None]
-
-_SHOWN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class TransferReport:
-    """What moved.
-
-    Parameters
-    ----------
-    remote
-        Name of the remote, or its URL without credentials.
-    transferred
-        Objects that were sent or received.
-    present
-        Objects that were there already.
-    nbytes
-        Length of those that were sent or received.
-    missing
-        Objects that were asked for and that the remote does not have.
-    """
-
-    remote: str
-    transferred: int = 0
-    present: int = 0
-    nbytes: int = 0
-    missing: tuple[str, ...] = ()
-
-
-class TransferError(ThetaError):
-    """Objects could not be brought to or from a remote.
-
-    Parameters
-    ----------
-    message, hint
-        As for :class:`ThetaError`.
-    oids
-        Objects that are not where they should be.
-    """
-
-    def __init__(self, message: str, *, oids: tuple[str, ...] = (), hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.oids = oids
-
-
 # --- what is where ----------------------------------------------------------------------------------------------------
 
 
@@ -99,7 +63,7 @@ def absent_here(places: Places, objects: Mapping[str, int]) -> dict[str, int]:
     return {oid: size for oid, size in objects.items() if places.store.size(oid) != size}
 
 
-def absent_there(places: Places, remote: str, objects: Mapping[str, int]) -> set[str]:
+def absent_there(places: Places, remote: str, objects: Mapping[str, int], *, thorough: bool = False) -> set[str]:
     """Those of some objects that a remote does not confirm to have; nothing is sent or received.
 
     A server that cannot be reached confirms none.
@@ -112,6 +76,8 @@ def absent_there(places: Places, remote: str, objects: Mapping[str, int]) -> set
         Name, URL or path.
     objects
         Lengths by name.
+    thorough
+        Whether the copies of a remote on this machine are read; else their lengths decide.
 
     Raises
     ------
@@ -121,12 +87,17 @@ def absent_there(places: Places, remote: str, objects: Mapping[str, int]) -> set
     missing: set[str] = set()
     for endpoint in endpoints_of(places, remote, push=False) if objects else ():
         if endpoint.is_local:
-            missing |= _without(_folders(places, endpoint), objects).keys()
+            folders = _folders(places, endpoint)
+            missing |= _without(folders, objects).keys()
+            if thorough:
+                there = ((oid, folders.find(oid, size)) for oid, size in objects.items())
+                found = [(oid, path) for oid, path in there if path]
+                missing |= damaged(found, workers=places.settings.workers)
             continue
         try:
             missing |= LfsClient(_carrier(places, endpoint), endpoint).absent(objects)
         except LfsError as error:
-            raise _failed(endpoint, objects, error) from error
+            raise failed(endpoint, objects, error) from error
     return missing
 
 
@@ -177,10 +148,10 @@ def push_objects(
     endpoints = endpoints_of(places, remote, push=True, url=url)
     reports = [TransferReport(mask_credentials(remote))]
     for number, endpoint in enumerate(endpoints if objects else ()):
-        share = _share(progress, number, len(endpoints))
+        part = share(progress, number, len(endpoints))
         push = _push_local if endpoint.is_local else _push_lfs
-        reports.append(push(places, endpoint, objects, share))
-    return _sum(reports)
+        reports.append(push(places, endpoint, objects, part))
+    return combined(reports)
 
 
 def _push_local(
@@ -193,10 +164,10 @@ def _push_local(
     # What the push is about to refer to must not look old to a collector there.
     _freshen(target, objects.keys() - wanted.keys())
     source = _complete(places, endpoint, wanted)
-    meter = _Meter(sum(wanted.values()), progress)
+    meter = Meter(sum(wanted.values()), progress)
     bad = copy_objects(source, target, wanted, workers=places.settings.workers, advance=meter.add)
     if bad:
-        raise _damaged_here(places, bad)
+        raise damaged_here(places, bad)
     return TransferReport(endpoint.remote, len(wanted), len(objects) - len(wanted), sum(wanted.values()))
 
 
@@ -227,17 +198,14 @@ def _push_lfs(
     bad = copy_objects(source, own, borrowed, workers=places.settings.workers)
     bad |= damaged(((oid, places.store.path(oid)) for oid in wanted if oid not in bad), workers=places.settings.workers)
     if bad:
-        raise _damaged_here(places, bad)
-    sent = 0
+        raise damaged_here(places, bad)
     try:
-        if wanted:
-            sent = client.push(wanted, progress)
+        sent = client.push(wanted, progress) if wanted else set()
     except LfsError as error:
-        raise _failed(endpoint, wanted, error) from error
-    total = sum(wanted.values())
-    if progress is not None:
-        progress(total, total)
-    return TransferReport(endpoint.remote, sent, len(objects) - sent, total if sent else 0)
+        raise failed(endpoint, wanted, error) from error
+    if progress is not None:  # what the server had already was never reported
+        progress(sum(wanted.values()), sum(wanted.values()))
+    return TransferReport(endpoint.remote, len(sent), len(objects) - len(sent), sum(wanted[oid] for oid in sent))
 
 
 def _complete(places: Places, endpoint: Endpoint, wanted: Mapping[str, int]) -> ObjectFolders:
@@ -258,8 +226,8 @@ def _complete(places: Places, endpoint: Endpoint, wanted: Mapping[str, int]) -> 
     except TransferError as error:
         where = f" nor on {', '.join(others)}" if others else ""
         raise TransferError(
-            f"{_objects(error.oids)} of {_needed_by(places, error.oids)} "
-            f"{'is' if len(error.oids) == 1 else 'are'} neither here{where}: {_names(error.oids)}",
+            f"{count_objects(error.oids)} of {needed_by(places, error.oids)} "
+            f"{'is' if len(error.oids) == 1 else 'are'} neither here{where}: {list_objects(error.oids)}",
             oids=error.oids,
             hint="Fetch from where the checkpoint came from ('git theta fetch REMOTE'), or push from a clone that has "
             "its objects.",
@@ -305,7 +273,7 @@ def fetch_objects(
     report = TransferReport(name, present=len(objects) - len(wanted))
     for endpoint in endpoints_of(places, remote, push=False) if wanted else ():
         fetch = _fetch_local if endpoint.is_local else _fetch_lfs
-        report = _sum([report, fetch(places, endpoint, wanted, progress)])
+        report = combined([report, fetch(places, endpoint, wanted, progress)])
     return report
 
 
@@ -346,7 +314,7 @@ def obtain_objects(
             break
         try:
             report = fetch_objects(places, name, wanted, progress=progress)
-            answers.append(f"{name} does not have {_objects(report.missing)}")
+            answers.append(f"{name} does not have {count_objects(report.missing)}")
             reports.append(TransferReport(name, report.transferred, 0, report.nbytes))
         except ThetaError as error:
             answers.append(f"{mask_credentials(name)}: {error.message}")
@@ -356,11 +324,11 @@ def obtain_objects(
         oids = tuple(sorted(wanted))
         asked = "; ".join(answers) or "there is no remote to ask"
         raise TransferError(
-            f"{_objects(oids)} could not be fetched ({_names(oids)}): {asked}",
+            f"{count_objects(oids)} could not be fetched ({list_objects(oids)}): {asked}",
             oids=oids,
             hint=hint or "Push them from a clone that has them: 'git theta push --all'.",
         )
-    return _sum(reports)
+    return combined(reports)
 
 
 def _adopt(places: Places, wanted: Mapping[str, int]) -> set[str]:
@@ -377,11 +345,11 @@ def _fetch_local(
 ) -> TransferReport:
     source = _folders(places, endpoint)
     there = {oid: size for oid, size in wanted.items() if source.has(oid, size)}
-    meter = _Meter(sum(there.values()), progress)
+    meter = Meter(sum(there.values()), progress)
     bad = copy_objects(source, own_folders(places), there, workers=places.settings.workers, advance=meter.add)
     if bad:
         raise TransferError(
-            f"{_objects(bad)} on {endpoint.shown} {'is' if len(bad) == 1 else 'are'} damaged: {_names(bad)}",
+            f"{count_objects(bad)} on {endpoint.shown} {'is' if len(bad) == 1 else 'are'} damaged: {list_objects(bad)}",
             oids=tuple(sorted(bad)),
             hint="Delete the damaged files there and run 'git theta push --all' in a clone that is complete.",
         )
@@ -400,10 +368,11 @@ def _fetch_lfs(
     _settle(places, arrived)
     lost = late.keys() - missing
     if error is not None:
-        raise _failed(endpoint, late, error) from error
+        raise failed(endpoint, late, error) from error
     if lost:
         raise TransferError(
-            f"git-lfs reports success, but {_objects(lost)} did not arrive from {endpoint.shown}: {_names(lost)}",
+            f"git-lfs reports success, but {count_objects(lost)} did not arrive from {endpoint.shown}: "
+            f"{list_objects(lost)}",
             oids=tuple(sorted(lost)),
             hint="'git theta env' shows the configuration of Git LFS that is in force.",
         )
@@ -429,41 +398,6 @@ def _settle(places: Places, arrived: Iterable[str]) -> None:
 # --- parts ------------------------------------------------------------------------------------------------------------
 
 
-class _Meter:
-    """Adds up bytes from several threads."""
-
-    def __init__(self, total: int, progress: Progress | None) -> None:
-        self._lock = threading.Lock()
-        self._done, self._total, self._progress = 0, total, progress
-
-    def add(self, nbytes: int) -> None:
-        with self._lock:
-            self._done += nbytes
-            if self._progress is not None:
-                self._progress(min(self._done, self._total), self._total)
-
-
-def _share(progress: Progress | None, number: int, count: int) -> Progress | None:
-    """Progress of one of several equal parts."""
-    if progress is None or count == 1:
-        return progress
-
-    def part(done: int, total: int) -> None:
-        progress(number * total + done, count * total)
-
-    return part
-
-
-def _sum(reports: Sequence[TransferReport]) -> TransferReport:
-    return TransferReport(
-        next((report.remote for report in reports if report.remote), ""),
-        sum(report.transferred for report in reports),
-        sum(report.present for report in reports),
-        sum(report.nbytes for report in reports),
-        tuple(dict.fromkeys(oid for report in reports for oid in report.missing)),
-    )
-
-
 def _remotes(places: Places) -> list[str]:
     """Names of all remotes, the default one first."""
     names = remote_names(config_lines(places))
@@ -481,42 +415,3 @@ def _carrier(places: Places, endpoint: Endpoint) -> Carrier:
             "command again; everything on this machine works without it.",
         )
     return carrier_of(places)
-
-
-def _failed(endpoint: Endpoint, objects: Mapping[str, int], error: LfsError) -> TransferError:
-    oids = tuple(sorted(objects))
-    return TransferError(
-        f"{_objects(oids)} ({_names(oids)}) did not get across, {endpoint.shown}: {error.message}",
-        oids=oids,
-        hint=error.hint,
-    )
-
-
-def _damaged_here(places: Places, bad: Iterable[str]) -> TransferError:
-    oids = tuple(sorted(bad))
-    return TransferError(
-        f"{_objects(oids)} of {_needed_by(places, oids)} {'is' if len(oids) == 1 else 'are'} damaged in "
-        f"{os.path.join(places.theta_dir, 'objects')}, so nothing was sent: {_names(oids)}",
-        oids=oids,
-        hint="'git theta fsck' lists the tensors; delete the damaged files and add the checkpoint again, or fetch "
-        "them from a remote.",
-    )
-
-
-def _needed_by(places: Places, oids: Iterable[str]) -> str:
-    """Checkpoint and commit that need one of some objects, for messages: this walks the whole history."""
-    wanted = set(oids)
-    for blob in manifest_blobs(places, everything(places)):
-        if wanted & named_objects(blob.text).keys():
-            return f"{blob.path or 'a checkpoint'} at {commit_of(places, blob.oid)[:12] or 'the index'}"
-    return "a checkpoint"
-
-
-def _objects(oids: Iterable[str]) -> str:
-    number = len(tuple(oids))
-    return f"{number:,} object{'' if number == 1 else 's'}"
-
-
-def _names(oids: Iterable[str]) -> str:
-    names = sorted(oids)
-    return ", ".join([*(oid[:12] for oid in names[:_SHOWN]), *(["…"] if len(names) > _SHOWN else [])])
