@@ -12,7 +12,7 @@ from typing import Any
 from theta_nb.checkpoints.layout import DerivedField, Layout, Storage
 from theta_nb.errors import CheckpointError, ManifestError
 from theta_nb.manifest.model import Entry, Manifest
-from theta_nb.tensors.chunks import row_nbytes
+from theta_nb.tensors.chunks import row_nbytes, tensor_digest
 from theta_nb.tensors.dtypes import dtype_named
 from theta_nb.tensors.spec import TensorSpec, contiguous_strides
 
@@ -131,10 +131,11 @@ def check_layout(manifest: Manifest, layout: Layout) -> None:
     found = {e.name: (e.dtype, e.shape, e.owner) for e in manifest.entries.values()}
     if found != expected:
         wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-        raise ManifestError(
-            f"the manifest mixes lines of two versions: {_some(wrong)} do not fit its layout",
-            hint="Take the whole file from one version ('git checkout REV -- PATH').",
-        )
+        raise _mixed(wrong)
+    _check_views(manifest, layout, names)
+    left_over = manifest.derived.keys() - range(len(layout.derived))
+    if left_over:
+        raise ManifestError(f"the file has no derived field {min(left_over)}")
     for index, field in enumerate(layout.derived):
         given = manifest.derived.get(index)
         if given is None:
@@ -142,6 +143,25 @@ def check_layout(manifest: Manifest, layout: Layout) -> None:
             given = crc32
         if len(given) != field.nbytes:
             raise ManifestError(f"derived field {index} is not described in the manifest")
+
+
+def _check_views(manifest: Manifest, layout: Layout, names: tuple[str, ...]) -> None:
+    """Check the digests that the manifest alone cannot: those of views, which follow from their owner's chunks."""
+    wrong = []
+    for t in layout.tensors:
+        if names[t.storage] != t.name:
+            chunks = manifest.value_of(names[t.storage]).chunks
+            if tensor_digest(t, (chunk.digest for chunk in chunks)) != manifest.entries[t.name].digest:
+                wrong.append(t.name)
+    if wrong:
+        raise _mixed(sorted(wrong))
+
+
+def _mixed(names: list[str]) -> ManifestError:
+    return ManifestError(
+        f"the manifest mixes lines of two versions: {_some(names)} do not fit its layout",
+        hint="Take the whole file from one version ('git checkout REV -- PATH').",
+    )
 
 
 def derived_bytes(manifest: Manifest, layout: Layout, names: tuple[str, ...]) -> Mapping[int, bytes]:
