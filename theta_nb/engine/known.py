@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
 from theta_nb.manifest.model import ChunkRef, Manifest
-from theta_nb.storage.objects import ObjectStore
+from theta_nb.storage.objects import ObjectStore, is_oid
 
 __all__ = ["EncodingCache", "Known", "KnownChunk", "KnownChunks"]
 
@@ -88,7 +88,9 @@ class EncodingCache:
         if not rows:
             return None
         oid, start, length, size = rows[0]
-        if self._store.size(oid) != size:
+        if not isinstance(oid, str) or not is_oid(oid) or not all(type(n) is int for n in (start, length, size)):
+            return None
+        if not 0 <= start < start + length <= size or self._store.size(oid) != size:
             return None
         self._store.freshen(oid)  # perhaps nothing refers to it yet
         return KnownChunk(ChunkRef(digest, oid, start, length), size)
@@ -111,8 +113,8 @@ class EncodingCache:
                     connection.execute(
                         "DELETE FROM chunks WHERE rowid <= (SELECT max(rowid) FROM chunks) - ?", (_MAX_ROWS,)
                     )
-            except sqlite3.Error:
-                self._usable = False
+            except sqlite3.Error as error:
+                self._give_up(error)
 
     def close(self) -> None:
         """Close the file."""
@@ -127,14 +129,26 @@ class EncodingCache:
             return []
         try:
             return connection.execute(query, arguments).fetchall()
-        except sqlite3.Error:
-            self._usable = False
+        except sqlite3.Error as error:
+            self._give_up(error)
             return []
+
+    def _give_up(self, error: sqlite3.Error) -> None:
+        """Use the cache no more in this process; a torn one is removed, so that the next process begins anew."""
+        self._usable = False
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if not isinstance(error, sqlite3.OperationalError):
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
 
     def _open(self) -> sqlite3.Connection | None:
         if self._connection is None and self._usable:
             try:
                 self._connection = self._connect()
+            except sqlite3.OperationalError:
+                self._usable = False  # locked for long, read-only, or no place for it
             except sqlite3.DatabaseError:
                 # Not a database, or a torn one: begin anew; another process may be doing the same.
                 with contextlib.suppress(OSError):
