@@ -1,13 +1,16 @@
-"""README.md and ``.ci/run`` cannot differ: the one takes its commands from the other."""
+"""README.md, ``.ci/run`` and ``constraints.txt`` agree: what a reader is told to type works on the machine it names."""
 
 from __future__ import annotations
 
 import re
 import shlex
 import subprocess
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 TOP = Path(__file__).parent.parent
 README = (TOP / "README.md").read_text(encoding="utf-8")
@@ -42,3 +45,22 @@ def test_ci_finds_the_same_command(marker: str, tmp_path: Path) -> None:
     lost = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert lost.returncode == 1, "a README without the marker fails the run instead of testing nothing"
     assert marker in lost.stderr
+
+
+def test_every_pinned_version_installs_on_the_python_of_debian_12() -> None:
+    pins = [
+        Requirement(line) for line in (TOP / "constraints.txt").read_text().splitlines() if line[:1] not in ("", "#")
+    ]
+    assert len(pins) > 100
+    refused, compared = [], 0
+    for pin in pins:
+        try:
+            found = distribution(pin.name)
+        except PackageNotFoundError:
+            continue
+        if pin.specifier.contains(found.version, prereleases=True):
+            compared += 1
+            if not SpecifierSet(found.metadata.get("Requires-Python") or "").contains("3.11.2"):
+                refused.append(f"{pin.name} {found.version}")
+    assert compared, "something that is pinned is installed here"
+    assert refused == []
