@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple
@@ -20,6 +22,8 @@ PACKED_NBYTES = 64 * 2**10
 
 _PACK_NBYTES = 16 * 2**20
 
+_MAX_LOST_PACKS = 2  # chunks come in the order in which they were packed, so a pack is complete before the next begins
+
 
 class _Chunk(NamedTuple):
     offset: int  # in the buffer
@@ -30,7 +34,7 @@ class _Chunk(NamedTuple):
 class _Outcome(NamedTuple):
     digest: bytes
     known: KnownChunk | None
-    frame: bytes  # small, still to be packed
+    frame: bytes  # small, still to be packed, or of a known pack that is not here
 
 
 class _Worker:
@@ -52,15 +56,45 @@ class _Worker:
         known = self.known.find(digest)
         if not self.write:
             return _Outcome(digest, known, b"")
-        if known is not None and self.store.size(known.ref.oid) is not None:
+        if known is not None and self.store.size(known.ref.oid) == known.object_size:
             return _Outcome(digest, known, b"")
         frame = encode_numbers(raw, itemsize) if itemsize else encode_bytes(raw)
         if len(frame) < PACKED_NBYTES:
-            # The object that a manifest names may be absent here (a clone that skipped it). The reference stays: what a
-            # chunk is called must not depend on what happens to lie in the local store.
-            return _Outcome(digest, known, b"" if known else frame)
+            return _Outcome(digest, known, frame)
         oid = self.store.write(frame)
         return _Outcome(digest, known or KnownChunk(ChunkRef(digest, oid, 0, len(frame)), len(frame)), b"")
+
+
+class _LostPacks:
+    """Puts packs together again that manifests name and the store lacks, as far as their chunks come by.
+
+    A reference to such a pack stays in any case: what a chunk is called must not depend on what happens to lie in the
+    local store, which may be that of a clone that skipped the objects.
+    """
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._packs: dict[str, dict[int, bytes]] = {}  # frames by offset, by name of the pack
+        self._nbytes: Counter[str] = Counter()
+
+    def add(self, known: KnownChunk, frame: bytes) -> None:
+        """Take one frame; if it completes its pack, the pack is written."""
+        oid, offset = known.ref.oid, known.ref.offset
+        frames = self._packs.setdefault(oid, {})
+        if offset not in frames:
+            frames[offset] = frame
+            self._nbytes[oid] += len(frame)
+        if self._nbytes[oid] >= known.object_size:
+            data = b"".join(frames[start] for start in sorted(frames))
+            # A codec of another version may have made other frames of the same chunks.
+            if hashlib.sha256(data).hexdigest() == oid:
+                self._store.write(data)
+            self._drop(oid)
+        elif len(self._packs) > _MAX_LOST_PACKS:
+            self._drop(next(iter(self._packs)))
+
+    def _drop(self, oid: str) -> None:
+        del self._packs[oid], self._nbytes[oid]
 
 
 class ChunkEncoder:
@@ -91,6 +125,7 @@ class ChunkEncoder:
         self._chunks: list[_Chunk] = []
         self._pack: dict[bytes, bytes] = {}
         self._pack_nbytes = 0
+        self._lost = _LostPacks(store)
         self.digests: list[bytes] = []
         """Digest of every chunk, by its number; complete after :meth:`finish`."""
         self.known: dict[bytes, KnownChunk] = {}
@@ -137,6 +172,8 @@ class ChunkEncoder:
             self.digests.append(outcome.digest)
             if outcome.known is not None:
                 self.known.setdefault(outcome.digest, outcome.known)
+                if outcome.frame:
+                    self._lost.add(outcome.known, outcome.frame)
             elif outcome.frame and outcome.digest not in self._pack and outcome.digest not in self.known:
                 self._pack[outcome.digest] = outcome.frame
                 self._pack_nbytes += len(outcome.frame)

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -159,9 +160,11 @@ class DirectoryStore:
         """Length of an object in bytes, or ``None``."""
         for folder in (self._objects, *self._alternates):
             try:
-                return os.stat(self._path_in(folder, oid)).st_size
+                info = os.stat(self._path_in(folder, oid))
             except OSError:
                 continue
+            if stat.S_ISREG(info.st_mode):
+                return info.st_size
         return None
 
     def read_into(self, oid: str, offset: int, dest: memoryview) -> None:
@@ -169,16 +172,19 @@ class DirectoryStore:
         path = self.find(oid)
         if path is None:
             raise MissingObjectError(f"object {oid} is not in the store", oids=(oid,))
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            done = 0
-            while done < len(dest):
-                count = os.preadv(fd, [dest[done:]], offset + done)
-                if count == 0:
-                    raise CorruptObjectError(f"object {oid} is shorter than expected", oid=oid)
-                done += count
-        finally:
-            os.close(fd)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                done = 0
+                while done < len(dest):
+                    count = os.preadv(fd, [dest[done:]], offset + done)
+                    if count == 0:
+                        raise CorruptObjectError(f"object {oid} is shorter than expected", oid=oid)
+                    done += count
+            finally:
+                os.close(fd)
+        except OSError as error:  # a bad disk, or somebody else's file
+            raise CorruptObjectError(f"object {oid} cannot be read: {error.strerror}", oid=oid) from error
 
     def write(self, data: bytes | bytearray | memoryview) -> str:
         """Keep an object and return its name.
