@@ -1,0 +1,141 @@
+"""Frames decode to what was encoded, or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.git.checkpoints import noise
+from theta_nb.errors import CorruptObjectError
+from theta_nb.storage.encoding import decode_into, encode_bytes, encode_numbers
+
+_HEADER = struct.Struct("<BBBBIII")
+
+
+def _decode(frame: bytes, nbytes: int) -> bytes:
+    out = bytearray(nbytes)
+    decode_into(frame, memoryview(out))
+    return bytes(out)
+
+
+@pytest.mark.parametrize("itemsize", [1, 2, 4, 8, 16, 3, 0, 17, 1000])
+@pytest.mark.parametrize("nbytes", [1, 15, 16, 17, 1000, 100_001])
+def test_numbers_of_any_width_come_back(itemsize: int, nbytes: int) -> None:
+    for raw in (noise(nbytes), bytes(nbytes)):
+        assert _decode(encode_numbers(raw, itemsize), nbytes) == raw
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.binary(min_size=1, max_size=2000), st.integers(0, 20))
+def test_any_bytes_come_back(raw: bytes, itemsize: int) -> None:
+    assert _decode(encode_numbers(raw, itemsize), len(raw)) == raw
+    assert _decode(encode_bytes(raw), len(raw)) == raw
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_any_buffer_is_encoded_and_decoded(kind: type) -> None:
+    raw = noise(5000)
+    frame = encode_numbers(kind(bytearray(raw)), 4)
+    assert frame == encode_numbers(raw, 4)
+    out = bytearray(5000)
+    decode_into(kind(bytearray(frame)), memoryview(out))
+    assert bytes(out) == raw
+
+
+def test_a_frame_is_hardly_longer_than_its_content() -> None:
+    for raw in (noise(100), noise(100_000)):
+        assert len(encode_numbers(raw, 4)) <= len(raw) + 16
+        assert len(encode_bytes(raw)) <= len(raw) + 16
+
+
+# --- frames that lie --------------------------------------------------------------------------------------------------
+
+RAW = bytes(range(256)) * 40
+FRAMES = {"numbers": encode_numbers(RAW, 4), "bytes": encode_bytes(RAW), "stored": encode_numbers(noise(10_240), 1)}
+
+
+def _header(frame: bytes, **changed: int) -> bytes:
+    names = ("version", "versionlz", "flags", "typesize", "nbytes", "blocksize", "cbytes")
+    values = dict(zip(names, _HEADER.unpack_from(frame), strict=True)) | changed
+    return _HEADER.pack(*values.values()) + frame[16:]
+
+
+LIES = {
+    "longer content": {"nbytes": len(RAW) + 1},
+    "shorter content": {"nbytes": len(RAW) - 1},
+    "no content": {"nbytes": 0},
+    "4 GiB of content": {"nbytes": 2**32 - 1},
+    "longer frame": {"cbytes": 2**32 - 1},
+    "shorter frame": {"cbytes": 16},
+    "frame of nothing": {"cbytes": 0},
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+@pytest.mark.parametrize("frame", FRAMES)
+def test_a_header_with_another_length_is_refused_before_it_is_decoded(frame: str, lie: str) -> None:
+    with pytest.raises(CorruptObjectError, match="claims"):
+        _decode(_header(FRAMES[frame], **LIES[lie]), len(RAW))
+
+
+# The lengths are right and all else is not: nothing may crash, and what does decode is checked by digest elsewhere.
+CRASHES = {
+    "another version": {"version": 99},
+    "version 0": {"version": 0},
+    "another codec version": {"versionlz": 99},
+    "all flags": {"flags": 0xFF},
+    "no flags": {"flags": 0},
+    "reserved codec": {"flags": 0b11100001},
+    "typesize 0": {"typesize": 0},
+    "typesize 255": {"typesize": 255},
+    "block of 0": {"blocksize": 0},
+    "block of 1": {"blocksize": 1},
+    "block of 4 GiB": {"blocksize": 2**32 - 1},
+    "block of 2 GiB": {"blocksize": 2**31},
+    "block longer than the content": {"blocksize": len(RAW) * 2},
+}
+
+
+def _decode_guarded(frame: bytes, nbytes: int) -> None:
+    """Decode between two walls: what is written outside the destination shows."""
+    wall = b"\xa5" * 4096
+    arena = bytearray(wall + bytes(nbytes) + wall)
+    with contextlib.suppress(CorruptObjectError):
+        decode_into(frame, memoryview(arena)[4096 : 4096 + nbytes])
+    assert bytes(arena[:4096]) == wall
+    assert bytes(arena[-4096:]) == wall, "bytes were written behind the destination"
+
+
+@pytest.mark.parametrize("lie", CRASHES)
+@pytest.mark.parametrize("frame", FRAMES)
+def test_a_header_that_lies_otherwise_does_no_harm(frame: str, lie: str) -> None:
+    _decode_guarded(_header(FRAMES[frame], **CRASHES[lie]), len(RAW))
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.sampled_from(sorted(FRAMES)), st.data())
+def test_a_damaged_frame_does_no_harm(name: str, draw: st.DataObject) -> None:
+    frame = bytearray(FRAMES[name])
+    for _ in range(draw.draw(st.integers(1, 6))):
+        # Lengths stay right, so that the decompressor sees the rest; the offsets of blocks are hit most often.
+        position = draw.draw(st.integers(0, 3) | st.integers(8, 11) | st.integers(16, min(80, len(frame) - 1)))
+        frame[position] = draw.draw(st.integers(0, 255))
+    _decode_guarded(bytes(frame), len(RAW))
+
+
+@pytest.mark.parametrize("length", [0, 1, 15])
+def test_a_frame_shorter_than_a_header_is_refused(length: int) -> None:
+    with pytest.raises(CorruptObjectError, match="shorter than its header"):
+        _decode(FRAMES["numbers"][:length], len(RAW))
+
+
+def test_a_cut_frame_is_refused() -> None:
+    for frame in FRAMES.values():
+        with pytest.raises(CorruptObjectError):
+            _decode(frame[:-1], len(RAW))
+        with pytest.raises(CorruptObjectError):
+            _decode(frame + b"x", len(RAW))
