@@ -266,7 +266,7 @@ def _redirection(lines: list[ConfigLine], remote: str, *, push: bool) -> str:
 def _git_urls(places: Places, remote: str, *, named: bool, push: bool) -> list[str]:
     if not named:
         is_url = "/" in remote or ":" in remote or os.path.isdir(os.path.join(places.top, remote))
-        return [_rewritten(places, remote)] if is_url and not remote.startswith("-") else []
+        return [_rewritten(places, remote)] if remote and is_url and not remote.startswith("-") else []
     options = ["--push", "--all"] if push else []
     return git_text("remote", "get-url", *options, "--", remote, cwd=places.top).split("\n")
 

@@ -16,6 +16,7 @@ from theta_nb.git.walk import manifest_texts, object_lines, objects_in
 
 __all__ = ["RefUpdate", "objects_of_push", "objects_of_revisions", "ref_updates"]
 
+_MAX_EDGE = 20
 # A replacement (git replace) is what this repository shows, not what is pushed.
 _AS_PUSHED = {"GIT_NO_LAZY_FETCH": "1", "GIT_NO_REPLACE_OBJECTS": "1"}
 
@@ -130,6 +131,7 @@ def _objects(
         "rev-list",
         "--objects",
         "--no-object-names",
+        "--boundary",
         "--ignore-missing",
         "--missing=print",
         *options,
@@ -139,15 +141,35 @@ def _objects(
         data="".join(f"{word}\n" for word in [*new, *(f"^{oid}" for oid in old)]).encode("utf-8", "surrogateescape"),
         env=_AS_PUSHED,
     )
-    oids = listed.split()
-    promised = [oid[1:] for oid in oids if oid.startswith(b"?")]
+    words = listed.split()
+    oids = [word for word in words if word[:1] not in b"?-"]
+    promised = [word[1:] for word in words if word.startswith(b"?")]
     if promised and not _is_promisor(lines, remote):
         _fetch_promised(places, lines, promised)
         oids += promised
+    objects = objects_in(_lines_of(places, oids))
+    if objects and not any(_is_promisor(lines, name) for name in remote_names(lines)):
+        # Most tensors of a new version are those of the one before, whose commit is there with all its objects.
+        edge = [word[1:].decode("ascii") for word in words if word.startswith(b"-")]
+        for oid in objects_in(_lines_of(places, _blobs_at(places, edge[:_MAX_EDGE]))):
+            objects.pop(oid, None)
+    return objects
+
+
+def _lines_of(places: Places, oids: Iterable[bytes]) -> set[bytes]:
     found: set[bytes] = set()
-    for _, text in manifest_texts(places, (oid for oid in oids if not oid.startswith(b"?")), env=_AS_PUSHED):
+    for _, text in manifest_texts(places, oids, env=_AS_PUSHED):
         found.update(object_lines(text))
-    return objects_in(found)
+    return found
+
+
+def _blobs_at(places: Places, commits: Sequence[str]) -> list[bytes]:
+    blobs: dict[bytes, None] = {}
+    for commit in commits:
+        out = git("ls-tree", "-r", "-z", "--full-tree", commit, cwd=places.top, env=_AS_PUSHED)
+        records = (record.partition(b"\t")[0].split(b" ") for record in out.split(b"\0")[:-1])
+        blobs.update(dict.fromkeys(oid for mode, _, oid in records if mode.startswith(b"100")))
+    return list(blobs)
 
 
 def _is_promisor(lines: Sequence[ConfigLine], remote: str) -> bool:
