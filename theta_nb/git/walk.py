@@ -175,9 +175,18 @@ def objects_in(lines: Iterable[bytes]) -> dict[str, int]:
 
 
 def commit_of(places: Places, oid: str) -> str:
-    """Short id of the newest commit on any ref that brought in a blob, or an empty string."""
+    """Short id of the newest commit on any ref or reflog that brought in a blob, or an empty string."""
+    options = ("--raw", "--no-abbrev", "-m", "--format=commit %h", f"--find-object={oid}")
     try:
-        out = git("log", "--all", f"--find-object={oid}", "--format=%h", "--max-count=1", cwd=places.top)
+        out = git("log", "--all", "--reflog", *options, cwd=places.top)
     except GitError:
         return ""
-    return out.decode("ascii", "replace").strip()
+    commit = b""
+    for line in out.splitlines():
+        words = line.split(b"\t")[0].split()
+        if words[:1] == [b"commit"]:
+            commit = words[1]
+        # git also lists the commit that took the blob away.
+        elif len(words) == 5 and words[3] == oid.encode("ascii"):
+            return commit.decode("ascii")
+    return ""
