@@ -60,6 +60,14 @@ def test_those_of_a_remote_whose_name_is_longer_do_not(two_versions: GitSandbox)
     assert wanted(two_versions, ("HEAD", ""), remote="origin/backup") == set()
 
 
+def test_those_of_a_remote_with_push_urls_do_not(two_versions: GitSandbox) -> None:
+    two_versions("remote", "add", "origin", "../upstream.git")
+    two_versions("update-ref", "refs/remotes/origin/main", "HEAD")
+    assert wanted(two_versions, ("HEAD", "")) == set()
+    two_versions("remote", "set-url", "--push", "origin", "../fork.git")
+    assert wanted(two_versions, ("HEAD", "")) >= named(two_versions, NAME, "HEAD")
+
+
 def test_an_unknown_commit_of_the_remote(two_versions: GitSandbox) -> None:
     update = RefUpdate("refs/heads/main", sha(two_versions, "HEAD"), "refs/heads/main", "12" * 20)
     objects = objects_of_push(find_places(two_versions.path), "origin", [update])

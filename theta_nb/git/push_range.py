@@ -110,7 +110,8 @@ def objects_of_revisions(places: Places, revisions: Sequence[str], *, remote: st
 def _tracking(lines: Sequence[ConfigLine], remote: str) -> list[str]:
     """Options that leave out what the refs of a remote reach."""
     names = remote_names(lines)
-    if remote not in names:
+    # With push URLs of its own, those refs tell of another repository, or of one of several.
+    if remote not in names or any(line.key == f"remote.{remote}.pushurl" for line in lines):
         return []
     # The refs of a remote 'a/b' lie among those of a remote 'a'.
     inner = [f"--exclude=refs/remotes/{name}/*" for name in names if name.startswith(f"{remote}/")]
