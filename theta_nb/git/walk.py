@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from theta_nb.git.places import Places
-from theta_nb.git.process import GitError, child_environment, git
+from theta_nb.git.process import GitError, child_environment, git, git_text
 from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, is_manifest
 
 __all__ = [
@@ -176,7 +176,7 @@ def objects_in(lines: Iterable[bytes]) -> dict[str, int]:
 
 def commit_of(places: Places, oid: str) -> str:
     """Short id of the newest commit on any ref or reflog that brought in a blob, or an empty string."""
-    options = ("--raw", "--no-abbrev", "-m", "--format=commit %h", f"--find-object={oid}")
+    options = ("--raw", "--no-abbrev", "-m", "--format=commit %H", f"--find-object={oid}")
     try:
         out = git("log", "--all", "--reflog", *options, cwd=places.top)
     except GitError:
@@ -188,5 +188,5 @@ def commit_of(places: Places, oid: str) -> str:
             commit = words[1]
         # git also lists the commit that took the blob away.
         elif len(words) == 5 and words[3] == oid.encode("ascii"):
-            return commit.decode("ascii")
+            return git_text("rev-parse", "--short", commit, cwd=places.top)
     return ""
