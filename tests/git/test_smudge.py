@@ -60,6 +60,8 @@ def test_commits_of_a_work_tree_of_manifests_change_nothing(history: GitSandbox)
 @pytest.mark.parametrize("limit", ["1k", "0", "100"])
 def test_above_the_limit_git_gets_the_manifest_and_one_line_says_so(history: GitSandbox, limit: str) -> None:
     history("config", "theta.smudgeLimit", limit)
+    history("config", "theta.hooks", "false")  # they would complete the file at once
+    history("theta", "hooks", "--remove")
     said = warnings(_again(history))
     assert len(said) == 1
     assert "theta.smudgeLimit" in said[0]

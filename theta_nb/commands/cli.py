@@ -170,14 +170,21 @@ def _pre_push(argv: Sequence[str]) -> int:
     from theta_nb.git.hook_entry import pre_push
     from theta_nb.git.places import find_places
 
+    file = ""
+    if argv[:1] == ["--file"]:
+        file, argv = argv[1], argv[2:]
+    data = sys.stdin.buffer.read()
     with progress_bars(sys.stderr)("uploading") as progress:
-        return pre_push(find_places(), argv, sys.stdin.buffer.read(), progress=progress, tell=warn_on_stderr)
+        return pre_push(find_places(), argv, data, file=file, progress=progress, tell=warn_on_stderr)
 
 
 def _complete() -> int:
     from theta_nb.git.hook_entry import pending_paths
     from theta_nb.git.places import find_places
 
+    # What the user's command was told about pathspecs ('git --literal-pathspecs') is not about ours.
+    for way in ("LITERAL", "GLOB", "NOGLOB", "ICASE"):
+        os.environ.pop(f"GIT_{way}_PATHSPECS", None)
     places = find_places()
     paths = pending_paths(places)
     if paths:

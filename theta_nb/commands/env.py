@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from theta_nb import __version__
 from theta_nb.commands.track import TrackedPattern, tracked_patterns
 from theta_nb.errors import ThetaError
+from theta_nb.git.hooks import hook_problems
 from theta_nb.git.installation import ConfigEntry, installed, program_problem
 from theta_nb.git.places import Places
 from theta_nb.git.process import GitError, git, git_text
@@ -113,6 +114,7 @@ def env(places: Places | None, *, folder: str | None = None) -> EnvReport:
     if places is not None:
         try:
             report = _repository(places)
+            problems += hook_problems(places)
         except ThetaError as error:
             problems.append(str(error))
     return EnvReport(

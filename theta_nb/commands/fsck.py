@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from theta_nb.engine.layouts import anonymous, owners
 from theta_nb.engine.rebuild import Decoder, read_layout
 from theta_nb.errors import CorruptObjectError, ManifestError, MissingObjectError, ThetaError
+from theta_nb.git.hooks import hook_problems
 from theta_nb.git.places import Places
 from theta_nb.git.process import git_ok
 from theta_nb.git.tracked import resolve
@@ -61,12 +62,15 @@ class FsckReport:
         Bytes of the objects.
     problems
         Empty if everything can be rebuilt.
+    warnings
+        Hooks that do not do their part.
     """
 
     checked_objects: int
     checked_values: int
     nbytes: int
     problems: tuple[Problem, ...]
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,21 +126,20 @@ def fsck(
             problems.append(problem)
     with ThreadPoolExecutor(places.settings.workers, thread_name_prefix="theta") as executor:
         meter = _Meter(sum(sizes.values()) + sum(u.value.nbytes for u in uses.values()), progress)
-        bad = {}
-        for oid, (kind, message) in zip(
-            sizes, executor.map(lambda o: _check_object(places.store, o, sizes[o]), sizes), strict=True
-        ):
+        bad: dict[str, _Damage] = {}
+        checks = executor.map(lambda oid: _check_object(places.store, oid, sizes[oid]), sizes)
+        for oid, damage in zip(sizes, checks, strict=True):
             meter.add(sizes[oid])
-            if kind:
-                bad[oid] = (kind, message)
+            if damage is not None:
+                bad[oid] = damage
         decoder = Decoder(places.store)
-        for use, message in zip(
-            uses.values(), executor.map(lambda u: _check_value(decoder, u, bad), uses.values()), strict=True
-        ):
+        found = executor.map(lambda use: _check_value(decoder, use, bad), uses.values())
+        for use, message in zip(uses.values(), found, strict=True):
             meter.add(use.value.nbytes)
             if message:
                 problems.append(_problem(places, use, bad, message))
-    return FsckReport(len(sizes), len(uses), sum(sizes.values()), tuple(problems))
+    problems += _harmless(places, uses.values(), bad, {problem.oid for problem in problems})
+    return FsckReport(len(sizes), len(uses), sum(sizes.values()), tuple(problems), tuple(hook_problems(places)))
 
 
 def _arguments(places: Places, revisions: Sequence[str], *, all_: bool) -> list[str]:
@@ -188,12 +191,21 @@ def _check_layout(store: ObjectStore, blob: ManifestBlob, manifest: Manifest) ->
     return Problem("manifest", "", "", blob.path, wrong[0], "a value has another length") if wrong else None
 
 
-def _check_object(store: ObjectStore, oid: str, size: int) -> tuple[str, str]:
+@dataclass(frozen=True, slots=True)
+class _Damage:
+    """What is wrong with an object; ``whole`` if nothing in it can be read, else its values are tried one by one."""
+
+    kind: str
+    message: str
+    whole: bool = True
+
+
+def _check_object(store: ObjectStore, oid: str, size: int) -> _Damage | None:
     found = store.size(oid)
     if found is None:
-        return "missing", f"object {oid} is missing"
+        return _Damage("missing", f"object {oid} is missing")
     if found != size:
-        return "corrupt", f"object {oid} has {found} bytes instead of {size}"
+        return _Damage("corrupt", f"object {oid} has {found} bytes instead of {size}")
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(min(size, _READ_NBYTES)))
     try:
@@ -201,15 +213,17 @@ def _check_object(store: ObjectStore, oid: str, size: int) -> tuple[str, str]:
             piece = buffer[: min(_READ_NBYTES, size - offset)]
             store.read_into(oid, offset, piece)
             digest.update(piece)
-    except (ThetaError, OSError) as error:
-        return "corrupt", f"object {oid} cannot be read: {error}"
-    return ("", "") if digest.hexdigest() == oid else ("corrupt", f"object {oid} does not hold what its name says")
+    except ThetaError as error:
+        return _Damage("corrupt", error.message)
+    if digest.hexdigest() == oid:
+        return None
+    return _Damage("corrupt", f"object {oid} does not hold what its name says", whole=False)
 
 
-def _check_value(decoder: Decoder, use: _Use, bad: dict[str, tuple[str, str]]) -> str:
+def _check_value(decoder: Decoder, use: _Use, bad: Mapping[str, _Damage]) -> str:
     for ref in use.value.chunks:
-        if ref.oid in bad:
-            return bad[ref.oid][1]
+        if ref.oid in bad and bad[ref.oid].whole:
+            return bad[ref.oid].message
     try:
         for extent, ref in zip(chunk_extents(use.value.nbytes, use.row, use.itemsize), use.value.chunks, strict=True):
             _decode(decoder, ref, extent.nbytes, use.names[0])
@@ -218,11 +232,21 @@ def _check_value(decoder: Decoder, use: _Use, bad: dict[str, tuple[str, str]]) -
     return ""
 
 
+def _harmless(places: Places, uses: Iterable[_Use], bad: Mapping[str, _Damage], told: set[str]) -> Iterator[Problem]:
+    """Damaged objects whose every value in use can be rebuilt; no server will take them, so they are told as well."""
+    for use in uses:
+        for ref in use.value.chunks:
+            if ref.oid in bad and ref.oid not in told:
+                told.add(ref.oid)
+                commit = commit_of(places, use.blob.oid)
+                yield Problem(bad[ref.oid].kind, ref.oid, commit, use.blob.path, "", bad[ref.oid].message)
+
+
 def _decode(decoder: Decoder, ref: ChunkRef, nbytes: int, what: str) -> None:
     decoder.into(ref, memoryview(bytearray(nbytes)), what)
 
 
-def _problem(places: Places, use: _Use, bad: dict[str, tuple[str, str]], message: str) -> Problem:
+def _problem(places: Places, use: _Use, bad: Mapping[str, _Damage], message: str) -> Problem:
     oid = next((ref.oid for ref in use.value.chunks if ref.oid in bad), "")
-    kind = bad[oid][0] if oid else "corrupt"
+    kind = bad[oid].kind if oid else "corrupt"
     return Problem(kind, oid, commit_of(places, use.blob.oid), use.blob.path, ", ".join(use.names), message)

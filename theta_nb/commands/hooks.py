@@ -41,7 +41,7 @@ def hooks(places: Places, *, remove: bool = False, force: bool = False) -> Hooks
         Whether to remove them, and remember that they are not wanted (``theta.hooks = false``): the filter installs
         them on first use otherwise.
     force
-        Whether to write into a folder that other repositories share (``core.hooksPath``).
+        Whether to change a folder that other repositories share (``core.hooksPath``).
 
     Raises
     ------
@@ -49,7 +49,7 @@ def hooks(places: Places, *, remove: bool = False, force: bool = False) -> Hooks
         If the folder is shared, or a foreign hook cannot be kept.
     """
     if remove:
-        changed = remove_hooks(places)
+        changed = remove_hooks(places, force=force)
         git("config", "--local", "theta.hooks", "false", cwd=places.top)
     else:
         changed = install_hooks(places, force=force)

@@ -136,8 +136,9 @@ def fsck(_: Namespace, result: FsckReport, style: Style) -> list[str]:
     """What was proved, or what cannot be rebuilt."""
     checked = f"{count(result.checked_objects, 'object')} and {count(result.checked_values, 'value')} checked"
     checked += f", {human_size(result.nbytes)}"
+    warnings = [style.yellow(f"warning: {visible(warning)}") for warning in result.warnings]
     if not result.problems:
-        return [style.green(f"{checked}: everything can be rebuilt")]
+        return [style.green(f"{checked}: everything can be rebuilt"), *warnings]
     # One object holds the small values of many parameters: it is named once, with all of them.
     together: dict[tuple[str, str, str, str], list[str]] = {}
     for problem in result.problems:
@@ -152,7 +153,7 @@ def fsck(_: Namespace, result: FsckReport, style: Style) -> list[str]:
         said = visible(message if kind in message else f"{kind}: {message}")
         lines.append(style.red(said) + (style.dim(f"  ({where})") if where else ""))
         lines += [f"    {visible(name)}" for name in folded(parameters)]
-    return [*lines, style.red(f"{checked}: {count(len(result.problems), 'problem')}")]
+    return [*lines, style.red(f"{checked}: {count(len(result.problems), 'problem')}"), *warnings]
 
 
 def gc(arguments: Namespace, result: GcReport, style: Style) -> list[str]:

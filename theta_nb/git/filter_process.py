@@ -161,7 +161,9 @@ class _Session:
     def _may_delay(self, request: _Request) -> bool:
         # 'git checkout -m PATH' and its like crash when an answer is delayed. Their requests name no commit that has
         # this blob at this path: they come from a merge, not from a tree.
-        return request.can_delay and self._filter.is_version(request.treeish, request.path, request.blob)
+        if not request.can_delay or not request.treeish:
+            return False
+        return self._filter.is_version(request.treeish, request.path, request.blob)
 
     def _list(self) -> None:
         if self._available is None:

@@ -8,7 +8,7 @@ import re
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from typing import BinaryIO, Protocol
@@ -30,6 +30,7 @@ from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, declared_size, is_manife
 __all__ = ["Content", "Filter", "is_reference_manifest"]
 
 _HEAD_NBYTES = 64 * 1024
+_MOST_NAMED = 5
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 Sink = Callable[[memoryview], None]
@@ -69,7 +70,7 @@ class Filter:
         self._encodings = places.encodings()
         self._threads: Executor | None = None
         self._waiting: dict[str, bytes] = {}
-        self._not_fetched: MissingObjectError | None = None
+        self._left: set[str] = set()
         self._hooks_seen = False
 
     def close(self) -> None:
@@ -212,23 +213,34 @@ class Filter:
     def fetch_waiting(self) -> list[str]:
         """Fetch the objects of all files that wait, in one batch; returns their paths.
 
-        What cannot be fetched is told when each file is asked for again.
+        What cannot be fetched is told once for all of them.
         """
-        objects: dict[str, int] = {}
-        for path, data in self._waiting.items():
-            objects.update(parse(data, source=path).objects)
+        objects = {path: parse(data, source=path).objects for path, data in self._waiting.items()}
+        self._left = set()
         try:
-            bring(self._places, objects)
+            bring(self._places, {oid: size for part in objects.values() for oid, size in part.items()})
         except MissingObjectError as error:
-            self._not_fetched = error
+            absent = set(error.oids)
+            self._left = {path for path, part in objects.items() if not absent.isdisjoint(part)}
+            self._tell_left(sorted(self._left), error)
         return list(self._waiting)
+
+    def _tell_left(self, paths: Sequence[str], error: MissingObjectError) -> None:
+        if len(paths) == 1:
+            what, files = f"{paths[0]}: {error.message}; its manifest is", f" {paths[0]}"
+        else:
+            names = ", ".join(paths[:_MOST_NAMED]) + (f" and {n} more" if (n := len(paths) - _MOST_NAMED) > 0 else "")
+            what, files = f"{names}: {error.message}; their manifests are", ""
+        self._warn(f"{what} checked out instead. When the objects are here, run 'git theta checkout{files}'.")
 
     def smudge_waiting(self, path: str) -> Callable[[Sink], None] | None:
         """What :meth:`smudge` returns, for a file that waited; ``None`` if there is no such file."""
         data = self._waiting.pop(path, None)
         if data is None:
             return None
-        return self._rebuild_or_leave(path, parse(data, source=path), data, asked=self._not_fetched)
+        if path in self._left:
+            return lambda sink: sink(memoryview(data))
+        return self._rebuild_or_leave(path, parse(data, source=path), data, fetch=False)
 
     def is_version(self, treeish: str, path: str, blob: str) -> bool:
         """Whether a path of a commit is a blob."""
@@ -236,22 +248,17 @@ class Filter:
         return found is not None and found[0] == blob
 
     def _rebuild_or_leave(
-        self, path: str, manifest: Manifest, data: bytes, *, asked: MissingObjectError | None = None
+        self, path: str, manifest: Manifest, data: bytes, *, fetch: bool = True
     ) -> Callable[[Sink], None]:
-        """The checkpoint, or its manifest with a warning; ``asked`` is why no remote need be asked once more."""
+        """The checkpoint, or its manifest with a warning."""
         try:
-            if asked is None:
+            if fetch:
                 bring(self._places, manifest.objects)
-            elif missing_objects(manifest, self._places.store):
-                raise asked
             return self._rebuild(manifest)
         except ManifestError as error:
             self._warn(f"{error} The manifest is checked out instead.")
         except MissingObjectError as error:
-            self._warn(
-                f"{path}: {error.message}; its manifest is checked out instead. "
-                f"When the objects are here, run 'git theta checkout {path}'."
-            )
+            self._tell_left([path], error)
         return lambda sink: sink(memoryview(data))
 
     def _stays_manifest(self, path: str, nbytes: int) -> bool:

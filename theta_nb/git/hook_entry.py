@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from shutil import which
 
-from theta_nb.git.hooks import run_before
+from theta_nb.git.hooks import hooks_folder, kept_hooks
 from theta_nb.git.places import Places
+from theta_nb.git.process import GitError, git_text
+from theta_nb.git.tracked import tracked_in_index
 from theta_nb.manifest.text import is_manifest
 
-__all__ = ["PENDING", "leave_pending", "pending_paths", "pre_push"]
+__all__ = ["PENDING", "leave_pending", "pending_paths", "pre_push", "run_before"]
 
 PENDING = "theta-pending"
 """File in the git directory of a work tree: checkpoints that git left as manifests because of their size.
@@ -20,8 +26,13 @@ The hooks look for it before they start Python.
 """
 
 _UNDER_WAY = ("rebase-merge", "rebase-apply", "sequencer")
+_MOST_PENDING_NBYTES = 2**24
+_CHAIN = "GIT_THETA_BEFORE"
 
 Progress = Callable[[int, int], None]
+
+
+# --- completing what a checkout left --------------------------------------------------------------------------------
 
 
 def leave_pending(places: Places, path: str) -> None:
@@ -35,16 +46,29 @@ def pending_paths(places: Places) -> list[str]:
 
     A rebase keeps the index in memory, with the sizes of manifests: a file that changes under it stops it.
     """
-    if any(os.path.exists(os.path.join(places.git_dir, name)) for name in _UNDER_WAY):
+    if any(os.path.lexists(os.path.join(places.git_dir, name)) for name in _UNDER_WAY):
         return []
-    file = Path(places.git_dir, PENDING)
+    names = _take_pending(os.path.join(places.git_dir, PENDING))
+    if not names:
+        return []
+    # A path may be gone by now, or the file may be damaged: only what git has is written.
+    tracked = {blob.path for blob in tracked_in_index(places) if blob.stage == 0}
+    return [path for path in names if path in tracked and _is_manifest_file(os.path.join(places.top, path))]
+
+
+def _take_pending(path: str) -> list[str]:
+    """What the file says, each name once; the file is gone afterwards, and what is added meanwhile is not lost."""
+    taken = f"{path}-{os.getpid()}"
     try:
-        names = file.read_bytes().split(b"\0")
-        file.unlink()
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return []
+        os.rename(path, taken)
+        with open(taken, "rb") as file:
+            names = file.read(_MOST_PENDING_NBYTES).split(b"\0")
+        os.unlink(taken)
     except OSError:
         return []
-    paths = dict.fromkeys(os.fsdecode(name) for name in names if name)
-    return [path for path in paths if _is_manifest_file(os.path.join(places.top, path))]
+    return list(dict.fromkeys(os.fsdecode(name) for name in names if name))
 
 
 def _is_manifest_file(path: str) -> bool:
@@ -55,11 +79,15 @@ def _is_manifest_file(path: str) -> bool:
         return False
 
 
+# --- pushing ----------------------------------------------------------------------------------------------------------
+
+
 def pre_push(
     places: Places,
     arguments: Sequence[str],
     data: bytes,
     *,
+    file: str = "",
     progress: Progress | None = None,
     tell: Callable[[str], None],
 ) -> int:
@@ -73,6 +101,8 @@ def pre_push(
         Name (or URL) and URL of the remote.
     data
         Lines ``local-ref local-sha remote-ref remote-sha``.
+    file
+        The hook that was started.
     progress
         Called with bytes done and bytes in all.
     tell
@@ -83,7 +113,7 @@ def pre_push(
     ThetaError
         If an upload fails: the push must then fail too.
     """
-    status = run_before(places, "pre-push", arguments, data)
+    status = run_before(places, "pre-push", arguments, data, file=file)
     if status:
         return status
     from theta_nb.git.push_range import objects_of_push, ref_updates
@@ -96,3 +126,69 @@ def pre_push(
         if report.transferred:
             tell(f"{report.transferred} objects ({report.nbytes / 1e6:.1f} MB) uploaded to {report.remote}")
     return 0
+
+
+def run_before(places: Places, name: str, arguments: Sequence[str], data: bytes, *, file: str = "") -> int:
+    """Run the hooks that were there before ours, then Git LFS's; returns the first exit status that is not 0.
+
+    ``git lfs install`` refuses to chain with a foreign hook, so ours uploads what plain Git LFS tracks as well.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    name
+        Hook.
+    arguments
+        As git gave them.
+    data
+        What git wrote to the hook's input; each hook gets all of it.
+    file
+        The hook that was started.
+    """
+    folder = os.path.dirname(os.path.abspath(file)) if file else hooks_folder(places)
+    if os.environ.get(_CHAIN) == name and os.path.basename(file) != name:
+        return 0  # one of those hooks started us
+    kept = [path for path in kept_hooks(folder, name) if os.path.isfile(path) and os.access(path, os.X_OK)]
+    for path in kept:
+        status = _run([path, *arguments], data, {**os.environ, _CHAIN: name})
+        if status:
+            return status
+    if name == "pre-push" and not any(_is_lfs(path, name) for path in kept) and _uses_lfs(places):
+        return _run(["git", "lfs", name, *arguments], data, dict(os.environ))
+    return 0
+
+
+def _run(command: list[str], data: bytes, env: dict[str, str]) -> int:
+    # A hook that reads nothing is no error: git itself ignores the broken pipe.
+    try:
+        status = subprocess.run(command, input=data, env=env, check=False).returncode
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        # Without '#!' it is for the shell, as git has it.
+        status = subprocess.run(["/bin/sh", *command], input=data, env=env, check=False).returncode
+    return status if status >= 0 else 128 - status
+
+
+def _is_lfs(path: str, name: str) -> bool:
+    try:
+        return f"git lfs {name}" in Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def _uses_lfs(places: Places) -> bool:
+    """Whether plain Git LFS may have something to upload, whatever branch is checked out now."""
+    if which("git-lfs") is None:
+        return False
+    try:
+        storage = git_text("config", "--path", "lfs.storage", cwd=places.top)
+    except GitError:
+        storage = "lfs"
+    if os.path.isdir(os.path.join(places.common_dir, storage, "objects")):
+        return True
+    try:
+        return git_text("ls-files", "--", ":(top,attr:filter=lfs)", cwd=places.top) != ""
+    except GitError:
+        return False

@@ -1,29 +1,37 @@
 """Hooks: upload on push, complete what a checkout left as a manifest; chained with what was there.
 
 A hook file of ours is a few lines of shell that start ``git-theta hook NAME``. A hook that was there before is kept
-beside it as ``NAME.before-theta`` and runs first, with the same arguments and input. ``git lfs install`` refuses to
-chain with a foreign hook, so files that plain Git LFS tracks are uploaded by ours as well. Source: ``githooks(5)``.
+beside it as ``NAME.before-theta`` and runs first, with the same arguments and input. Source: ``githooks(5)``.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
+import stat
 import tempfile
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import which
 
 from theta_nb.errors import ThetaError
 from theta_nb.git.places import Places, read_config
-from theta_nb.git.process import child_environment, git_text
+from theta_nb.git.process import git_ok, git_text
 
-__all__ = ["HOOKS", "HookState", "ensure_hooks", "hook_states", "install_hooks", "remove_hooks", "run_before"]
+__all__ = [
+    "HOOKS",
+    "HookState",
+    "ensure_hooks",
+    "hook_problems",
+    "hook_states",
+    "hooks_folder",
+    "install_hooks",
+    "kept_hooks",
+    "remove_hooks",
+]
 
 _MARK = "# managed by theta-nb"
 _BEFORE = ".before-theta"
+_MOST_KEPT = 9
 
 _HEAD = f"""#!/bin/sh
 {_MARK}; 'git theta hooks --remove' takes it out again
@@ -37,16 +45,30 @@ _PRE_PUSH = (
     echo >&2 "theta: activate its environment, or push the text alone with 'git push --no-verify'."
     exit 2
 }
-exec git-theta hook pre-push "$@"
+exec git-theta hook pre-push --file "$0" "$@"
 """
 )
 
-# Python is started only where the filter left something to complete: these hooks run with every commit.
+# A program that takes the place of ours may keep ours under another name and run it: what it replaced before is not to
+# be run once more from there.
+_RUN_BEFORE = """folder=${0%/*}
+if [ "$GIT_THETA_BEFORE" != NAME ] || [ "${0##*/}" = NAME ]; then
+    for before in "$folder/NAME.before-theta" "$folder/NAME.before-theta"-[2-9]; do
+        if [ -f "$before" ] && [ -x "$before" ]; then
+            GIT_THETA_BEFORE=NAME "$before" "$@" || exit
+        fi
+    done
+fi
+"""
+
+# Python is started only where the filter left something to complete: these hooks run with every commit. For the one
+# that 'git worktree add' runs, '.git' is a file.
 _COMPLETE = (
     _HEAD
-    + """before="$0.before-theta"
-if [ -x "$before" ]; then "$before" "$@" || exit; fi
-if [ -e "${GIT_DIR:-.git}/theta-pending" ] && command -v git-theta >/dev/null 2>&1; then
+    + _RUN_BEFORE
+    + """dir=${GIT_DIR:-.git}
+if [ -f "$dir" ]; then dir=$(git rev-parse --git-dir); fi
+if [ -f "$dir/theta-pending" ] && command -v git-theta >/dev/null 2>&1; then
     git-theta hook NAME "$@"
 fi
 exit 0
@@ -71,7 +93,7 @@ class HookState:
     name
         ``"pre-push"`` and so on.
     path
-        Its file.
+        Its file; another one than git's where a program took our place and runs ours (``pre-push.legacy``).
     state
         ``"ours"``, ``"outdated"`` (ours, of another release), ``"foreign"``, ``"missing"`` or ``"not executable"``.
     chained
@@ -84,16 +106,19 @@ class HookState:
     chained: bool
 
 
+# --- what is there ----------------------------------------------------------------------------------------------------
+
+
 def hooks_folder(places: Places) -> str:
     """Absolute path of the folder that git runs hooks from (``core.hooksPath`` counts)."""
     return os.path.join(places.top, git_text("rev-parse", "--git-path", "hooks", cwd=places.top))
 
 
-def _is_shared(places: Places, folder: str) -> bool:
-    """Whether the folder lies outside the repository, where other repositories may use it too."""
-    real = os.path.realpath(folder)
-    homes = [os.path.realpath(home) for home in (places.common_dir, places.work_tree) if home]
-    return not any(real == home or real.startswith(home + os.sep) for home in homes)
+def kept_hooks(folder: str, name: str) -> list[str]:
+    """Files of the hooks that were there before ours, in the order in which they run."""
+    first = os.path.join(folder, name + _BEFORE)
+    paths = [first, *(f"{first}-{number}" for number in range(2, _MOST_KEPT + 1))]
+    return [path for path in paths if os.path.lexists(path)]
 
 
 def hook_states(places: Places) -> list[HookState]:
@@ -102,48 +127,124 @@ def hook_states(places: Places) -> list[HookState]:
     return [_state(folder, name) for name in HOOKS]
 
 
+def hook_problems(places: Places) -> list[str]:
+    """A sentence for each hook that should be there and does not do its part.
+
+    None where hooks are not wanted, or nothing was ever stored.
+    """
+    if not _wanted(places) or not os.path.isdir(os.path.join(places.theta_dir, "objects")):
+        return []
+    lost = {
+        "foreign": "is somebody else's and does not run ours",
+        "missing": "is missing",
+        "not executable": "is not executable, so git skips it",
+    }
+    effect = {"pre-push": "'git push' leaves the weights behind"}
+    return [
+        f"the hook {state.path} {lost[state.state]}: "
+        f"{effect.get(state.name, 'large checkpoints stay manifests')}; run 'git theta hooks'"
+        for state in hook_states(places)
+        if state.state in lost
+    ]
+
+
+def _wanted(places: Places) -> bool:
+    return read_config(places.top).get("theta.hooks", "true").lower() not in ("false", "no", "off", "0")
+
+
 def _state(folder: str, name: str) -> HookState:
     path = os.path.join(folder, name)
-    chained = os.access(path + _BEFORE, os.X_OK)
-    try:
-        text = Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    chained = any(_runs(kept) for kept in kept_hooks(folder, name))
+    text = _text(path)
+    if text is None:
         return HookState(name, path, "missing", chained)
+    if _MARK not in text and _runs(path):
+        # pre-commit runs what it found in its place, under this name.
+        legacy = f"{path}.legacy"
+        inner = _text(legacy)
+        if inner and _MARK in inner and _runs(legacy):
+            path, text, chained = legacy, inner, True
     if _MARK not in text:
         return HookState(name, path, "foreign", chained)
-    if not os.access(path, os.X_OK):
+    if not _runs(path):
         return HookState(name, path, "not executable", chained)
     return HookState(name, path, "ours" if text == HOOKS[name] else "outdated", chained)
+
+
+def _text(path: str) -> str | None:
+    """Content of a hook; empty where it cannot be read, ``None`` where there is none."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(2**20)
+    except OSError:
+        return "" if os.path.lexists(path) else None
+
+
+def _runs(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
+
+
+# --- installing -------------------------------------------------------------------------------------------------------
 
 
 def ensure_hooks(places: Places) -> str:
     """Install the hooks on first use of the filter; returns a sentence for the user, or nothing.
 
-    Nothing is done where ``theta.hooks`` is false, where the hooks were removed on purpose, or in a folder that other
-    repositories share (``core.hooksPath``): that is said once.
+    Nothing is done where ``theta.hooks`` is false, where the hooks were removed on purpose, and in a folder that is not
+    this repository's alone (``core.hooksPath``): that is said once.
     """
-    if read_config(places.top).get("theta.hooks", "true").lower() in ("false", "no", "off", "0"):
+    if not _wanted(places):
         return ""
     folder = hooks_folder(places)
-    wrong = [name for name in HOOKS if _state(folder, name).state != "ours"]
-    if not wrong:
+    if all(_state(folder, name).state == "ours" for name in HOOKS):
         return ""
+    if not os.access(places.common_dir, os.W_OK):
+        return ""  # somebody else's repository, to be looked at: there is nothing to push from it
     if _is_shared(places, folder):
-        said = os.path.join(places.theta_dir, "hooks-shared")
-        if os.path.exists(said):
+        reason = f"hooks are in {folder}, which other repositories may share, so none is installed"
+        command = "git theta hooks --force"
+    elif _would_show(places, folder):
+        reason = f"hooks are in {folder}, in the work tree and not ignored by git, so none is installed"
+        command = "git theta hooks"
+    else:
+        try:
+            install_hooks(places)
+        except (ThetaError, OSError) as error:
+            reason = f"the hooks cannot be installed ({error})"
+            command = "git theta hooks"
+        else:
             return ""
-        with suppress(OSError):
-            os.makedirs(places.theta_dir, exist_ok=True)
-            Path(said).touch()
-        return (
-            f"hooks are in {folder}, which other repositories share, so none is installed: 'git push' will not upload "
-            "checkpoints. Run 'git theta hooks --force' to add ours there, or 'git theta push' before each push."
-        )
-    try:
-        install_hooks(places)
-    except (ThetaError, OSError) as error:
-        return f"the hooks cannot be installed ({error}); run 'git theta push' before each push."
-    return ""
+    advice = f"'git push' will not upload checkpoints. Run '{command}' to install ours, or 'git theta push' before "
+    return _once(places, f"{reason}: {advice}each push.")
+
+
+def _is_shared(places: Places, folder: str) -> bool:
+    """Whether the folder lies outside the repository, where other repositories may use it too."""
+    return not any(_is_in(folder, home) for home in (places.common_dir, places.work_tree) if home)
+
+
+def _would_show(places: Places, folder: str) -> bool:
+    """Whether hooks written there would be changes of the work tree: the folder itself may be versioned."""
+    if places.work_tree is None or _is_in(folder, places.common_dir) or not _is_in(folder, places.work_tree):
+        return False
+    return not all(git_ok("check-ignore", "-q", "--", os.path.join(folder, name), cwd=places.top) for name in HOOKS)
+
+
+def _is_in(path: str, home: str) -> bool:
+    path, home = os.path.realpath(path), os.path.realpath(home)
+    return path == home or path.startswith(os.path.join(home, ""))
+
+
+def _once(places: Places, sentence: str) -> str:
+    """The sentence, or nothing if it was said before."""
+    said = Path(places.theta_dir, "hooks-told")
+    with suppress(OSError):
+        if said.read_text(encoding="utf-8", errors="replace") == sentence:
+            return ""
+    with suppress(OSError):
+        os.makedirs(places.theta_dir, exist_ok=True)
+        said.write_text(sentence, encoding="utf-8", errors="replace")
+    return sentence
 
 
 def install_hooks(places: Places, *, force: bool = False) -> list[str]:
@@ -163,29 +264,48 @@ def install_hooks(places: Places, *, force: bool = False) -> list[str]:
     """
     folder = hooks_folder(places)
     if _is_shared(places, folder) and not force:
-        raise ThetaError(f"{folder} is shared with other repositories", hint="Add --force to install hooks there.")
-    os.makedirs(folder, exist_ok=True)
-    written = []
-    for name, text in HOOKS.items():
-        state = _state(folder, name)
-        if state.state == "ours":
-            continue
-        if state.state == "foreign":
-            _keep_before(state)
-        _write(state.path, text)
-        written.append(name)
+        raise ThetaError(
+            f"{folder} may be shared with other repositories", hint="Add --force to install or remove hooks there."
+        )
+    try:
+        os.makedirs(folder, exist_ok=True)
+        written = []
+        for name, text in HOOKS.items():
+            state = _state(folder, name)
+            if state.state == "ours":
+                continue
+            if state.state == "foreign":
+                _keep(folder, state)
+            _write(state.path, text)
+            written.append(name)
+    except OSError as error:
+        raise ThetaError(f"no hook can be written to {folder}: {error.strerror}") from error
     return written
 
 
-def _keep_before(state: HookState) -> None:
-    """Move a foreign hook aside."""
-    kept = state.path + _BEFORE
-    if os.path.lexists(kept):
+def _keep(folder: str, state: HookState) -> None:
+    """Give a foreign hook its second name; the first one is taken over in one step."""
+    if stat.S_ISDIR(os.lstat(state.path).st_mode):
+        raise ThetaError(f"{state.path} is a folder", hint="Move it away, then run 'git theta hooks'.")
+    kept = kept_hooks(folder, state.name)
+    text = _text(state.path)
+    # 'git lfs update --force' puts the same text over ours each time.
+    if text and any(_text(path) == text and _runs(path) == _runs(state.path) for path in kept):
+        return
+    first = os.path.join(folder, state.name + _BEFORE)
+    names = [first, *(f"{first}-{number}" for number in range(2, _MOST_KEPT + 1))]
+    free = next((name for name in names if name not in kept), None)
+    if free is None:
         raise ThetaError(
-            f"{state.path} is not ours and {kept} exists already",
-            hint="Merge the two by hand, then run 'git theta hooks'.",
+            f"{state.path} is not ours, and {len(kept)} hooks like it are kept already",
+            hint="Merge them by hand, then run 'git theta hooks'.",
         )
-    os.rename(state.path, kept)
+    try:
+        os.link(state.path, free, follow_symlinks=False)
+    except FileExistsError:
+        return  # another process of ours was faster
+    except OSError:  # a file system without hard links
+        os.rename(state.path, free)
 
 
 def _write(path: str, text: str) -> None:
@@ -201,58 +321,31 @@ def _write(path: str, text: str) -> None:
         raise
 
 
-def remove_hooks(places: Places) -> list[str]:
-    """Take our hooks out and put back what was there before; returns the names that were changed."""
-    folder = hooks_folder(places)
-    removed = []
-    for name in HOOKS:
-        state = _state(folder, name)
-        if state.state in ("missing", "foreign"):
-            continue
-        before = state.path + _BEFORE
-        if os.path.lexists(before):
-            os.replace(before, state.path)
-        else:
-            os.unlink(state.path)
-        removed.append(name)
-    return removed
-
-
-def run_before(places: Places, name: str, arguments: Sequence[str], data: bytes) -> int:
-    """Run the hook that was there before ours, then Git LFS's; returns the first exit status that is not 0.
+def remove_hooks(places: Places, *, force: bool = False) -> list[str]:
+    """Take our hooks out and put back what was there before; returns the names that were changed.
 
     Parameters
     ----------
     places
         The repository.
-    name
-        Hook.
-    arguments
-        As git gave them.
-    data
-        What git wrote to the hook's input; each hook gets all of it.
+    force
+        Whether to take them out of a folder that other repositories share.
+
+    Raises
+    ------
+    ThetaError
+        If the folder is shared.
     """
-    before = os.path.join(hooks_folder(places), name + _BEFORE)
-    if os.access(before, os.X_OK):
-        status = _run([before, *arguments], data)
-        if status:
-            return status
-    if name == "pre-push" and _tracks_lfs(places) and not _is_lfs(before, name):
-        return _run(["git", "lfs", name, *arguments], data)
-    return 0
-
-
-def _run(command: Sequence[str], data: bytes) -> int:
-    # A hook that reads nothing is no error: git itself ignores the broken pipe.
-    return subprocess.run(list(command), input=data, env=child_environment(), check=False).returncode
-
-
-def _is_lfs(path: str, name: str) -> bool:
-    try:
-        return f"git lfs {name}" in Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-
-
-def _tracks_lfs(places: Places) -> bool:
-    return which("git-lfs") is not None and git_text("ls-files", "--", ":(top,attr:filter=lfs)", cwd=places.top) != ""
+    folder = hooks_folder(places)
+    found = [state for state in (_state(folder, name) for name in HOOKS) if state.state not in ("missing", "foreign")]
+    if found and _is_shared(places, folder) and not force:
+        raise ThetaError(
+            f"{folder} may be shared with other repositories", hint="Add --force to install or remove hooks there."
+        )
+    for state in found:
+        kept = kept_hooks(folder, state.name)
+        if kept:
+            os.replace(kept[0], state.path)
+        else:
+            os.unlink(state.path)
+    return [state.name for state in found]

@@ -45,9 +45,10 @@ def bring(places: Places, objects: Mapping[str, int], *, progress: Progress | No
 
     try:
         obtain_objects(places, missing, progress=progress)
-    except ThetaError as error:
+    except (ThetaError, OSError) as error:
         left = tuple(oid for oid in sorted(missing) if places.store.size(oid) is None)
-        raise MissingObjectError(error.message, oids=left, hint=error.hint) from error
+        said = error if isinstance(error, ThetaError) else ThetaError(f"they cannot be fetched: {error}")
+        raise MissingObjectError(said.message, oids=left, hint=said.hint) from error
 
 
 def _megabytes(objects: Mapping[str, int]) -> str:
@@ -55,12 +56,17 @@ def _megabytes(objects: Mapping[str, int]) -> str:
 
 
 def _consents(question: str) -> bool:
-    """Ask at the terminal, not on standard input, which may be git's protocol; without a terminal the answer is no."""
+    """Ask at the terminal, not on standard input, which may be git's protocol; without a terminal the answer is no.
+
+    A server started from a terminal still has it, but nobody looks there: messages of what it starts go elsewhere.
+    """
+    if os.environ.get("GIT_TERMINAL_PROMPT", "") == "0" or not os.isatty(2):
+        return False
     try:
         fd = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return False
     with os.fdopen(fd, "rb+", 0) as terminal:
         terminal.write(question.encode())
-        answer = terminal.readline(100).strip().lower()
-    return answer in (b"", b"y", b"yes")
+        answer = terminal.readline(100)
+    return answer[-1:] == b"\n" and answer.strip().lower() in (b"", b"y", b"yes")

@@ -154,6 +154,10 @@ def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     remote end hung up unexpectedly".
     """
     environment = {**os.environ, "LC_ALL": "C", **(extra or {})}
+    for key in ("GIT_DIR", "GIT_WORK_TREE"):
+        # 'git --git-dir x.git' hands it on as it is typed, and commands of ours run elsewhere.
+        if environment.get(key):
+            environment[key] = os.path.abspath(environment[key])
     scripts = sysconfig.get_path("scripts")
     path = environment.get("PATH", os.defpath)
     if scripts not in path.split(os.pathsep):

@@ -55,7 +55,9 @@ def tracked_in_index(places: Places, pathspecs: Sequence[str] = ()) -> list[Trac
     GitError
         If a pathspec leaves the repository.
     """
-    out = git("ls-files", "--stage", "--full-name", "-z", "--", *(pathspecs or (_top(places),)), cwd=places.cwd)
+    # From the top without a pathspec, not with one for the top: GIT_LITERAL_PATHSPECS may be set.
+    cwd = places.cwd if pathspecs else places.top
+    out = git("ls-files", "--stage", "--full-name", "-z", "--", *pathspecs, cwd=cwd)
     blobs = []
     for record in out.split(b"\0")[:-1]:
         info, _, name = record.partition(b"\t")
@@ -118,16 +120,12 @@ def untracked_checkpoints(places: Places, pathspecs: Sequence[str] = ()) -> list
         "--full-name",
         "-z",
         "--",
-        *(pathspecs or (_top(places),)),
-        cwd=places.cwd,
+        *pathspecs,
+        cwd=places.cwd if pathspecs else places.top,
     )
     names = [os.fsdecode(name) for name in out.split(b"\0") if name]
     filters = filter_of(places, names)
     return [name for name in names if filters.get(name) == "theta"]
-
-
-def _top(places: Places) -> str:
-    return ":/" if places.work_tree else "."
 
 
 def _only_tracked(places: Places, blobs: Sequence[TrackedBlob]) -> list[TrackedBlob]:
