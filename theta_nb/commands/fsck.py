@@ -228,7 +228,7 @@ def _check_value(decoder: Decoder, use: _Use, bad: Mapping[str, _Damage]) -> str
         for extent, ref in zip(chunk_extents(use.value.nbytes, use.row, use.itemsize), use.value.chunks, strict=True):
             _decode(decoder, ref, extent.nbytes, use.names[0])
     except ThetaError as error:
-        return error.message
+        return next((bad[ref.oid].message for ref in use.value.chunks if ref.oid in bad), error.message)
     return ""
 
 
