@@ -197,7 +197,7 @@ class LfsClient:
         return LfsError(
             f"git-lfs: {said}",
             said=finished.said,
-            hint=_hint(finished.said, self._endpoint),
+            hint=_hint(finished.said),
         )
 
 
@@ -245,14 +245,14 @@ def _lines_until_exit(process: subprocess.Popen[bytes], path: str) -> Iterator[s
                 return
 
 
+# git-lfs has words of its own for most statuses; other servers' words come with the number.
 _HINTS = (
     (
-        r"\b401\b|credentials|Authentication required|could not read Username",
+        r"\b401\b|Authentication required|credentials|could not read Username",
         "Log in: 'git credential' must know a user and a password for it ('git lfs push' asks it as well).",
     ),
-    (r"\b403\b|forbidden|permission", "Your account may not do that there; ask for access."),
     (
-        r"\b507\b|\b413\b|quota|insufficient storage|over.*limit",
+        r"\b507\b|\b413\b|\b509\b|quota|insufficient server storage|limit exceeded",
         "Make room there, or choose another server (git config lfs.url URL). What arrived is kept; then run it again.",
     ),
     (
@@ -261,15 +261,14 @@ _HINTS = (
         "deleted there and run 'git theta push --all' in a clone that is complete.",
     ),
     (
-        r"repository or object not found|\b404\b|\b405\b",
+        r"\b404\b|\b405\b|repository or object not found",
         "Does that server offer Git LFS? 'git theta env' shows the address; 'git config lfs.url URL' changes it.",
     ),
+    (r"\b403\b|authoriz|forbidden|proper access", "Your account may not do that there; ask for access."),
     (r"", "What arrived is kept: run it again, and only the rest is sent."),
 )
 
 
-def _hint(said: Sequence[str], endpoint: Endpoint) -> str:
-    if not endpoint.lfs_url and not endpoint.url:
-        return ""
+def _hint(said: Sequence[str]) -> str:
     text = "\n".join(said)
     return next(hint for pattern, hint in _HINTS if re.search(pattern, text, re.I))

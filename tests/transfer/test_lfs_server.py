@@ -1,0 +1,483 @@
+"""Remotes behind a real LFS server, with passwords."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import GitSandbox
+from tests.git.checks import objects, remove_objects, theta_dir
+from tests.git.objects import assert_sound, flip, largest
+from tests.transfer.conftest import NAME, PASSWORD, TWO, USER, LfsServer
+from tests.transfer.objects import named, needed
+from theta_nb.git.places import Places, find_places
+from theta_nb.git.transfer import TransferError, absent_there, fetch_objects, obtain_objects, push_objects
+
+HELPER = f"!f() {{ test \"$1\" = get && echo 'username={USER}' && echo 'password={PASSWORD}'; }}; f"
+
+
+def places(repo: GitSandbox) -> Places:
+    return find_places(repo.path)
+
+
+@pytest.fixture
+def repo(two_versions: GitSandbox, lfs_server: LfsServer) -> GitSandbox:
+    """Two versions of a checkpoint, and a remote on the server."""
+    two_versions("remote", "add", "origin", lfs_server.url())
+    return two_versions
+
+
+def uploads(server: LfsServer) -> int:
+    """Objects that were sent since the last call; one that git-lfs sent twice counts once."""
+    return len({line for line in server.requests() if line.startswith("PUT")})
+
+
+def test_there_and_back(repo: GitSandbox, lfs_server: LfsServer) -> None:
+    wanted = needed(repo)
+    seen: list[tuple[int, int]] = []
+    report = push_objects(places(repo), "origin", wanted, progress=lambda *x: seen.append(x))
+    assert (report.transferred, report.present, report.nbytes) == (len(wanted), 0, sum(wanted.values()))
+    assert seen[-1] == (sum(wanted.values()), sum(wanted.values()))
+    assert set(lfs_server.objects()) == set(wanted)
+    assert uploads(lfs_server) == len(wanted)
+    remove_objects(repo)
+    seen.clear()
+    report = fetch_objects(places(repo), "origin", wanted, progress=lambda *x: seen.append(x))
+    assert (report.transferred, report.missing) == (len(wanted), ())
+    assert seen == sorted(seen), "progress never goes back"
+    assert seen[-1][1] == sum(wanted.values())
+    assert objects(repo) == set(wanted)
+    assert_sound(repo)
+    assert {path.stat().st_mode & 0o777 for path in (theta_dir(repo) / "objects").rglob("*") if path.is_file()} == {
+        0o444
+    }
+
+
+def test_a_second_push_sends_nothing(repo: GitSandbox, lfs_server: LfsServer) -> None:
+    wanted = needed(repo)
+    push_objects(places(repo), "origin", wanted)
+    lfs_server.requests()
+    report = push_objects(places(repo), "origin", wanted)
+    assert (report.transferred, report.present) == (0, len(wanted))
+    assert uploads(lfs_server) == 0
+
+
+def test_the_users_repository_stays_as_it_is(repo: GitSandbox) -> None:
+    config = (repo.path / ".git" / "config").read_bytes()
+    before = repo("count-objects", "-v")
+    push_objects(places(repo), "origin", needed(repo))
+    remove_objects(repo)
+    fetch_objects(places(repo), "origin", needed(repo))
+    assert (repo.path / ".git" / "config").read_bytes() == config
+    assert repo("count-objects", "-v") == before, "pointer files are no objects of this repository"
+    assert not (repo.path / ".git" / "lfs" / "objects").exists()
+    packs = theta_dir(repo) / "carrier" / "objects" / "pack"
+    assert list(packs.iterdir()) == [], "they are thrown away"
+
+
+def test_no_secret_is_written_down(repo: GitSandbox, lfs_server: LfsServer) -> None:
+    lfs_server.make()
+    repo("-c", "http.extraHeader=X-Token: hush", "push", "-q", "origin", "main")
+    remove_objects(repo)
+    fetch_objects(places(repo), "origin", needed(repo))
+    for path in theta_dir(repo).rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert PASSWORD.encode() not in content, path
+            assert b"hush" not in content, path
+            assert lfs_server.url().encode() not in content, path
+
+
+def test_from_a_worktree_a_subdirectory_and_a_bare_repository(
+    repo: GitSandbox, lfs_server: LfsServer, tmp_path: Path
+) -> None:
+    wanted = needed(repo)
+    repo("worktree", "add", "-q", "--detach", str(tmp_path / "tree"))
+    (tmp_path / "tree" / "deep").mkdir()
+    push_objects(find_places(tmp_path / "tree" / "deep"), "origin", wanted)
+    assert set(lfs_server.objects()) == set(wanted)
+    repo("clone", "-q", "--bare", str(repo.path), str(tmp_path / "bare.git"))
+    bare = GitSandbox(tmp_path / "bare.git")
+    report = fetch_objects(places(bare), lfs_server.url(), wanted)
+    assert report.transferred == len(wanted)
+
+
+def test_git_variables_of_a_hook_lead_nowhere_else(
+    repo: GitSandbox, lfs_server: LfsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, here = needed(repo), places(repo)
+    assert here.store
+    monkeypatch.chdir(repo.path)
+    monkeypatch.setenv("GIT_DIR", ".git")
+    monkeypatch.setenv("GIT_INDEX_FILE", ".git/index")
+    monkeypatch.setenv("GIT_CONFIG_PARAMETERS", "'lfs.storage'='/nowhere'")
+    assert push_objects(here, "origin", wanted).transferred == len(wanted)
+    assert set(lfs_server.objects()) == set(wanted)
+
+
+class TestLogin:
+    """Who may and who may not."""
+
+    def test_a_credential_helper_of_the_repository(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        repo("remote", "set-url", "origin", lfs_server.url(login=""))
+        repo("config", "credential.helper", HELPER)
+        push_objects(places(repo), "origin", needed(repo))
+        assert set(lfs_server.objects()) == set(needed(repo))
+
+    def test_a_helper_of_the_account_for_one_address(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        repo("remote", "set-url", "origin", lfs_server.url(login=""))
+        repo("config", "--global", f"credential.http://127.0.0.1:{lfs_server.port}.helper", HELPER)
+        push_objects(places(repo), "origin", needed(repo))
+        assert set(lfs_server.objects()) == set(needed(repo))
+
+    def test_a_helper_of_this_command_alone(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        repo("remote", "set-url", "origin", lfs_server.url(login=""))
+        repo("-c", f"credential.helper={HELPER}", "theta", "push", "--all", "origin")
+        assert set(lfs_server.objects()) == set(needed(repo))
+
+    def test_a_helper_from_a_conditional_include(self, repo: GitSandbox, lfs_server: LfsServer, tmp_path: Path) -> None:
+        (tmp_path / "included").write_text("")
+        repo("config", "--file", str(tmp_path / "included"), "credential.helper", HELPER)
+        repo("config", "--global", f"includeIf.gitdir:{repo.path}/.git.path", str(tmp_path / "included"))
+        repo("remote", "set-url", "origin", lfs_server.url(login=""))
+        push_objects(places(repo), "origin", needed(repo))
+        assert set(lfs_server.objects()) == set(needed(repo))
+
+    @pytest.mark.parametrize("login", ["", "ada:guessed@"])
+    def test_none_or_a_wrong_one(self, repo: GitSandbox, lfs_server: LfsServer, login: str) -> None:
+        repo("remote", "set-url", "origin", lfs_server.url(login=login))
+        wanted = needed(repo)
+        with pytest.raises(TransferError, match=r"did not all reach origin .*credential") as caught:
+            push_objects(places(repo), "origin", wanted)
+        assert "Log in" in caught.value.hint
+        assert "guessed" not in str(caught.value), "credentials do not belong into messages"
+        assert set(caught.value.oids) == set(wanted)
+        assert not lfs_server.objects()
+        repo("remote", "set-url", "origin", lfs_server.url())
+        assert push_objects(places(repo), "origin", wanted).transferred == len(wanted), "the next try works"
+
+    def test_at_the_terminal(self, repo: GitSandbox, lfs_server: LfsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        repo("remote", "set-url", "origin", lfs_server.url(login=""))
+        monkeypatch.delenv("GIT_TERMINAL_PROMPT")
+        monkeypatch.setenv("TERM", "dumb")
+        monkeypatch.chdir(repo.path)
+        pid, terminal = pty.fork()
+        if not pid:
+            os.execvp("git-theta", ["git-theta", "push", "--all", "origin"])
+        said = b""
+        for question, answer in ((b"Username", USER), (b"Password", PASSWORD)):
+            while question not in said:
+                said += os.read(terminal, 1024)
+            os.write(terminal, answer.encode() + b"\n")
+        try:
+            while piece := os.read(terminal, 1024):
+                said += piece
+        except OSError:  # the other side has ended
+            pass
+        _, status = os.waitpid(pid, 0)
+        os.close(terminal)
+        assert status == 0, said.decode()
+        assert set(lfs_server.objects()) == set(needed(repo)), said.decode()
+
+
+class TestConfiguration:
+    """What is configured for the repository holds for its objects."""
+
+    def test_paths_that_git_lfs_is_told_to_leave_out(self, repo: GitSandbox) -> None:
+        push_objects(places(repo), "origin", needed(repo))
+        for scope in ("--local", "--global"):
+            repo("config", scope, "lfs.fetchexclude", "*")
+            repo("config", scope, "lfs.fetchinclude", "nothing")
+            repo("config", scope, "lfs.skipdownloaderrors", "true")
+        remove_objects(repo)
+        assert fetch_objects(places(repo), "origin", needed(repo)).transferred == len(needed(repo))
+
+    def test_a_storage_of_git_lfs_elsewhere(self, repo: GitSandbox, lfs_server: LfsServer, tmp_path: Path) -> None:
+        for scope in ("--local", "--global"):
+            repo("config", scope, "lfs.storage", str(tmp_path / "elsewhere"))
+        push_objects(places(repo), "origin", needed(repo))
+        assert set(lfs_server.objects()) == set(needed(repo))
+        assert not (tmp_path / "elsewhere").exists()
+
+    def test_a_path_as_remote_with_an_lfs_url(
+        self, repo: GitSandbox, lfs_server: LfsServer, bare: Callable[..., GitSandbox]
+    ) -> None:
+        server = bare()
+        repo("remote", "set-url", "origin", str(server.path))
+        repo("config", "lfs.url", f"{lfs_server.url('shared')}/info/lfs")
+        repo("push", "-q", "origin", "main")
+        assert set(lfs_server.objects("shared")) == set(needed(repo))
+        assert not (server.path / "lfs").exists()
+
+    def test_lfsconfig(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        repo("remote", "set-url", "origin", "../nowhere.git")
+        repo.write(".lfsconfig", f"[lfs]\n\turl = {lfs_server.url('shared')}/info/lfs\n".encode())
+        push_objects(places(repo), "origin", needed(repo))
+        remove_objects(repo)
+        fetch_objects(places(repo), "origin", needed(repo))
+        assert set(lfs_server.objects("shared")) == objects(repo) == set(needed(repo))
+
+    def test_the_lfs_url_of_one_remote(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        repo("remote", "add", "second", "https://example.invalid/x.git")
+        repo("config", "remote.second.lfsurl", f"{lfs_server.url('second')}/info/lfs")
+        push_objects(places(repo), "second", needed(repo))
+        push_objects(places(repo), "origin", needed(repo))
+        assert set(lfs_server.objects("second")) == set(lfs_server.objects()) == set(needed(repo))
+
+    def test_instead_of(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        repo("config", f"url.{lfs_server.url('x').removesuffix('x.git')}.insteadOf", "srv:")
+        repo("remote", "set-url", "origin", "srv:models.git")
+        push_objects(places(repo), "origin", needed(repo))
+        assert set(lfs_server.objects("models")) == set(needed(repo))
+
+    def test_a_rewriting_that_would_match_again(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        base = lfs_server.url("x").removesuffix("x.git")
+        repo("config", f"url.{base}mirror-.insteadOf", base)
+        push_objects(places(repo), "origin", needed(repo))
+        assert set(lfs_server.objects("mirror-repo")) == set(needed(repo))
+
+    def test_several_push_urls(self, repo: GitSandbox, lfs_server: LfsServer, bare: Callable[..., GitSandbox]) -> None:
+        server = bare()
+        for url in (lfs_server.url("a"), lfs_server.url("b"), str(server.path)):
+            repo("remote", "set-url", "--add", "--push", "origin", url)
+        wanted = needed(repo)
+        seen: list[tuple[int, int]] = []
+        report = push_objects(places(repo), "origin", wanted, progress=lambda *x: seen.append(x))
+        assert report.transferred == 3 * len(wanted)
+        assert seen == sorted(seen)
+        assert set(lfs_server.objects("a")) == set(lfs_server.objects("b")) == set(wanted)
+        assert not lfs_server.objects()
+
+    def test_fewer_transfers_at_a_time(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        repo("config", "lfs.concurrenttransfers", "1")
+        push_objects(places(repo), "origin", needed(repo))
+        assert set(lfs_server.objects()) == set(needed(repo))
+
+    def test_bare_repositories_must_be_named(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        repo("config", "--global", "safe.bareRepository", "explicit")
+        push_objects(places(repo), "origin", needed(repo))
+        assert set(lfs_server.objects()) == set(needed(repo))
+
+    def test_an_older_git_lfs(
+        self, repo: GitSandbox, lfs_server: LfsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from tests.transfer.programs import path_with_old_git_lfs
+
+        monkeypatch.setenv("PATH", path_with_old_git_lfs(tmp_path))
+        monkeypatch.setattr("theta_nb.git.lfs_client._OIDS_A_CALL", 1)
+        wanted = needed(repo)
+        assert push_objects(places(repo), "origin", wanted).transferred == len(wanted)
+        assert set(lfs_server.objects()) == set(wanted)
+        calls = [line for line in (tmp_path / "calls").read_text().splitlines() if line.startswith("push")]
+        assert len(calls) == len(wanted), calls
+
+
+class TestFaults:
+    """What goes wrong is said, nothing is lost, and the next try works."""
+
+    def push_fails(self, repo: GitSandbox, said: str) -> TransferError:
+        with pytest.raises(TransferError, match=said) as caught:
+            push_objects(places(repo), "origin", needed(repo))
+        return caught.value
+
+    def then_it_works(self, repo: GitSandbox, server: LfsServer) -> None:
+        server.faults()
+        push_objects(places(repo), "origin", needed(repo))
+        assert set(server.objects()) == set(needed(repo))
+        assert_sound(repo)
+
+    def test_nobody_listens(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        repo("remote", "set-url", "origin", "http://127.0.0.1:1/x.git")
+        error = self.push_fails(repo, "connection refused")
+        assert "run it again" in error.hint
+        with pytest.raises(TransferError, match="connection refused"):
+            obtain_objects(places(repo), {"ab" * 32: 5})
+
+    def test_no_lfs_there(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        repo("remote", "set-url", "origin", f"http://127.0.0.1:{lfs_server.port}/nothing")
+        assert "Does that server offer Git LFS?" in self.push_fails(repo, "404").hint
+
+    @pytest.mark.parametrize(
+        ("code", "hint"), [(403, "ask for access"), (507, "Make room there"), (413, "Make room there"), (500, "run it")]
+    )
+    def test_refused(self, repo: GitSandbox, lfs_server: LfsServer, code: int, hint: str) -> None:
+        repo("config", "lfs.transfer.maxretries", "1")
+        lfs_server.faults({"kind": "status", "code": code, "method": "POST", "path": "/batch"})
+        assert hint in self.push_fails(repo, r"did not all reach origin .*git-lfs").hint
+        self.then_it_works(repo, lfs_server)
+
+    def test_no_room_for_one_object(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        repo("config", "lfs.transfer.maxretries", "1")
+        one = sorted(needed(repo))[0]
+        lfs_server.faults({"kind": "status", "code": 507, "path": one})
+        assert "Make room there" in self.push_fails(repo, "Insufficient server storage").hint
+        self.then_it_works(repo, lfs_server)
+
+    def test_the_connection_breaks_while_sending(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        repo("config", "lfs.transfer.maxretries", "1")
+        lfs_server.faults({"kind": "drop", "after": 1000})
+        self.push_fails(repo, r"EOF|broken pipe|connection reset")
+        self.then_it_works(repo, lfs_server)
+
+    def test_the_connection_breaks_once(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        lfs_server.faults({"kind": "drop", "after": 1000, "count": 1})
+        assert push_objects(places(repo), "origin", needed(repo)).transferred == len(needed(repo))
+        assert set(lfs_server.objects()) == set(needed(repo))
+
+    def test_one_object_is_missing_there(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        wanted = needed(repo)
+        push_objects(places(repo), "origin", wanted)
+        one = sorted(wanted)[0]
+        lfs_server.objects()[one].unlink()
+        assert absent_there(places(repo), "origin", wanted) == {one}
+        remove_objects(repo)
+        report = fetch_objects(places(repo), "origin", wanted)
+        assert report.missing == (one,)
+        assert objects(repo) == set(wanted) - {one}, "the others have arrived"
+        with pytest.raises(TransferError, match=f"{one[:12]}.*origin does not have 1 object"):
+            obtain_objects(places(repo), wanted)
+
+    def test_all_are_missing_there(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        wanted = needed(repo)
+        assert absent_there(places(repo), "origin", wanted) == set(wanted)
+        remove_objects(repo)
+        assert set(fetch_objects(places(repo), "origin", wanted).missing) == set(wanted)
+
+    def test_what_arrives_is_another_thing(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        wanted = needed(repo)
+        push_objects(places(repo), "origin", wanted)
+        remove_objects(repo)
+        one = sorted(wanted)[0]
+        lfs_server.faults({"kind": "alter", "method": "GET", "path": one})
+        with pytest.raises(TransferError, match="expected OID") as caught:
+            fetch_objects(places(repo), "origin", wanted)
+        assert caught.value.oids == (one,)
+        assert "damaged" in caught.value.hint
+        assert objects(repo) == set(wanted) - {one}, "the others have arrived"
+        assert_sound(repo)
+        lfs_server.faults()
+        assert fetch_objects(places(repo), "origin", wanted).transferred == 1
+        assert_sound(repo)
+
+    def test_the_connection_breaks_while_receiving(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        wanted = needed(repo)
+        push_objects(places(repo), "origin", wanted)
+        remove_objects(repo)
+        repo("config", "lfs.transfer.maxretries", "1")
+        lfs_server.faults({"kind": "drop answer", "method": "GET", "path": "/storage/"})
+        with pytest.raises(TransferError, match="did not arrive from origin"):
+            fetch_objects(places(repo), "origin", wanted)
+        assert_sound(repo)
+        lfs_server.faults()
+        fetch_objects(places(repo), "origin", wanted)
+        assert objects(repo) == set(wanted)
+        assert_sound(repo)
+
+    def test_a_damaged_object_is_not_sent(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        bad = largest(repo)
+        flip(repo, bad, 100)
+        error = self.push_fails(repo, "is damaged in .*nothing was sent")
+        assert error.oids == (bad,)
+        assert NAME in str(error), "it names the checkpoint"
+        assert uploads(lfs_server) == 0
+
+    def test_an_object_that_is_only_there_is_not_missed(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        wanted = needed(repo)
+        push_objects(places(repo), "origin", wanted)
+        remove_objects(repo)
+        lfs_server.requests()
+        report = push_objects(places(repo), "origin", wanted)
+        assert (report.transferred, report.present) == (0, len(wanted))
+        assert not any(line.startswith(("PUT", "GET")) for line in lfs_server.requests()), "only asked, nothing moved"
+
+    def test_missing_here_and_there(self, repo: GitSandbox) -> None:
+        wanted = needed(repo)
+        remove_objects(repo)
+        with pytest.raises(TransferError, match=f"of {NAME} at .* neither here") as caught:
+            push_objects(places(repo), "origin", wanted)
+        assert set(caught.value.oids) == set(wanted)
+
+    def test_missing_here_but_on_another_remote(
+        self, repo: GitSandbox, lfs_server: LfsServer, bare: Callable[..., GitSandbox]
+    ) -> None:
+        wanted = needed(repo)
+        second = bare()
+        repo("remote", "add", "second", str(second.path))
+        push_objects(places(repo), "second", wanted)
+        remove_objects(repo)
+        assert push_objects(places(repo), "origin", wanted).transferred == len(wanted)
+        assert set(lfs_server.objects()) == set(wanted)
+
+    def test_progress_that_wants_no_more(self, repo: GitSandbox) -> None:
+        def stop(_done: int, _total: int) -> None:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            push_objects(places(repo), "origin", needed(repo), progress=stop)
+
+
+class TestGitOverHttp:
+    """Whole journeys: push, clone, fetch on demand."""
+
+    @pytest.fixture(autouse=True)
+    def filters_everywhere(self, isolated_home: Path) -> None:
+        for key, value in (("process", "git-theta filter-process"), ("required", "true")):
+            subprocess.run(["git", "config", "--global", f"filter.theta.{key}", value], check=True)
+
+    def test_push_and_clone(self, repo: GitSandbox, lfs_server: LfsServer, tmp_path: Path) -> None:
+        lfs_server.make()
+        repo("push", "-q", "origin", "main")
+        assert set(lfs_server.objects()) == set(needed(repo))
+        repo("clone", "-q", "-b", "main", lfs_server.url(), str(tmp_path / "clone"))
+        assert (tmp_path / "clone" / NAME).read_bytes() == TWO
+        clone = GitSandbox(tmp_path / "clone")
+        assert objects(clone) == named(repo, NAME, "HEAD")
+        assert clone("status", "--porcelain") == ""
+
+    def test_a_push_without_its_objects_does_not_happen(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        server = GitSandbox(lfs_server.make())
+        repo("config", "lfs.transfer.maxretries", "1")
+        lfs_server.faults({"kind": "status", "code": 507})
+        result = repo.run("push", "origin", "main", check=False)
+        assert result.returncode != 0
+        assert "Insufficient server storage" in result.stderr
+        assert server("for-each-ref") == ""
+        lfs_server.faults()
+        repo("push", "-q", "origin", "main")
+
+    def test_an_unchanged_branch_asks_nothing(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        lfs_server.make()
+        repo("push", "-q", "origin", "main")
+        lfs_server.requests()
+        repo("push", "-q", "origin", "main")
+        assert not [line for line in lfs_server.requests() if "/lfs/" in line]
+
+    def test_only_what_is_new_is_asked_about(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        lfs_server.make()
+        repo("push", "-q", "origin", "HEAD~1:refs/heads/main")
+        lfs_server.requests()
+        repo("push", "-q", "origin", "main")
+        new = named(repo, NAME, "HEAD") - named(repo, NAME, "HEAD~1")
+        assert uploads(lfs_server) == len(new)
+
+    def test_a_clone_without_weights_pushes_on(self, repo: GitSandbox, lfs_server: LfsServer, tmp_path: Path) -> None:
+        lfs_server.make()
+        repo("push", "-q", "origin", "main")
+        repo.run(
+            "clone", "-q", "-b", "main", lfs_server.url(), str(tmp_path / "clone"), env={"GIT_THETA_SKIP_SMUDGE": "1"}
+        )
+        clone = GitSandbox(tmp_path / "clone")
+        clone.write("notes.txt", b"notes")
+        clone.commit_all("notes")
+        clone("push", "-q", "origin", "main", "main:refs/heads/another")
+        assert not objects(clone)
+
+
+def test_the_server_is_a_program_of_its_own() -> None:
+    assert "giftless" not in sys.modules, "what the server needs stays out of this process"
