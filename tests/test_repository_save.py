@@ -126,8 +126,37 @@ def test_an_unborn_branch_gets_its_first_commit(repository: Any) -> None:
     commit = repo.save(weights(), FILE, message="first of its branch")
     assert commit.parents == ()
     assert repository("symbolic-ref", "--short", "HEAD").strip() == "fresh"
-    assert repository("diff", "--cached", "--name-only").split() == [".gitattributes"], "what was staged stays staged"
+    assert repository("ls-tree", "--name-only", "HEAD").split() == [".gitattributes", FILE]
     assert same(repo.load(FILE, "fresh"), weights())
+
+
+@pytest.mark.parametrize("branch", [None, "runs"])
+def test_a_line_that_is_only_staged_is_committed_too(repository: Any, branch: str | None) -> None:
+    """Otherwise a checkout of the commit would give the manifest in place of the file."""
+    repo = Repository(repository.path)
+    repo.track("sub/*.gguf", "deep/er/*.ckpt")
+    repo.save({"w": torch.ones(3)}, "deep/er/model.ckpt", message="one", branch=branch)
+    assert repository("show", "--format=", "--name-only", branch or "HEAD").split() == [
+        ".gitattributes",
+        "deep/er/model.ckpt",
+    ]
+    repository("checkout", "-q", "-f", branch or "main")
+    repository("checkout", "-q", "HEAD", "--", "deep")
+    assert torch.equal(torch.load(repository.path / "deep/er/model.ckpt")["w"], torch.ones(3))
+
+
+def test_a_branch_that_does_not_track_the_file_is_refused(repository: Any) -> None:
+    repository("checkout", "-q", "-b", "old")
+    repository.write(".gitattributes", b"*.bin -text\n")
+    repository.commit_all("nothing is tracked here")
+    repository("checkout", "-q", "main")
+    tip = repository("rev-parse", "old")
+    with pytest.raises(NotTrackedError, match=r"model\.safetensors is not tracked on old"):
+        Repository(repository.path).save(weights(), FILE, message="no", branch="old")
+    assert repository("rev-parse", "old") == tip
+    repository.write(".git/info/attributes", b"*.safetensors filter=theta merge=theta diff=theta -text\n")
+    Repository(repository.path).save(weights(), FILE, message="yes", branch="old")
+    assert repository("log", "-1", "--format=%s", "old").strip() == "yes"
 
 
 def test_a_detached_head_moves_and_no_branch_does(repository: Any) -> None:

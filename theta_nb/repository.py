@@ -303,7 +303,8 @@ class Repository:
         path
             The checkpoint; its ending decides the format.
         message, metrics
-            As for :meth:`commit`; only this file is in the commit, and hooks do not run.
+            As for :meth:`commit`. Only this file is in the commit (with the ``.gitattributes`` that tracks it, if that
+            is only staged yet), and hooks do not run.
         metadata
             Text for the ``__metadata__`` of a safetensors file.
         branch
@@ -318,7 +319,7 @@ class Repository:
         Raises
         ------
         NotTrackedError
-            If the path is not tracked.
+            If the path is not tracked, here or on the branch.
         CheckpointError
             If the format cannot hold the state dict.
         ThetaError

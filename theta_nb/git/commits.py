@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Mapping
 from numbers import Real
 
-from theta_nb.errors import ThetaError
+from theta_nb.errors import NotTrackedError, ThetaError
+from theta_nb.git.attributes import FILTER, filters_of
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, GitError, git, git_ok, git_text
 
@@ -97,7 +98,7 @@ def commit_blob(places: Places, path: str, content: bytes, message: str, *, bran
     places
         The repository, which may be bare.
     path
-        Relative to the top.
+        Relative to the top. Where the line that tracks it is only staged yet, its ``.gitattributes`` is committed, too.
     content
         Of the blob, as git stores it.
     message
@@ -108,6 +109,8 @@ def commit_blob(places: Places, path: str, content: bytes, message: str, *, bran
 
     Raises
     ------
+    NotTrackedError
+        If the attributes of the new commit do not track the path.
     ThetaError
         If other content of ``path`` is staged, the branch is checked out in another work tree, or it moved
         meanwhile: nothing is committed then.
@@ -124,11 +127,16 @@ def commit_blob(places: Places, path: str, content: bytes, message: str, *, bran
     parent = parent_of(places, branch)
     blob = git("hash-object", "-w", "--stdin", "--no-filters", cwd=places.top, data=content).decode("ascii").strip()
     entry = f"100644 {blob} 0\t".encode() + os.fsencode(path) + b"\0"
-    with tempfile.TemporaryDirectory(prefix="theta-") as folder:
-        index = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
-        git("read-tree", parent or "--empty", cwd=places.top, env=index)
-        git("update-index", "-z", "--index-info", cwd=places.top, env=index, data=entry)
-        tree = git("write-tree", cwd=places.top, env=index).decode("ascii").strip()
+    tree = _tree(places, parent, entry)
+    if not _tracks(places, tree, path):
+        # The line may only be staged yet. Without it a checkout of the new commit would give the manifest.
+        staged = _staged_attributes(places, path) if current or tip is None else b""
+        tree = _tree(places, parent, staged + entry)
+        if not _tracks(places, tree, path):
+            raise NotTrackedError(
+                f"{path} is not tracked on {branch or 'the current branch'}",
+                hint="Commit the .gitattributes that tracks it there, then save again.",
+            )
     parents = ["-p", parent] if parent else []
     commit = git("commit-tree", tree, *parents, "-F", "-", cwd=places.top, data=message.encode("utf-8"))
     name = commit.decode("ascii").strip()
@@ -152,6 +160,30 @@ def parent_of(places: Places, branch: str | None) -> str | None:
     """Id of the commit that the next one on a branch stands on: its tip, or HEAD for a new branch; ``None`` if none."""
     tip = _commit(f"refs/heads/{branch}", places) if branch is not None else None
     return tip or _commit("HEAD", places)
+
+
+def _tree(places: Places, parent: str | None, entries: bytes) -> str:
+    """Id of the tree of a commit with some entries replaced, in the form of ``git update-index --index-info -z``."""
+    with tempfile.TemporaryDirectory(prefix="theta-") as folder:
+        index = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
+        git("read-tree", parent or "--empty", cwd=places.top, env=index)
+        git("update-index", "-z", "--index-info", cwd=places.top, env=index, data=entries)
+        return git("write-tree", cwd=places.top, env=index).decode("ascii").strip()
+
+
+def _tracks(places: Places, tree: str, path: str) -> bool:
+    return filters_of([path], places, revision=tree)[path] == FILTER
+
+
+def _staged_attributes(places: Places, path: str) -> bytes:
+    """Entries of the index for the attributes files that count for a path."""
+    if places.work_tree is None:
+        return b""
+    folders = [""]
+    for part in path.split("/")[:-1]:
+        folders.append(f"{folders[-1]}{part}/")
+    names = [f"{folder}.gitattributes" for folder in folders]
+    return git("ls-files", "--stage", "-z", "--", *names, cwd=places.top, env={"GIT_LITERAL_PATHSPECS": "1"})
 
 
 def _commit(revision: str, places: Places) -> str | None:
