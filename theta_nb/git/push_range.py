@@ -47,7 +47,8 @@ def ref_updates(text: str) -> list[RefUpdate]:
     >>> ref_updates("refs/heads/main 12ab refs/heads/main 00\n")[0].remote_ref
     'refs/heads/main'
     """
-    lines = (line.split(" ") for line in text.splitlines())
+    # Only a line feed ends a line: names of refs may hold what else Python takes for line ends.
+    lines = (line.split(" ") for line in text.split("\n"))
     return [RefUpdate(*words) for words in lines if len(words) == 4]
 
 
