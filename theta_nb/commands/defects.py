@@ -30,7 +30,7 @@ def write_log(error: BaseException, argv: Sequence[str]) -> str:
     str
         Path of the log, in ``.git/theta/logs`` or else in the folder for temporary files.
     """
-    from theta_nb.commands.env import mask_credentials
+    from theta_nb.git.endpoints import mask_credentials
 
     lines = [
         f"theta-nb {__version__}, Python {platform.python_version()}, {platform.platform()}",

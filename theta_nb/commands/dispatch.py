@@ -221,7 +221,13 @@ def _gc(arguments: Namespace, context: Context) -> Any:
     from theta_nb.commands.gc import gc
 
     with context.progress("looking at objects", unit="") as progress:
-        return gc(context.places, dry_run=arguments.dry_run, grace_days=arguments.grace_days, progress=progress)
+        return gc(
+            context.places,
+            dry_run=arguments.dry_run,
+            grace_days=arguments.grace_days,
+            verify_remote=arguments.verify_remote,
+            progress=progress,
+        )
 
 
 def _hooks(arguments: Namespace, context: Context) -> Any:

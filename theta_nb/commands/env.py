@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 import shutil
 import sys
 from dataclasses import asdict, dataclass
@@ -13,20 +12,42 @@ from importlib.metadata import PackageNotFoundError, version
 from theta_nb import __version__
 from theta_nb.commands.track import TrackedPattern, tracked_patterns
 from theta_nb.errors import ThetaError
+from theta_nb.git.endpoints import endpoints, mask_credentials
 from theta_nb.git.hooks import hook_problems
 from theta_nb.git.installation import ConfigEntry, installed, program_problem
 from theta_nb.git.places import Places
 from theta_nb.git.process import GitError, git, git_text
 
-__all__ = ["EnvReport", "RepositoryReport", "env", "mask_credentials"]
+__all__ = ["EndpointReport", "EnvReport", "RepositoryReport", "env", "mask_credentials"]
+
+_THROUGH = {True: "copy", False: "git-lfs"}
 
 _PACKAGES = (
     "numpy", "numcodecs", "blake3", "safetensors", "ml_dtypes", "torch", "gitpython", "ipython", "ipywidgets",
     "jupyterlab",
 )  # fmt: skip
-# Up to the last @, whatever stands before it: a password may hold any character, and to hide too much does no harm.
-_CREDENTIALS = re.compile(r"(?<=://)\S+(?=@)")
-_SECRETS_IN_QUERY = re.compile(r"(?<=[?&])([^=&\s]*(?:token|key|secret|password|signature)[^=&\s]*)=[^&\s]*", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointReport:
+    """Where the objects of a remote are.
+
+    Parameters
+    ----------
+    remote
+        Its name.
+    push
+        Whether this is where they are written to.
+    address
+        URL or folder, without credentials.
+    through
+        ``"copy"`` for a repository on this machine, else ``"git-lfs"``.
+    """
+
+    remote: str
+    push: bool
+    address: str
+    through: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +62,8 @@ class RepositoryReport:
         ``"sha1"`` or ``"sha256"``.
     remotes
         URL by name, without credentials.
+    endpoints
+        Where the objects of each remote are read from and written to.
     patterns
         What is tracked.
     store
@@ -56,6 +79,7 @@ class RepositoryReport:
     work_tree: str | None
     object_format: str
     remotes: dict[str, str]
+    endpoints: tuple[EndpointReport, ...]
     patterns: tuple[TrackedPattern, ...]
     store: str
     objects: int
@@ -127,17 +151,6 @@ def env(places: Places | None, *, folder: str | None = None) -> EnvReport:
     )
 
 
-def mask_credentials(text: str) -> str:
-    """The text with user names, passwords and tokens in URLs struck out.
-
-    Examples
-    --------
-    >>> mask_credentials("https://ada:secret@example.org/models.git")
-    'https://***@example.org/models.git'
-    """
-    return _SECRETS_IN_QUERY.sub(r"\1=***", _CREDENTIALS.sub("***", text))
-
-
 def _versions() -> dict[str, str | None]:
     found: dict[str, str | None] = {"theta-nb": __version__, "python": platform.python_version()}
     found["git"] = _first_line("version").removeprefix("git version ") or None
@@ -188,6 +201,10 @@ def _repository(places: Places) -> RepositoryReport:
         places.work_tree,
         git_text("rev-parse", "--show-object-format", cwd=places.top),
         remotes,
+        tuple(
+            EndpointReport(e.remote, e.push, mask_credentials(e.folder or e.lfs_url or e.url), _THROUGH[e.is_local])
+            for e in endpoints(places)
+        ),
         tracked_patterns(places) if places.work_tree else (),
         os.path.join(places.theta_dir, "objects"),
         len(sizes),

@@ -345,6 +345,7 @@ def _gc(commands: _Commands[argparse.ArgumentParser]) -> tuple[str, str]:
         """
         git theta gc --dry-run               only say what would be deleted
         git theta gc --grace 12h             unreachable objects older than twelve hours
+        git theta gc --verify-remote         and of old commits, what the default remote confirms to have
         """,
     )
     parser.add_argument("-n", "--dry-run", action="store_true", help="delete nothing")
@@ -355,6 +356,13 @@ def _gc(commands: _Commands[argparse.ArgumentParser]) -> tuple[str, str]:
         type=_age,
         default=14.0,
         help="keep what is younger: 14d (the default), 12h, 30m, 2w, 0",
+    )
+    parser.add_argument(
+        "--verify-remote",
+        metavar="REMOTE",
+        nargs="?",
+        const="",
+        help="also delete what only commits that are not in use need, if the remote confirms to have each object",
     )
     _json(parser)
     return "gc", "delete objects that nothing refers to"

@@ -164,6 +164,10 @@ def gc(arguments: Namespace, result: GcReport, style: Style) -> list[str]:
         f"{verb} {count(result.deleted, 'object')}, {human_size(result.deleted_bytes)}{temporary}",
         f"kept {count(result.kept, 'object')}, {human_size(result.kept_bytes)}",
     ]
+    if result.remote:
+        lines.insert(
+            1, f"{verb} {count(result.pushed, 'object')}, {human_size(result.pushed_bytes)}, that {result.remote} has"
+        )
     if result.recent:
         lines.append(style.dim(f"{count(result.recent, 'unused object')} younger than the grace period stay"))
     return lines

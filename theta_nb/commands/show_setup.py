@@ -151,6 +151,10 @@ def _repository(report: RepositoryReport, style: Style) -> list[str]:
         f"  hashes     {report.object_format}",
         f"  store      {visible(report.store)}: {count(report.objects, 'object')}, {human_size(report.nbytes)}",
         *(f"  remote     {visible(name)} {visible(url)}" for name, url in report.remotes.items()),
+        *(
+            f"  objects    {visible(e.remote)} {'write' if e.push else 'read'} {visible(e.address)}  ({e.through})"
+            for e in report.endpoints
+        ),
         *(f"  tracked    {shown_path(p.pattern)}  ({style.path(p.file)}:{p.line})" for p in report.patterns),
         *(f"  setting    {name} = {value}" for name, value in report.settings.items()),
     ]
