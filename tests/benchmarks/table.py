@@ -74,8 +74,8 @@ CASES = list(dict.fromkeys(row.case for row in ROWS))
 def table(measured: dict[str, Measured]) -> str:
     """The Markdown table of everything that was measured."""
     lines = [
-        f"| work | {THETA_NB} | {GIT_LFS} | {REFERENCE} | ratio, median (min to max) | goal | met |",
-        "|---|--:|--:|--:|--:|--:|:-:|",
+        f"| work | {THETA_NB} | {GIT_LFS} | {REFERENCE} | ratio, median (min to max) | of processor time | goal | met |",
+        "|---|--:|--:|--:|--:|--:|--:|:-:|",
     ]
     lines += [_line(row, measured[row.case]) for row in ROWS if row.case in measured]
     return "\n".join(lines)
@@ -84,7 +84,7 @@ def table(measured: dict[str, Measured]) -> str:
 def _line(row: Row, measured: Measured) -> str:
     ours = _column(measured, THETA_NB, row.ours)
     if not ours:
-        return f"| {row.work} | not there yet | | | | {_goal(row)} | |"
+        return f"| {row.work} | not there yet | | | | | {_goal(row)} | |"
     if row.rival:
         theirs = _column(measured, row.rival, row.theirs)
         judged = [b / a if row.faster else a / b for a, b in zip(ours, theirs, strict=True)]
@@ -97,7 +97,17 @@ def _line(row: Row, measured: Measured) -> str:
     shown = [_shown(row, ours)]
     for name in (GIT_LFS, REFERENCE):
         shown.append(_shown(row, _column(measured, name, row.theirs or row.ours)))
-    return f"| {row.work} | {' | '.join(shown)} | {spread} | {_goal(row)} | {'yes' if met else '**no**'} |"
+    shown += [spread, _processor_time(row, measured), _goal(row), "yes" if met else "**no**"]
+    return f"| {row.work} | {' | '.join(shown)} |"
+
+
+def _processor_time(row: Row, measured: Measured) -> str:
+    """Ratio of user and system time, which says something even where other programs take the processors."""
+    ours = _column(measured, THETA_NB, f"{row.ours} cpu")
+    theirs = _column(measured, row.rival, f"{row.theirs} cpu")
+    if not ours or not theirs or row.unit == "MB":
+        return ""
+    return _ratio(row, statistics.median(b / a if row.faster else a / b for a, b in zip(ours, theirs, strict=True)))
 
 
 def _column(measured: Measured, contender: str, name: str) -> list[float]:

@@ -52,8 +52,9 @@ def main() -> int:
     cases = options.only or CASES
     try:
         with _workdir(options.workdir) as workdir:
+            load = _load()
             measured = _measure(cases, options, workdir)
-            text = f"{table(measured)}\n\n{_circumstances(options, workdir)}"
+            text = f"{table(measured)}\n\n{_circumstances(options, workdir, load)}"
         print(text)
         if options.readme is not None:
             replace_between_markers(options.readme, text)
@@ -147,7 +148,7 @@ def _say(what: str, results: Results) -> None:
 # --- the circumstances ------------------------------------------------------------------------------------------------
 
 
-def _circumstances(options: argparse.Namespace, workdir: Path) -> str:
+def _circumstances(options: argparse.Namespace, workdir: Path, load: str) -> str:
     size = "0.1" if options.quick else "1.0"
     programs = ["git", "git-lfs"]
     versions = [_first_line([program, "--version"]).split(" (")[0] for program in programs]
@@ -158,8 +159,8 @@ def _circumstances(options: argparse.Namespace, workdir: Path) -> str:
         f"medians; ratios are of theta-nb to the other. Models: fp32 and bf16 safetensors files of {size} GB, 20 equal "
         "matrices of 4096 columns, normally distributed with a scale per row (generated; real models compress a "
         f"little better), and all-MiniLM-L6-v2. Machine: {_processor()}, {os.cpu_count()} cores, "
-        f"{memory_nbytes / 2**30:.0f} GiB, {_filesystem(workdir)}, Linux {platform.release()}, load average at the end "
-        f"{_load()}. Python {platform.python_version()}, {', '.join(versions + packages)}. "
+        f"{memory_nbytes / 2**30:.0f} GiB, {_filesystem(workdir)}, Linux {platform.release()}, load average "
+        f"{load} before and {_load()} after it. Python {platform.python_version()}, {', '.join(versions + packages)}. "
         f"Command: `{shlex.join(['python', *_command()])}`."
     )
 
