@@ -74,7 +74,7 @@ CASES = list(dict.fromkeys(row.case for row in ROWS))
 def table(measured: dict[str, Measured]) -> str:
     """The Markdown table of everything that was measured."""
     lines = [
-        f"| work | {THETA_NB} | {GIT_LFS} | {REFERENCE} | ratio, median (min to max) | of processor time | goal | met |",
+        f"| work | {THETA_NB} | {GIT_LFS} | {REFERENCE} | ratio, median (min to max) | CPU time ratio | goal | met |",
         "|---|--:|--:|--:|--:|--:|--:|:-:|",
     ]
     lines += [_line(row, measured[row.case]) for row in ROWS if row.case in measured]
