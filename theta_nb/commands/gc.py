@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -77,12 +78,12 @@ def gc(
     Raises
     ------
     GitError
-        If the history cannot be walked; nothing is deleted then.
+        If the history cannot be walked or has holes; nothing is deleted then.
     TransferError
         If the remote does not answer; nothing is deleted then.
     """
     needed: dict[str, int] = {}
-    for blob in manifest_blobs(places, everything(places)):
+    for blob in manifest_blobs(places, everything(places), holes=False):
         needed.update(named_objects(blob.text))
     store = places.store
     names = list(store)
@@ -132,7 +133,8 @@ def _kept_elsewhere(places: Places, remote: str, needed: dict[str, int], names: 
 
     remote = remote or default_remote(places)
     in_use: set[str] = set()
-    for blob in manifest_blobs(places, ["--no-walk", "--indexed-objects", *_commits_in_use(places)]):
+    revisions = ["--no-walk", "--indexed-objects", *_commits_in_use(places)]
+    for blob in manifest_blobs(places, revisions, holes=False):
         in_use.update(named_objects(blob.text))
     candidates = {oid: needed[oid] for oid in names if oid not in in_use}
     return remote, candidates.keys() - absent_there(places, remote, candidates, thorough=True)
@@ -148,13 +150,24 @@ def _commits_in_use(places: Places) -> list[str]:
 
 
 def _temporary_files(places: Places, now: float, *, dry_run: bool) -> int:
-    folder = os.path.join(places.theta_dir, "tmp")
+    paths = []
+    # git-lfs keeps downloads that broke off, to go on with them.
+    for parts in (("tmp",), ("carrier", "storage", "incomplete"), ("carrier", "storage", "tmp")):
+        folder = os.path.join(places.theta_dir, *parts)
+        paths += [os.path.join(folder, name) for name in os.listdir(folder)] if os.path.isdir(folder) else []
     count = 0
-    for name in os.listdir(folder) if os.path.isdir(folder) else ():
-        path = os.path.join(folder, name)
-        with suppress(FileNotFoundError):
-            if now - os.stat(path).st_mtime > _TEMPORARY_AGE:
-                count += 1
-                if not dry_run:
-                    os.unlink(path)
+    for path in paths:
+        if now - _time_of(path, now) > _TEMPORARY_AGE:
+            count += 1
+            if not dry_run:
+                _remove(path)
     return count
+
+
+def _remove(path: str) -> None:
+    """Remove a file, or a folder such as git-lfs makes."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(FileNotFoundError):
+            os.unlink(path)

@@ -7,6 +7,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
@@ -29,7 +30,7 @@ __all__ = [
 _OBJECT_LINE = re.compile(rb"object ([0-9a-f]{64}) ([0-9]+)\r?")
 _OBJECT_LINE_NBYTES = 200
 _LARGE_NBYTES = 2**20
-_OBJECT_ID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_OBJECT_ID = re.compile(r"\b[0-9a-f]{40}(?:[0-9a-f]{24})?\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,35 +62,47 @@ def everything(places: Places) -> list[str]:
 
 
 def _heads_under_way(places: Places) -> list[str]:
-    """Object ids in ``MERGE_HEAD``, ``AUTO_MERGE``, ``ORIG_HEAD`` and the like, of every work tree."""
-    folders = [places.common_dir]
-    worktrees = os.path.join(places.common_dir, "worktrees")
-    if os.path.isdir(worktrees):
-        folders += [os.path.join(worktrees, name) for name in os.listdir(worktrees)]
+    """Objects named by what git notes while a command is under way, and by refs of single work trees."""
+    folders = [Path(places.common_dir), *Path(places.common_dir, "worktrees").glob("*")]
     ids: set[str] = set()
     for folder in folders:
-        for name in os.listdir(folder):
-            path = Path(folder, name)
-            if (name.endswith("_HEAD") or name in ("HEAD", "AUTO_MERGE")) and path.is_file():
-                words = path.read_text(encoding="utf-8", errors="replace").split()
-                ids.update(word for word in words if _OBJECT_ID.fullmatch(word))
+        for path in _notes(folder):
+            with suppress(OSError):  # the command has just ended
+                ids.update(_OBJECT_ID.findall(path.read_text(encoding="utf-8", errors="replace")))
     out = git("cat-file", "--batch-check=%(objectname) %(objecttype)", cwd=places.top, data="\n".join(ids).encode())
     return sorted(line.split()[0] for line in out.decode().splitlines() if not line.endswith(" missing"))
 
 
-def manifest_blobs(places: Places, revisions: Sequence[str]) -> Iterator[ManifestBlob]:
+def _notes(folder: Path) -> Iterator[Path]:
+    """Such files in one git directory: ``MERGE_HEAD``, ``AUTO_MERGE``, a rebase's list and its autostash."""
+    for path in folder.glob("*"):
+        if path.name.endswith("_HEAD") or path.name in ("HEAD", "AUTO_MERGE", "MERGE_AUTOSTASH"):
+            yield path
+    for name in ("rebase-merge", "rebase-apply", "sequencer", "refs/bisect", "refs/rewritten", "refs/worktree"):
+        yield from (path for path in (folder / name).rglob("*") if path.is_file())
+
+
+def manifest_blobs(places: Places, revisions: Sequence[str], *, holes: bool = True) -> Iterator[ManifestBlob]:
     """Every manifest that ``git rev-list --objects REVISIONS`` reaches, once each.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    revisions
+        Arguments of ``git rev-list``.
+    holes
+        Whether to pass over objects that git lacks; if not, only those that a partial clone lacks on purpose.
 
     Raises
     ------
     GitError
-        If a revision does not exist.
+        If a revision does not exist, or an object where there may be no hole.
     """
     options = [word for word in revisions if word.startswith("--")]
     names = "\n".join(word for word in revisions if not word.startswith("--"))
-    listed = git(
-        "rev-list", "--objects", "--missing=allow-any", *options, "--stdin", cwd=places.top, data=names.encode()
-    )
+    missing = f"--missing=allow-{'any' if holes else 'promisor'}"
+    listed = git("rev-list", "--objects", missing, *options, "--stdin", cwd=places.top, data=names.encode())
     paths: dict[bytes, bytes] = {}
     for line in listed.splitlines():
         oid, _, path = line.partition(b" ")
