@@ -161,10 +161,11 @@ def _is_sound(folder: str) -> bool:
 
 
 def _make(folder: str) -> None:
-    made = f"{folder}-{os.getpid()}-{secrets.token_hex(4)}"
+    made = os.path.join(os.path.dirname(folder), "tmp", f"carrier-{secrets.token_hex(8)}")
     try:
         for name in (os.path.join("objects", "pack"), "refs", "storage"):
             os.makedirs(os.path.join(made, name))
+        # Relative to where it comes to lie.
         os.symlink(_OBJECTS_LINK, os.path.join(made, "storage", "objects"))
         for name, text in (("HEAD", "ref: refs/heads/none\n"), ("config", _CONFIG)):
             with open(os.path.join(made, name), "x", encoding="ascii") as file:

@@ -42,15 +42,17 @@ def stand_in_repository(carrier: Carrier, objects: Mapping[str, int]) -> Iterato
     str
         The repository.
     """
-    with tempfile.TemporaryDirectory(prefix="stand-in-", dir=os.path.dirname(carrier.folder)) as folder:
+    parent = os.path.join(carrier.places.theta_dir, "tmp")
+    os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="stand-in-", dir=parent) as folder:
         for name in ("config", "HEAD"):
             shutil.copyfile(os.path.join(carrier.folder, name), os.path.join(folder, name))
         for name in (os.path.join("objects", "pack"), "refs"):
             os.makedirs(os.path.join(folder, name))
         for oid, nbytes in objects.items():
-            parent = os.path.join(folder, "storage", "objects", oid[:2], oid[2:4])
-            os.makedirs(parent, exist_ok=True)
-            with open(os.path.join(parent, oid), "xb") as file:
+            place = os.path.join(folder, "storage", "objects", oid[:2], oid[2:4])
+            os.makedirs(place, exist_ok=True)
+            with open(os.path.join(place, oid), "xb") as file:
                 file.truncate(nbytes)  # a hole: it takes no room
         with pointer_tree(folder, objects) as full:
             empty = _git(folder, "mktree")
