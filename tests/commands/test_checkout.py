@@ -142,6 +142,16 @@ def test_pathspecs_are_relative_to_the_folder_they_are_typed_in(history: GitSand
     assert actions(done)["b/m.pt"] == "written", "without paths the whole repository is meant"
 
 
+def test_a_source_takes_every_kind_of_pathspec(history: GitSandbox) -> None:
+    for name in ("a/m.pt", "a/n.pt", "b/m.pt"):
+        history.write(name, model(7))
+    history.commit_all("more")
+    history("rm", "-qr", "a", "b")
+    places = find_places(history.path)
+    assert set(actions(checkout(places, ["*/m.pt"], source="HEAD"))) == {"a/m.pt", "b/m.pt"}
+    assert set(actions(checkout(places, ["a", ":(exclude)a/m.pt"], source="HEAD"))) == {"a/n.pt"}
+
+
 def test_a_path_that_names_nothing_tracked_is_an_error(history: GitSandbox) -> None:
     for path in ("nothing.pt", "notes.txt"):
         with pytest.raises(ThetaError, match=f"no tracked checkpoint matches {path}"):

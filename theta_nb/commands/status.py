@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import stat
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from theta_nb.engine.known import KnownChunks
 from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, git, git_ok
-from theta_nb.git.tracked import TrackedBlob, tracked_in_index, untracked_checkpoints
+from theta_nb.git.tracked import TrackedBlob, tracked_in_commit, tracked_in_index, untracked_checkpoints
 from theta_nb.git.versions import read_text
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import is_manifest, parse
@@ -84,23 +85,32 @@ def status(
     if places.work_tree is None:
         raise ThetaError("there is no work tree here", hint="'git theta ls-files' lists what a bare repository holds.")
     blobs = tracked_in_index(places, paths)
+    has_head = git_ok("rev-parse", "--verify", "--quiet", "HEAD", cwd=places.top)
+    heads = {blob.path: blob.oid for blob in tracked_in_commit(places, "HEAD", paths)} if has_head else {}
     with ThreadPoolExecutor(places.settings.workers, thread_name_prefix="theta") as executor:
-        survey = _Survey(places, executor, progress)
+        survey = _Survey(places, executor, heads, progress)
         try:
             found = survey.run(blobs)
         finally:
             survey.close()
     known = {item.path for item in found}
     for name in untracked_checkpoints(places, paths):
-        if name not in known:
-            size = os.stat(os.path.join(places.top, name)).st_size
+        size = _file_size(places, name)
+        if name not in known and size is not None:
             found.append(CheckpointStatus(name, "not stored yet", size=size, note=f"Run 'git add {name}'."))
     return sorted(found, key=lambda item: item.path)
 
 
 class _Survey:
-    def __init__(self, places: Places, executor: Executor, progress: Callable[[int, int], None] | None) -> None:
+    def __init__(
+        self,
+        places: Places,
+        executor: Executor,
+        heads: Mapping[str, str],
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
         self._places = places
+        self._heads = heads
         self._cat_file = CatFile(places.top)
         self._cleaner = Cleaner(places.store, executor, write=False)
         self._progress = progress
@@ -113,7 +123,7 @@ class _Survey:
         staged = [blob for blob in blobs if blob.stage == 0]
         conflicts = sorted({blob.path for blob in blobs if blob.stage})
         dirty = self._dirty([blob.path for blob in staged])
-        self._total = sum(self._file_size(path) for path in dirty)
+        self._total = sum(_file_size(self._places, path) or 0 for path in dirty)
         found = [self._one(blob, dirty=blob.path in dirty) for blob in staged]
         found += [CheckpointStatus(path, "conflict", note=self._conflict_note(path)) for path in conflicts]
         return found + self._removed({blob.path for blob in blobs})
@@ -125,25 +135,26 @@ class _Survey:
         out = git("diff-files", "--name-only", "-z", "--", *paths, cwd=self._places.top, env=_LITERAL)
         return {os.fsdecode(name) for name in out.split(b"\0") if name}
 
-    def _file_size(self, path: str) -> int:
+    def _manifest(self, oid: str | None) -> Manifest | None:
         try:
-            return os.stat(os.path.join(self._places.top, path)).st_size
-        except OSError:
-            return 0
-
-    def _manifest(self, name: str) -> Manifest | None:
-        text = read_text(name, self._cat_file)
-        try:
-            return None if text is None else parse(text)
+            return self._parsed(oid)
         except ManifestError:
             return None
 
+    def _parsed(self, oid: str | None) -> Manifest | None:
+        text = None if oid is None else read_text(oid, self._cat_file)
+        return None if text is None else parse(text)
+
     def _one(self, blob: TrackedBlob, *, dirty: bool) -> CheckpointStatus:
-        index = self._manifest(blob.oid)
+        note = f"Run 'git theta add {blob.path}' to store it by parameter."
+        try:
+            index = self._parsed(blob.oid)
+        except ManifestError as error:
+            index, note = None, f"Its manifest cannot be read: {error}"
         if index is None:
-            note = f"Run 'git theta add {blob.path}' to store it by parameter."
-            return CheckpointStatus(blob.path, "not stored yet", size=self._file_size(blob.path), note=note)
-        head = self._manifest(f"HEAD:{blob.path}")
+            size = _file_size(self._places, blob.path) or 0
+            return CheckpointStatus(blob.path, "not stored yet", size=size, note=note)
+        head = self._manifest(self._heads.get(blob.path))
         changes = compare(head, index)
         staged = head is None or not head.same_content(index)
         state = "added" if head is None else "modified" if staged else "unchanged"
@@ -162,7 +173,7 @@ class _Survey:
     def _work_tree(self, path: str, index: Manifest, *, dirty: bool) -> str | tuple[Manifest, str, int] | None:
         """``None`` if the file is the index's; a state; or its manifest, a note, and the bytes that are new."""
         full = os.path.join(self._places.top, path)
-        if not os.path.lexists(full):
+        if _file_size(self._places, path) is None:
             return "missing"
         with open(full, "rb") as file:
             if is_manifest(file.read(64)):
@@ -184,18 +195,24 @@ class _Survey:
         return f"Take a side with 'git checkout --ours {path}' or '--theirs', then 'git add {path}'."
 
     def _removed(self, known: set[str]) -> list[CheckpointStatus]:
-        if not git_ok("rev-parse", "--verify", "--quiet", "HEAD", cwd=self._places.top):
-            return []
-        out = git("diff-index", "--cached", "--diff-filter=D", "--name-only", "-z", "HEAD", cwd=self._places.top)
-        found = []
-        for name in (os.fsdecode(raw) for raw in out.split(b"\0") if raw):
-            manifest = self._manifest(f"HEAD:{name}") if name not in known else None
-            if manifest is not None:
-                found.append(_status(name, "deleted", manifest, Changes(), staged=True, new_bytes=0))
-        return found
+        manifests = {path: self._manifest(oid) for path, oid in self._heads.items() if path not in known}
+        return [
+            _status(path, "deleted", manifest, Changes(), staged=True, new_bytes=0)
+            for path, manifest in manifests.items()
+            if manifest is not None
+        ]
 
 
 _LITERAL = {"GIT_LITERAL_PATHSPECS": "1"}
+
+
+def _file_size(places: Places, path: str) -> int | None:
+    """Length of a regular file; ``None`` for what git would not clean: nothing, a folder, a link, a pipe."""
+    try:
+        info = os.lstat(os.path.join(places.top, path))
+    except OSError:
+        return None
+    return info.st_size if stat.S_ISREG(info.st_mode) else None
 
 
 def _status(

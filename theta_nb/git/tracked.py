@@ -78,7 +78,8 @@ def tracked_in_commit(places: Places, revision: str, pathspecs: Sequence[str] = 
     commit = resolve(revision, places.top)
     wanted = None
     if pathspecs:
-        listed = git("ls-tree", "-r", "-z", "--full-name", "--name-only", commit, "--", *pathspecs, cwd=places.cwd)
+        # Unlike ls-tree this takes every kind of pathspec; it also lists what only the index has.
+        listed = git("ls-files", f"--with-tree={commit}", "--full-name", "-z", "--", *pathspecs, cwd=places.cwd)
         wanted = set(listed.split(b"\0"))
     out = git("ls-tree", "-r", "-z", "--full-tree", commit, cwd=places.top)
     index = {blob.path: blob.oid for blob in tracked_in_index(places) if blob.stage == 0}
