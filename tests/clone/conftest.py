@@ -7,17 +7,23 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import GitSandbox
-from tests.git.checkpoints import model
+from tests.git.checkpoints import model, safetensors, tensors
 from tests.git.checks import objects, theta_dir
 from tests.hooks.conftest import forget, installed, needed, server_objects, theta_calls  # noqa: F401 - fixtures
 
 __all__ = ["FILES", "Fetches", "forget", "needed", "objects", "server_objects"]
 
-FILES = {"a.safetensors": model(1), "b.safetensors": model(2), "models/c.safetensors": model(3)}
-OLD = model(4)
+# No two have a tensor, or the list of their tensors, in common: equal values are stored once, whatever the file.
+FILES = {
+    "a.safetensors": model(1),
+    "b.safetensors": safetensors(tensors(2, "b.")),
+    "models/c.safetensors": safetensors(tensors(3, "c.")),
+}
+OLD = safetensors({**tensors(4), "extra": np.ones(50, np.float32)})
 
 
 @pytest.fixture
