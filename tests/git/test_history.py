@@ -157,7 +157,7 @@ def test_git_gc_loses_nothing(branches: GitSandbox) -> None:
 
 
 def test_git_lfs_prune_loses_nothing_of_ours(history: GitSandbox) -> None:
-    history("lfs", "install", "--local")
+    history("lfs", "install", "--local", "--skip-repo")
     history.write(".gitattributes", (history.path / ".gitattributes").read_bytes() + b"*.bin filter=lfs -text\n")
     history.write("plain.bin", b"an ordinary large file, first version\n")
     history.commit_all("plain lfs beside ours")
@@ -175,7 +175,7 @@ def test_git_lfs_prune_loses_nothing_of_ours(history: GitSandbox) -> None:
 
 
 def test_two_filters_serve_one_checkout(history: GitSandbox) -> None:
-    history("lfs", "install", "--local")
+    history("lfs", "install", "--local", "--skip-repo")
     history.write(".gitattributes", (history.path / ".gitattributes").read_bytes() + b"*.bin filter=lfs -text\n")
     history.write("plain.bin", b"an ordinary large file\n")
     history.commit_all("plain lfs beside ours")

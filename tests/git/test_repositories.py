@@ -280,7 +280,6 @@ def test_a_checkpoint_whose_objects_are_absent_is_recognised(offline: GitSandbox
 
 
 @pytest.mark.usefixtures("filter_for_all")
-@pytest.mark.xfail(reason="small chunks keep references to objects that are not here", strict=True)
 def test_what_was_added_comes_back_also_where_older_objects_are_absent(offline: GitSandbox) -> None:
     clone = GitSandbox(offline.path.parent / "clone")
     offline("clone", "-q", f"file://{offline.path}", str(clone.path))

@@ -7,6 +7,7 @@ the size of the model.
 
 from __future__ import annotations
 
+import mmap
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -60,7 +61,8 @@ class Pipeline(Generic[T]):
             return self._free.pop()
         if self._unmade:
             self._unmade -= 1
-            return memoryview(bytearray(CHUNK_NBYTES))
+            # Zeroed page by page as it is touched, where a bytearray would touch all of it for a small file too.
+            return memoryview(mmap.mmap(-1, CHUNK_NBYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
         self._take_oldest()
         return self._free.pop()
 
