@@ -131,7 +131,9 @@ def _plan(
     conflicts = sorted({blob.path for blob in blobs if blob.stage})
     done = [CheckedOut(path, 0, "skipped: in conflict") for path in conflicts]
     jobs: list[_Job] = []
-    changed = _changed(places, [blob.path for blob in blobs])
+    # Only of files: git would start a filter to compare a manifest that waits to be replaced.
+    files = {blob.path for blob in blobs if _state(places, blob.path) == "file"}
+    changed = _changed(places, sorted(files))
     for blob in blobs:
         if blob.stage:
             continue
@@ -139,7 +141,7 @@ def _plan(
         if text is None:
             done.append(CheckedOut(blob.path, 0, "skipped: not stored by theta-nb"))
             continue
-        if _state(places, blob.path) == "file" and not force:
+        if blob.path in files and not force:
             if blob.path in changed and refuse:
                 raise ThetaError(
                     f"{blob.path} has changes that are not committed", hint="Commit them, or add --force to lose them."
