@@ -18,6 +18,7 @@ from tests.git.checkpoints import safetensors
 from tests.git.checks import age, assert_quiet, manifest_of, objects, theta_dir, warnings
 from tests.git.filter_client import FilterClient
 from tests.git.objects import damage, flip, object_path
+from theta_nb.commands.add import add
 from theta_nb.commands.checkout import checkout
 from theta_nb.commands.fsck import FsckReport, fsck
 from theta_nb.errors import CorruptObjectError, MissingObjectError
@@ -317,6 +318,19 @@ def test_a_lost_pack_of_which_a_chunk_changed_is_reported_until_the_old_file_is_
     (repo.path / NAME).unlink()
     repo("checkout", NAME)
     assert read(repo) == bytes(changed)
+
+
+def test_a_damaged_object_is_healed_by_deleting_it_and_adding_the_file(two_versions: GitSandbox) -> None:
+    """What the message of a refused push advises; git itself takes the file for unchanged."""
+    repo = two_versions
+    found = object_of(repo, "large", "main")
+    good = object_path(repo, found.oid).read_bytes()
+    flip(repo, found.oid, 1000)
+    object_path(repo, found.oid).unlink()
+    add(find_places(repo.path), [NAME], renormalize=True)
+    assert object_path(repo, found.oid).read_bytes() == good
+    assert fsck(find_places(repo.path), all_=True).problems == ()
+    assert_quiet(repo)
 
 
 def test_everything_lost_but_the_file_is_stored_anew_by_one_add(two_versions: GitSandbox) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from tests.conftest import GitSandbox
 from tests.git.checkpoints import model, noise, pytorch, safetensors
-from tests.git.checks import objects, theta_dir
+from tests.git.checks import theta_dir
 from tests.git.filter_client import FilterClient
 from tests.git.objects import assert_sound, flip, largest
 from theta_nb.manifest.text import parse
@@ -292,6 +292,22 @@ def test_empty_packets_within_the_content_are_nothing(repository: GitSandbox) ->
     assert_rebuilds(repository, "m.pt", (answer.content, data))
 
 
+def test_without_anything_to_complain_to_the_filter_still_works(repository: GitSandbox) -> None:
+    content = noise(1000)
+    sent = HELLO + ABILITIES + b"0012command=clean\n0012pathname=m.pt\n0000" + b"%04x" % 1004 + content + b"0000"
+    result = subprocess.run(
+        [sys.executable, "-m", "theta_nb", "filter-process"],
+        cwd=repository.path,
+        input=sent,
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: os.close(2),
+        check=False,
+    )
+    assert result.returncode == 0
+    assert b"status=success" in result.stdout
+    assert b"theta-manifest 1\nformat opaque\n" in result.stdout
+
+
 def smudging(repo: GitSandbox) -> FilterClient:
     """A filter in the middle of writing a checkpoint that its reader has not begun to read."""
     repo.write("m.pt", noise(20 * 2**20))
@@ -332,4 +348,3 @@ def test_a_signal_ends_the_filter_quietly(repository: GitSandbox, number: signal
     client.close()
     assert client.stderr == ""
     assert_sound(repository)
-    assert objects(repository) is not None

@@ -336,6 +336,8 @@ def warn_on_stderr(message: str) -> None:
     """Show one sentence on one line; a closed terminal is no reason to fail."""
     # Names of files and parameters come from others: what they hold must not move the cursor or fake a line.
     line = _CONTROLS.sub(lambda match: repr(match[0])[1:-1], message)
+    if sys.stderr is None:  # closed before we started
+        return
     try:
         sys.stderr.write(f"theta: {line}\n")
         sys.stderr.flush()
