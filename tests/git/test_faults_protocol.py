@@ -274,7 +274,7 @@ def test_an_end_between_requests_is_the_normal_one(repository: GitSandbox) -> No
 def test_a_command_that_was_not_offered_is_an_error_and_the_next_works(repository: GitSandbox) -> None:
     with FilterClient(repository.path) as client:
         client.shake_hands()
-        assert client.request("list_available_blobs", "m.pt", b"").status == "error"
+        assert client.request("compress", "m.pt", b"").status == "error"
         assert client.request("clean", "m.pt", noise(1000)).status == "success"
 
 
