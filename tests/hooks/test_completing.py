@@ -53,12 +53,13 @@ def test_pull(small: GitSandbox, new_history: Callable[[str], GitSandbox]) -> No
     other = new_history("other")
     other.write(NAME, THREE)
     other("commit", "-qam", "three")
-    small("pull", "-q", str(other.path), "main")
+    small("remote", "add", "other", str(other.path))
+    small("pull", "-q", "other", "main")
     assert content(small) == THREE
     small("commit", "-q", "--allow-empty", "-m", "ours")
     other.write("other.safetensors", ONE)
     other.commit_all("another checkpoint")
-    small("pull", "-q", "--no-rebase", "--no-edit", str(other.path), "main")
+    small("pull", "-q", "--no-rebase", "--no-edit", "other", "main")
     assert content(small, "other.safetensors") == ONE, "a pull that merges"
     assert_quiet(small)
 
@@ -86,7 +87,6 @@ def test_clones_and_work_trees(small: GitSandbox, tmp_path: Path) -> None:
 def test_a_rebase_is_left_alone(small: GitSandbox) -> None:
     small("checkout", "-q", "-b", "side", "one")
     for number in (1, 2):
-        small.write("notes.txt", f"{number}\n".encode())
         small.write("other.safetensors", model(layer_0_bias=bias(float(number))))
         small("add", "other.safetensors")
         small("commit", "-qm", f"side {number}", "--", "other.safetensors")
