@@ -107,8 +107,13 @@ class ObjectStorages:
 
     def read(self, storage: int) -> bytearray:
         """All bytes of one storage, every chunk verified."""
-        self.prepare([storage])
         owner = self._owners[storage]
+        try:
+            self.prepare([storage])
+        except MissingObjectError as error:
+            raise MissingObjectError(
+                f"parameter {owner!r}: {error.message}", oids=error.oids, hint=error.hint
+            ) from error
         place = self._layout.storages[storage]
         value = self._manifest.value_of(owner)
         missing = sorted({ref.oid for ref in value.chunks if ref.oid and self._store.size(ref.oid) is None})
