@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.git.blobs import is_stored
 from theta_nb.git.places import Places
+from theta_nb.git.pointers import sync_pointers, uses_pointers
 from theta_nb.git.process import GitError, child_environment, git, run_gently
 from theta_nb.git.tracked import filter_of, tracked_in_index
 
@@ -70,6 +71,8 @@ def add(places: Places, paths: Sequence[str], *, force: bool = False, renormaliz
     raw = names if renormalize else _stored_raw(places, names)
     if raw:
         notes += _stage(places, ["add", "--renormalize", "--", *raw])
+    if uses_pointers(places):
+        sync_pointers(places)
     return AddResult(tuple(names), tuple(notes))
 
 

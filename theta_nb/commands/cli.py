@@ -160,6 +160,8 @@ def _hook(argv: Sequence[str]) -> int:
     name = argv[0] if argv else ""
     if name == "pre-push":
         return _pre_push(argv[1:])
+    if name == "pre-commit":
+        return _pre_commit()
     if name in ("post-checkout", "post-merge", "post-commit"):
         return _complete()
     raise UsageError("'hook' is started by the hooks that 'git theta hooks' installs", hint=_SEE_HELP)
@@ -178,14 +180,26 @@ def _pre_push(argv: Sequence[str]) -> int:
         return pre_push(find_places(), argv, data, file=file, progress=progress, tell=warn_on_stderr)
 
 
+def _pre_commit() -> int:
+    from theta_nb.git.hook_entry import pre_commit
+    from theta_nb.git.places import find_places
+
+    pre_commit(find_places())
+    return _OK
+
+
 def _complete() -> int:
-    from theta_nb.git.hook_entry import pending_paths
+    from theta_nb.git.hook_entry import pending_paths, pointers_wait
     from theta_nb.git.places import find_places
 
     # What the user's command was told about pathspecs ('git --literal-pathspecs') is not about ours.
     for way in ("LITERAL", "GLOB", "NOGLOB", "ICASE"):
         os.environ.pop(f"GIT_{way}_PATHSPECS", None)
     places = find_places()
+    if pointers_wait(places):
+        from theta_nb.git.pointers import sync_pointers
+
+        sync_pointers(places)
     paths = pending_paths(places)
     if paths:
         from theta_nb.commands.checkout import checkout

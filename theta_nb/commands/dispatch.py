@@ -116,7 +116,7 @@ def _track(arguments: Namespace, context: Context) -> Any:
     places = context.places
     if not arguments.patterns:
         return tracked_patterns(places)
-    return track(places, arguments.patterns)
+    return track(places, arguments.patterns, pointers=arguments.pointers)
 
 
 def _untrack(arguments: Namespace, context: Context) -> Any:

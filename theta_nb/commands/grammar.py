@@ -144,6 +144,12 @@ def _track(commands: _Commands[argparse.ArgumentParser]) -> tuple[str, str]:
         """,
     )
     parser.add_argument("patterns", nargs="*", metavar="PATTERN", help="a pattern, a file or a folder")
+    parser.add_argument(
+        "--pointers",
+        action="store_true",
+        help="also commit a Git LFS pointer file for each stored object, below .git_theta/: for servers that delete "
+        "LFS objects without one, and for mirrors by 'git lfs fetch --all'",
+    )
     _json(parser)
     return "track", "store the files of a pattern by theta; without one, list what is tracked"
 

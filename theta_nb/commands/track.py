@@ -20,8 +20,10 @@ from theta_nb.git.attributes import (
 )
 from theta_nb.git.attributes_file import AttributesFile
 from theta_nb.git.blobs import is_stored
+from theta_nb.git.hooks import ensure_hooks
 from theta_nb.git.installation import InstallResult, install, installed, program_problem
 from theta_nb.git.places import Places
+from theta_nb.git.pointers import ATTRIBUTE, FOLDER, RULE, exclude_from_git_lfs, sync_pointers
 from theta_nb.git.process import git
 from theta_nb.git.tracked import tracked_in_index
 
@@ -158,7 +160,7 @@ def place_of(argument: str, folder: str, top: str) -> tuple[str, str]:
     return base, f"/{pattern}" if argument.startswith(("./", "../", "/")) and "/" not in pattern else pattern
 
 
-def track(places: Places, patterns: Sequence[str]) -> TrackResult:
+def track(places: Places, patterns: Sequence[str], *, pointers: bool = False) -> TrackResult:
     """Track patterns: write the attributes file of the current directory and stage it.
 
     Parameters
@@ -167,6 +169,8 @@ def track(places: Places, patterns: Sequence[str]) -> TrackResult:
         The repository.
     patterns
         Patterns, or paths of files or folders, relative to the current directory.
+    pointers
+        Whether their checkpoints also get pointer files of Git LFS (:mod:`theta_nb.git.pointers`).
 
     Returns
     -------
@@ -187,12 +191,19 @@ def track(places: Places, patterns: Sequence[str]) -> TrackResult:
         elsewhere |= _other_claims(pattern, base, places)
         name = os.path.join(base, ".gitattributes")
         file = files.setdefault(name, AttributesFile.read(os.path.join(top, name)))
-        changes.append(PatternChange(pattern, name, file.track(pattern)))
+        changes.append(PatternChange(pattern, name, file.track(pattern, *([ATTRIBUTE] if pointers else []))))
+    moved = _put_pointers_last(files, top, pointers=pointers)
     # The filter comes first: with the attribute alone, 'git add' would store the checkpoint raw.
     new = None if installed(top).filters else install("local", cwd=top)
-    for name in {change.file for change in changes if change.action != "unchanged"}:
+    for name in {change.file for change in changes if change.action != "unchanged"} | moved:
         files[name].write()
     git("add", "--", *files, cwd=top)
+    told = ""
+    if pointers:
+        if exclude_from_git_lfs(places):
+            git("add", "--", ".lfsconfig", cwd=top)
+        told = ensure_hooks(places)
+        sync_pointers(places)
     matching = {path for base, pattern in wanted for path in paths_matching(pattern, base, places)}
     problem = program_problem()
     return TrackResult(
@@ -200,8 +211,20 @@ def track(places: Places, patterns: Sequence[str]) -> TrackResult:
         _stored_raw(matching, places),
         tuple(sorted(elsewhere.items())),
         new,
-        (problem,) if problem else (),
+        tuple(warning for warning in (problem, told) if warning),
     )
+
+
+def _put_pointers_last(files: dict[str, AttributesFile], top: str, *, pointers: bool) -> set[str]:
+    """Have the rule for pointer files win over patterns such as ``*``; returns the files that changed."""
+    name = ".gitattributes"
+    pattern, attributes = RULE
+    if pointers:
+        files.setdefault(name, AttributesFile.read(os.path.join(top, name)))
+    file = files.get(name)
+    if file is None or not (pointers or any(rule.pattern == pattern for rule in file.rules)):
+        return set()
+    return {name} if file.put_last(pattern, attributes) else set()
 
 
 def _inside(argument: str, folder: str, top: str) -> str:
@@ -225,7 +248,8 @@ def _other_claims(pattern: str, base: str, places: Places) -> dict[str, str]:
         raise ThetaError(
             f"'{pattern}' also matches {attributes[0]}", hint="Name the checkpoints, as in '*.safetensors'."
         )
-    paths = [*matching, sample_path(pattern, base)]
+    # Pointer files have a rule of their own, which stays last.
+    paths = [*(path for path in matching if not path.startswith(f"{FOLDER}/")), sample_path(pattern, base)]
     filters = filters_of(paths, places)
     found: dict[str, str] = {}
     for path in paths:

@@ -181,8 +181,15 @@ class AttributesFile:
         rules = [rule for rule in self.rules if rule.pattern == pattern and rule.filter is not None]
         return rules[-1] if rules else None
 
-    def track(self, pattern: str) -> str:
+    def track(self, pattern: str, *more: str) -> str:
         """Give a pattern our attributes.
+
+        Parameters
+        ----------
+        pattern
+            As git understands it.
+        more
+            Further attributes for its line.
 
         Returns
         -------
@@ -192,13 +199,24 @@ class AttributesFile:
         """
         rule = self.rule_of(pattern)
         if rule is None or rule.filter != "theta":
-            self._append(" ".join([quote_pattern(pattern), *ATTRIBUTES]))
+            self._append(" ".join([quote_pattern(pattern), *ATTRIBUTES, *more]))
             return "added"
-        if not rule.missing:
+        missing = [*rule.missing, *(attribute for attribute in more if attribute not in rule.attributes)]
+        if not missing:
             return "unchanged"
         body, ending = _ending(self._lines[rule.number - 1])
-        self._lines[rule.number - 1] = " ".join([body.rstrip(_BLANKS), *rule.missing]) + ending
+        self._lines[rule.number - 1] = " ".join([body.rstrip(_BLANKS), *missing]) + ending
         return "upgraded"
+
+    def put_last(self, pattern: str, attributes: tuple[str, ...]) -> bool:
+        """Have a rule with just these attributes win over the others of the file; returns whether it had to move."""
+        same = [rule for rule in self.rules if (rule.pattern, rule.attributes) == (pattern, attributes)]
+        if same and self.rules[-1] == same[-1]:
+            return False
+        for rule in reversed(same):
+            del self._lines[rule.number - 1]
+        self._append(" ".join([quote_pattern(pattern), *attributes]))
+        return True
 
     def untrack(self, pattern: str) -> bool:
         """Take our attributes away from a pattern; what else its line says stays.
@@ -210,7 +228,7 @@ class AttributesFile:
         """
         ours = [rule for rule in self.rules if rule.pattern == pattern and rule.filter == "theta"]
         for rule in reversed(ours):
-            rest = [attribute for attribute in rule.attributes if attribute not in ATTRIBUTES]
+            rest = [attribute for attribute in rule.attributes if attribute not in (*ATTRIBUTES, "theta-pointers")]
             if rest:
                 ending = _ending(self._lines[rule.number - 1])[1]
                 self._lines[rule.number - 1] = " ".join([quote_pattern(pattern), *rest]) + ending

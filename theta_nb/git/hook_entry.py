@@ -10,14 +10,16 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from shutil import which
+from urllib.parse import quote
 
 from theta_nb.git.hooks import hooks_folder, kept_hooks
 from theta_nb.git.places import Places
+from theta_nb.git.pointers import FOLDER, link_objects, sync_pointers, uses_pointers
 from theta_nb.git.process import GitError, git_text
 from theta_nb.git.tracked import tracked_in_index
 from theta_nb.manifest.text import is_manifest
 
-__all__ = ["PENDING", "leave_pending", "pending_paths", "pre_push", "run_before"]
+__all__ = ["PENDING", "leave_pending", "pending_paths", "pointers_wait", "pre_commit", "pre_push", "run_before"]
 
 PENDING = "theta-pending"
 """File in the git directory of a work tree: checkpoints that git left as manifests because of their size.
@@ -54,6 +56,28 @@ def pending_paths(places: Places) -> list[str]:
     # A path may be gone by now, or the file may be damaged: only what git has is written.
     tracked = {blob.path for blob in tracked_in_index(places) if blob.stage == 0}
     return [path for path in names if path in tracked and _is_manifest_file(os.path.join(places.top, path))]
+
+
+def pointers_wait(places: Places) -> bool:
+    """Whether ``git commit PATH`` made a commit from an index of its own, so that the other one lacks its pointers."""
+    try:
+        with open(os.path.join(places.git_dir, PENDING), "rb") as file:
+            return os.fsencode(FOLDER) in file.read(_MOST_PENDING_NBYTES).split(b"\0")
+    except OSError:
+        return False
+
+
+def pre_commit(places: Places) -> None:
+    """Have the commit that is being made hold the pointer files of its checkpoints.
+
+    Raises
+    ------
+    ThetaError
+        If they cannot be written.
+    """
+    changed = sync_pointers(places)
+    if changed and os.path.basename(os.environ.get("GIT_INDEX_FILE", "")).startswith("next-index-"):
+        leave_pending(places, FOLDER)
 
 
 def _take_pending(path: str) -> list[str]:
@@ -113,14 +137,17 @@ def pre_push(
     ThetaError
         If an upload fails: the push must then fail too.
     """
-    status = run_before(places, "pre-push", arguments, data, file=file)
-    if status:
-        return status
     from theta_nb.git.push_range import objects_of_push, ref_updates
     from theta_nb.git.transfer import push_objects
 
     remote, url = (*arguments, "", "")[:2]
     objects = objects_of_push(places, remote, ref_updates(os.fsdecode(data)))
+    if objects and uses_pointers(places):
+        # For git-lfs they are objects like others, and 'git lfs prune' may have deleted them for one remote's sake.
+        link_objects(places, objects)
+    status = run_before(places, "pre-push", arguments, data, file=file)
+    if status:
+        return status
     if objects:
         report = push_objects(places, remote, objects, url=url, progress=progress)
         if report.transferred:
@@ -155,8 +182,15 @@ def run_before(places: Places, name: str, arguments: Sequence[str], data: bytes,
         if status:
             return status
     if name == "pre-push" and not any(_is_lfs(path, name) for path in kept) and _uses_lfs(places):
-        return _run(["git", "lfs", name, *arguments], data, dict(os.environ))
+        return _run(["git", "lfs", name, *_for_lfs(arguments)], data, dict(os.environ))
     return 0
+
+
+def _for_lfs(arguments: Sequence[str]) -> list[str]:
+    """Name and URL of a remote; where the name is a path, git-lfs fails ("EOF") and takes a URL."""
+    if len(arguments) == 2 and arguments[0] == arguments[1] and os.path.isdir(arguments[0]):
+        return [f"file://{quote(os.path.abspath(arguments[0]))}"] * 2
+    return list(arguments)
 
 
 def _run(command: list[str], data: bytes, env: dict[str, str]) -> int:

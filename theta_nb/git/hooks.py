@@ -15,6 +15,7 @@ from pathlib import Path
 
 from theta_nb.errors import ThetaError
 from theta_nb.git.places import Places, read_config
+from theta_nb.git.pointers import uses_pointers
 from theta_nb.git.process import git_ok, git_text
 
 __all__ = [
@@ -83,6 +84,17 @@ HOOKS = {
 }
 """Content of each hook file. ``post-commit`` is what runs at the end of a cherry-pick or revert."""
 
+_POINTERS = "pre-commit"
+
+# It changes what is committed, so where it cannot run the commit goes on as it is: the next one makes up for it.
+HOOKS[_POINTERS] = (
+    _HEAD
+    + _RUN_BEFORE.replace("NAME", _POINTERS)
+    + """if command -v git-theta >/dev/null 2>&1; then git-theta hook pre-commit "$@"; fi
+exit 0
+"""
+)
+
 
 @dataclass(frozen=True, slots=True)
 class HookState:
@@ -124,7 +136,7 @@ def kept_hooks(folder: str, name: str) -> list[str]:
 def hook_states(places: Places) -> list[HookState]:
     """State of each hook that we use."""
     folder = hooks_folder(places)
-    return [_state(folder, name) for name in HOOKS]
+    return [_state(folder, name) for name in _names(places)]
 
 
 def hook_problems(places: Places) -> list[str]:
@@ -139,13 +151,18 @@ def hook_problems(places: Places) -> list[str]:
         "missing": "is missing",
         "not executable": "is not executable, so git skips it",
     }
-    effect = {"pre-push": "'git push' leaves the weights behind"}
+    effect = {"pre-push": "'git push' leaves the weights behind", _POINTERS: "pointer files grow stale"}
     return [
         f"the hook {state.path} {lost[state.state]}: "
         f"{effect.get(state.name, 'large checkpoints stay manifests')}; run 'git theta hooks'"
         for state in hook_states(places)
         if state.state in lost
     ]
+
+
+def _names(places: Places) -> list[str]:
+    """Hooks to be installed here."""
+    return [name for name in HOOKS if name != _POINTERS or uses_pointers(places)]
 
 
 def _wanted(places: Places) -> bool:
@@ -196,7 +213,7 @@ def ensure_hooks(places: Places) -> str:
     if not _wanted(places):
         return ""
     folder = hooks_folder(places)
-    if all(_state(folder, name).state == "ours" for name in HOOKS):
+    if all(_state(folder, name).state == "ours" for name in _names(places)):
         return ""
     if not os.access(places.common_dir, os.W_OK):
         return ""  # somebody else's repository, to be looked at: there is nothing to push from it
@@ -270,13 +287,13 @@ def install_hooks(places: Places, *, force: bool = False) -> list[str]:
     try:
         os.makedirs(folder, exist_ok=True)
         written = []
-        for name, text in HOOKS.items():
+        for name in _names(places):
             state = _state(folder, name)
             if state.state == "ours":
                 continue
             if state.state == "foreign":
                 _keep(folder, state)
-            _write(state.path, text)
+            _write(state.path, HOOKS[name])
             written.append(name)
     except OSError as error:
         raise ThetaError(f"no hook can be written to {folder}: {error.strerror}") from error
