@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from theta_nb.errors import ThetaError
@@ -170,16 +172,16 @@ class LfsClient:
             tempfile.TemporaryFile() as stdin,
             tempfile.TemporaryFile() as out,
             tempfile.TemporaryFile() as err,
-            tempfile.NamedTemporaryFile(prefix="theta-lfs-progress-") as followed,
+            _progress_file() as (followed, name),
         ):
             stdin.write(data.encode("ascii"))
             stdin.seek(0)
-            env["GIT_LFS_PROGRESS"] = followed.name
+            env["GIT_LFS_PROGRESS"] = name
             process = subprocess.Popen(
                 ["git", "lfs", *arguments], cwd=where, env=env, stdin=stdin, stdout=out, stderr=None if traced else err
             )
             try:
-                for line in _lines_until_exit(process, followed.name):
+                for line in _lines_until_exit(process, followed):
                     meter.read(line)
             finally:
                 # An interruption, or a progress callback that wants no more: git-lfs must not go on alone.
@@ -229,20 +231,35 @@ class _Meter:
                 self._progress(self._done, self._total)
 
 
-def _lines_until_exit(process: subprocess.Popen[bytes], path: str) -> Iterator[str]:
+@contextmanager
+def _progress_file() -> Iterator[tuple[int, str]]:
+    """A file for git-lfs to write to, and its name: in memory, because it waits for the disk after every line."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("theta-lfs-progress")
+        try:
+            yield fd, f"/proc/{os.getpid()}/fd/{fd}"
+        finally:
+            os.close(fd)
+    else:
+        with tempfile.NamedTemporaryFile(prefix="theta-lfs-progress-") as file:
+            yield file.fileno(), file.name
+
+
+def _lines_until_exit(process: subprocess.Popen[bytes], followed: int) -> Iterator[str]:
     """Whole lines that a process writes to a file, as they come."""
-    rest = ""
-    with open(path, encoding="utf-8", errors="replace") as file:
-        while True:
-            try:
-                process.wait(_POLL_SECONDS)
-                running = False
-            except subprocess.TimeoutExpired:
-                running = True
-            *lines, rest = (rest + file.read()).split("\n")
-            yield from lines
-            if not running:
-                return
+    rest, position = b"", 0
+    while True:
+        try:
+            process.wait(_POLL_SECONDS)
+            running = False
+        except subprocess.TimeoutExpired:
+            running = True
+        while piece := os.pread(followed, 2**20, position):
+            position += len(piece)
+            *lines, rest = (rest + piece).split(b"\n")
+            yield from (line.decode("utf-8", "replace") for line in lines)
+        if not running:
+            return
 
 
 # git-lfs has words of its own for most statuses; other servers' words come with the number.

@@ -6,11 +6,13 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
 from secrets import token_hex
+from typing import TypeVar
 
 from theta_nb.errors import ThetaError
 from theta_nb.git.places import Places
@@ -19,6 +21,7 @@ from theta_nb.git.process import GitError, git_elsewhere
 __all__ = ["ObjectFolders", "copy_objects", "damaged", "folders_in", "own_folders", "repository_folders"]
 
 _BLOCK = 2**20
+_ITEMS_A_TASK = 16
 
 Advance = Callable[[int], None]
 
@@ -269,45 +272,58 @@ def copy_objects(
         If one cannot be written; the rest is not begun then.
     """
 
-    def one(oid: str) -> bool:
-        return any(target.take(path, oid, objects[oid], advance) for path in source.candidates(oid))
+    def some(oids: Sequence[str]) -> set[str]:
+        return {
+            oid
+            for oid in oids
+            if not any(target.take(path, oid, objects[oid], advance) for path in source.candidates(oid))
+        }
 
-    failed = set()
-    with ThreadPoolExecutor(workers, thread_name_prefix="theta-copy") as executor:
-        waiting = {executor.submit(one, oid): oid for oid in objects}
-        try:
-            for future in as_completed(waiting):
-                if not future.result():
-                    failed.add(waiting[future])
-        except BaseException:
-            executor.shutdown(wait=True, cancel_futures=True)
-            raise
-    return failed
+    return _in_threads(some, list(objects), workers)
 
 
 def damaged(paths: Iterable[tuple[str, str]], *, workers: int, advance: Advance | None = None) -> set[str]:
     """Objects among ``(name, path)`` whose file does not hold what the name says."""
 
-    def one(item: tuple[str, str]) -> bool:
-        oid, path = item
+    def sound(oid: str, path: str) -> bool:
         try:
             read = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
-            return True
+            return False
         try:
-            return _copy(read, None, advance) != oid
+            return _copy(read, None, advance) == oid
         finally:
             os.close(read)
 
-    items = list(paths)
-    with ThreadPoolExecutor(workers, thread_name_prefix="theta-hash") as executor:
-        return {oid for (oid, _), bad in zip(items, executor.map(one, items), strict=True) if bad}
+    return _in_threads(lambda items: {oid for oid, path in items if not sound(oid, path)}, list(paths), workers)
+
+
+_Item = TypeVar("_Item")
+
+
+def _in_threads(work: Callable[[Sequence[_Item]], set[str]], items: Sequence[_Item], workers: int) -> set[str]:
+    """What ``work`` says about all items, asked about a few at a time: a task for each would cost more than it."""
+    found: set[str] = set()
+    with ThreadPoolExecutor(workers, thread_name_prefix="theta-objects") as executor:
+        waiting = [executor.submit(work, items[i : i + _ITEMS_A_TASK]) for i in range(0, len(items), _ITEMS_A_TASK)]
+        try:
+            for future in as_completed(waiting):
+                found |= future.result()
+        except BaseException:
+            executor.shutdown(wait=True, cancel_futures=True)
+            raise
+    return found
+
+
+_buffers = threading.local()
 
 
 def _copy(read: int, write: int | None, advance: Advance | None) -> str:
     """SHA-256 of what ``read`` holds, written to ``write`` on the way."""
     digest = hashlib.sha256()
-    buffer = memoryview(bytearray(min(_BLOCK, os.fstat(read).st_size + 1)))
+    buffer = getattr(_buffers, "memory", None)
+    if buffer is None:  # fresh memory is dear: one buffer a thread
+        buffer = _buffers.memory = memoryview(bytearray(_BLOCK))
     while count := os.readv(read, [buffer]):
         piece = buffer[:count]
         digest.update(piece)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sysconfig
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import IO
 
 from theta_nb.errors import ThetaError
@@ -167,8 +168,12 @@ def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def without_local_variables() -> dict[str, str]:
     """The environment without what ties git to one repository; for commands in another one."""
-    local = git_text("rev-parse", "--local-env-vars").split()
-    return {key: value for key, value in child_environment().items() if key not in local}
+    return {key: value for key, value in child_environment().items() if key not in _local_variables()}
+
+
+@cache
+def _local_variables() -> frozenset[str]:
+    return frozenset(git_text("rev-parse", "--local-env-vars").split())
 
 
 class CatFile:

@@ -148,7 +148,7 @@ def push_objects(
     endpoints = endpoints_of(places, remote, push=True, url=url)
     reports = [TransferReport(mask_credentials(remote))]
     for number, endpoint in enumerate(endpoints if objects else ()):
-        part = share(progress, number, len(endpoints))
+        part = share(progress, number, len(endpoints), sum(objects.values()))
         push = _push_local if endpoint.is_local else _push_lfs
         reports.append(push(places, endpoint, objects, part))
     return combined(reports)
@@ -182,21 +182,22 @@ def _push_lfs(
     places: Places, endpoint: Endpoint, objects: Mapping[str, int], progress: Progress | None
 ) -> TransferReport:
     client = LfsClient(_carrier(places, endpoint), endpoint)
-    wanted = dict(objects)
     own = own_folders(places)
-    received = folders_in(places.common_dir)
-    elsewhere = _without(received, wanted)
+    apart = _without(own, objects)
+    elsewhere = _without(folders_in(places.common_dir), apart) if apart else {}
+    lacking: set[str] = set()
     if elsewhere:
         # A clone that left the weights out may push them on: what the target has already is not needed here.
         try:
             lacking = client.absent(elsewhere)
         except LfsError:
             lacking = set(elsewhere)
-        wanted = {oid: size for oid, size in wanted.items() if oid not in elsewhere or oid in lacking}
-    source = _complete(places, endpoint, wanted)
-    borrowed = _without(own, wanted)
-    bad = copy_objects(source, own, borrowed, workers=places.settings.workers)
-    bad |= damaged(((oid, places.store.path(oid)) for oid in wanted if oid not in bad), workers=places.settings.workers)
+    wanted = {oid: size for oid, size in objects.items() if oid not in elsewhere or oid in lacking}
+    apart = {oid: size for oid, size in apart.items() if oid in wanted}
+    source = _complete(places, endpoint, apart) if apart else own
+    workers = places.settings.workers
+    bad = copy_objects(source, own, apart, workers=workers)
+    bad |= damaged(((oid, places.store.path(oid)) for oid in wanted if oid not in bad), workers=workers)
     if bad:
         raise damaged_here(places, bad)
     try:
@@ -227,7 +228,7 @@ def _complete(places: Places, endpoint: Endpoint, wanted: Mapping[str, int]) -> 
         where = f" nor on {', '.join(others)}" if others else ""
         raise TransferError(
             f"{count_objects(error.oids)} of {needed_by(places, error.oids)} "
-            f"{'is' if len(error.oids) == 1 else 'are'} neither here{where}: {list_objects(error.oids)}",
+            f"{'is' if len(error.oids) == 1 else 'are'} neither here{where}. {error.message}",
             oids=error.oids,
             hint="Fetch from where the checkpoint came from ('git theta fetch REMOTE'), or push from a clone that has "
             "its objects.",

@@ -88,13 +88,13 @@ class Meter:
                 self._progress(min(self._done, self._total), self._total)
 
 
-def share(progress: Progress | None, number: int, count: int) -> Progress | None:
-    """Progress of one of several equal parts."""
+def share(progress: Progress | None, number: int, count: int, nbytes: int) -> Progress | None:
+    """Progress of one of several equal parts, in each of which some of ``nbytes`` may be done from the start."""
     if progress is None or count == 1:
         return progress
 
     def part(done: int, total: int) -> None:
-        progress(number * total + done, count * total)
+        progress(number * nbytes + (nbytes - total) + done, count * nbytes)
 
     return part
 
@@ -126,7 +126,7 @@ def damaged_here(places: Places, bad: Iterable[str]) -> TransferError:
     oids = tuple(sorted(bad))
     return TransferError(
         f"{count_objects(oids)} of {needed_by(places, oids)} {'is' if len(oids) == 1 else 'are'} damaged in "
-        f"{os.path.join(places.theta_dir, 'objects')}, so nothing was sent: {list_objects(oids)}",
+        f"{os.path.join(places.theta_dir, 'objects')} and cannot be sent: {list_objects(oids)}",
         oids=oids,
         hint="'git theta fsck' lists the tensors; delete the damaged files and add the checkpoint again, or fetch "
         "them from a remote.",
