@@ -5,7 +5,8 @@ each row, every bit of the float32 mantissa in use; bfloat16 values are the same
 structure and compress a little better.
 
 A script of its own, so that numpy and torch stay out of the process that measures:
-``python models.py FILE float32|bfloat16 ROWS``, ``python models.py FILE minilm``, ``python models.py same FILE FILE``.
+``python models.py FILE float32|bfloat16 ROWS``, ``python models.py FILE minilm``,
+``python models.py FILE tensors NUMBER SIDE``, ``python models.py same FILE FILE``.
 """
 
 from __future__ import annotations
@@ -73,6 +74,18 @@ def write_minilm(path: Path) -> None:
     os.replace(f"{path}.partial", path)
 
 
+def write_tensors(path: Path, number: int, side: int) -> None:
+    """A safetensors file of so many square float32 matrices."""
+    from safetensors.numpy import save_file
+
+    random = np.random.default_rng(0)
+    save_file(
+        {f"layer.{i:05}": random.standard_normal((side, side), dtype=np.float32) for i in range(number)},
+        f"{path}.partial",
+    )
+    os.replace(f"{path}.partial", path)
+
+
 def same_tensors(left: Path, right: Path) -> bool:
     """Whether two torch files hold equal tensors under equal names; git-theta does not keep a file's bytes."""
     import torch
@@ -87,6 +100,8 @@ def main(arguments: list[str]) -> int:
         return 0 if same_tensors(Path(arguments[1]), Path(arguments[2])) else 1
     if arguments[1] == "minilm":
         write_minilm(Path(arguments[0]))
+    elif arguments[1] == "tensors":
+        write_tensors(Path(arguments[0]), int(arguments[2]), int(arguments[3]))
     else:
         write_model(Path(arguments[0]), arguments[1], int(arguments[2]))
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +11,7 @@ from contenders import GIT_LFS, REFERENCE, THETA_NB
 from journeys import Results
 from measuring import BenchmarkError
 
-__all__ = ["CASES", "Measured", "replace_between_markers", "table"]
-
-_BEGIN, _END = "<!-- benchmark:versioning -->", "<!-- /benchmark:versioning -->"
+__all__ = ["CASES", "Measured", "Row", "replace_between_markers", "table"]
 
 Measured = dict[str, list[Results]]
 """Results of every repetition, by contender."""
@@ -71,20 +70,22 @@ ROWS = [
 CASES = list(dict.fromkeys(row.case for row in ROWS))
 
 
-def table(measured: dict[str, Measured]) -> str:
+def table(
+    measured: dict[str, Measured], rows: Sequence[Row] = ROWS, rivals: Sequence[str] = (GIT_LFS, REFERENCE)
+) -> str:
     """The Markdown table of everything that was measured."""
     lines = [
-        f"| work | {THETA_NB} | {GIT_LFS} | {REFERENCE} | ratio, median (min to max) | CPU time ratio | goal | met |",
-        "|---|--:|--:|--:|--:|--:|--:|:-:|",
+        f"| work | {THETA_NB} | {' | '.join(rivals)} | ratio, median (min to max) | CPU time ratio | goal | met |",
+        f"|---|--:|{'--:|' * len(rivals)}--:|--:|--:|:-:|",
     ]
-    lines += [_line(row, measured[row.case]) for row in ROWS if row.case in measured]
+    lines += [_line(row, measured[row.case], rivals) for row in rows if row.case in measured]
     return "\n".join(lines)
 
 
-def _line(row: Row, measured: Measured) -> str:
+def _line(row: Row, measured: Measured, rivals: Sequence[str]) -> str:
     ours = _column(measured, THETA_NB, row.ours)
     if not ours:
-        return f"| {row.work} | not there yet | | | | | {_goal(row)} | |"
+        return f"| {row.work} | not there yet | {'| ' * len(rivals)}| | {_goal(row)} | |"
     if row.rival:
         theirs = _column(measured, row.rival, row.theirs)
         judged = [b / a if row.faster else a / b for a, b in zip(ours, theirs, strict=True)]
@@ -95,7 +96,7 @@ def _line(row: Row, measured: Measured) -> str:
     limit = row.goal * 1e6 if row.unit == "MB" and not row.rival else row.goal
     met = middle >= limit if row.faster else middle <= limit
     shown = [_shown(row, ours)]
-    for name in (GIT_LFS, REFERENCE):
+    for name in rivals:
         shown.append(_shown(row, _column(measured, name, row.theirs or row.ours)))
     shown += [spread, _processor_time(row, measured), _goal(row), "yes" if met else "**no**"]
     return f"| {row.work} | {' | '.join(shown)} |"
@@ -131,7 +132,7 @@ def _goal(row: Row) -> str:
     return f"≤ {row.goal:g}" if row.rival else f"≤ {row.goal:g} {row.unit}"
 
 
-def replace_between_markers(path: Path, text: str) -> None:
+def replace_between_markers(path: Path, text: str, name: str = "versioning") -> None:
     """Put ``text`` between the two markers of a file, in place of what stands there.
 
     Raises
@@ -139,9 +140,10 @@ def replace_between_markers(path: Path, text: str) -> None:
     BenchmarkError
         If the file does not hold both markers, in this order, once.
     """
+    begin, end = f"<!-- benchmark:{name} -->", f"<!-- /benchmark:{name} -->"
     whole = path.read_text(encoding="utf-8")
-    if whole.count(_BEGIN) != 1 or whole.count(_END) != 1 or whole.index(_BEGIN) > whole.index(_END):
-        raise BenchmarkError(f"{path} does not hold {_BEGIN} and {_END} once each")
-    before, _, rest = whole.partition(_BEGIN)
-    _, _, after = rest.partition(_END)
-    path.write_text(f"{before}{_BEGIN}\n{text}\n{_END}{after}", encoding="utf-8")
+    if whole.count(begin) != 1 or whole.count(end) != 1 or whole.index(begin) > whole.index(end):
+        raise BenchmarkError(f"{path} does not hold {begin} and {end} once each")
+    before, _, rest = whole.partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")

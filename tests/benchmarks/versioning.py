@@ -11,21 +11,14 @@ starts with nothing left to write and its input in the page cache; every checkou
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import re
 import shlex
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable
 from pathlib import Path
 
+from circumstances import command, load, machine, versions, working_folder
 from contenders import GIT_LFS, REFERENCE, THETA_NB, Contender, contenders
 from journeys import Model, Results, make_model, matrices, memory, minilm, startup
 from measuring import BenchmarkError
@@ -39,7 +32,6 @@ _CONTENDERS = {
     "startup": (THETA_NB,),
     "memory": (THETA_NB, GIT_LFS),
 }
-_WORKDIR = "theta-nb-benchmark-"
 
 Journey = Callable[[Contender, Path], Results]
 
@@ -51,10 +43,10 @@ def main() -> int:
     options.cache.mkdir(parents=True, exist_ok=True)
     cases = options.only or CASES
     try:
-        with _workdir(options.workdir) as workdir:
-            load = _load()
+        with working_folder(options.workdir) as workdir:
+            before = load()
             measured = _measure(cases, options, workdir)
-            text = f"{table(measured)}\n\n{_circumstances(options, workdir, load)}"
+            text = f"{table(measured)}\n\n{_circumstances(options, workdir, before)}"
         print(text)
         if options.readme is not None:
             replace_between_markers(options.readme, text)
@@ -80,20 +72,6 @@ def _options() -> argparse.Namespace:
     return options
 
 
-@contextmanager
-def _workdir(parent: Path) -> Iterator[Path]:
-    """A folder for the repositories; those of runs that were killed are removed first."""
-    parent = parent.absolute()
-    if _filesystem(parent) in ("tmpfs", "ramfs"):
-        raise BenchmarkError(f"{parent} lies in memory; name a folder on a disk with --workdir")
-    for left in parent.glob(f"{_WORKDIR}*-*"):
-        process = re.fullmatch(rf"{_WORKDIR}(\d+)-.*", left.name)
-        if process and not Path("/proc", process[1]).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f"{_WORKDIR}{os.getpid()}-", dir=parent) as folder:
-        yield Path(folder)
-
-
 def _measure(cases: list[str], options: argparse.Namespace, workdir: Path) -> dict[str, Measured]:
     who = contenders(options.cache, sorted({name for case in cases for name in _CONTENDERS[case]}))
     journeys = {case: _journey(case, options) for case in cases}
@@ -107,7 +85,7 @@ def _measure(cases: list[str], options: argparse.Namespace, workdir: Path) -> di
                 results = journeys[case](who[name], workdir)
                 measured[case].setdefault(name, []).append(results)
                 seconds = time.perf_counter() - start
-                _say(f"{repetition + 1}/{options.repeat} {case} {name} in {seconds:.0f} s, load {_load()}", results)
+                _say(f"{repetition + 1}/{options.repeat} {case} {name} in {seconds:.0f} s, load {load()}", results)
     return measured
 
 
@@ -148,54 +126,16 @@ def _say(what: str, results: Results) -> None:
 # --- the circumstances ------------------------------------------------------------------------------------------------
 
 
-def _circumstances(options: argparse.Namespace, workdir: Path, load: str) -> str:
+def _circumstances(options: argparse.Namespace, workdir: Path, before: str) -> str:
     size = "0.1" if options.quick else "1.0"
-    programs = ["git", "git-lfs"]
-    versions = [_first_line([program, "--version"]).split(" (")[0] for program in programs]
-    packages = [f"{package} {_version(package)}" for package in ("numpy", "numcodecs", "blake3", "torch")]
-    memory_nbytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return (
         f"{time.strftime('%Y-%m-%d')}, {options.repeat} interleaved repetition{'s' * (options.repeat > 1)}, "
         f"medians; ratios are of theta-nb to the other. Models: fp32 and bf16 safetensors files of {size} GB, 20 equal "
         "matrices of 4096 columns, normally distributed with a scale per row (generated; real models compress a "
-        f"little better), and all-MiniLM-L6-v2. Machine: {_processor()}, {os.cpu_count()} cores, "
-        f"{memory_nbytes / 2**30:.0f} GiB, {_filesystem(workdir)}, Linux {platform.release()}, load average "
-        f"{load} before and {_load()} after it. Python {platform.python_version()}, {', '.join(versions + packages)}. "
-        f"Command: `{shlex.join(['python', *_command()])}`."
+        f"little better), and all-MiniLM-L6-v2. Machine: {machine(workdir)}, load average {before} before and {load()} "
+        f"after it. {versions('numpy', 'numcodecs', 'blake3', 'torch')}. "
+        f"Command: `{shlex.join(['python', *command()])}`."
     )
-
-
-def _command() -> list[str]:
-    script = Path(sys.argv[0]).absolute()
-    root = script.parents[2]
-    return [str(script.relative_to(root)), *sys.argv[1:]]
-
-
-def _first_line(command: list[str]) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.partition("\n")[0]
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "missing"
-
-
-def _processor() -> str:
-    try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.machine()
-
-
-def _filesystem(path: Path) -> str:
-    return _first_line(["stat", "-f", "-c", "%T", str(path)]) or "unknown file system"
-
-
-def _load() -> str:
-    return f"{os.getloadavg()[0]:.1f}"
 
 
 if __name__ == "__main__":

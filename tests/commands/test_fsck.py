@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -26,16 +27,24 @@ def checkpoint(seed: int) -> bytes:
 
 
 @pytest.fixture
-def repo(new_repository: Callable[..., GitSandbox]) -> GitSandbox:
+def repo(
+    new_repository: Callable[..., GitSandbox], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> GitSandbox:
     """Three versions: two committed, the third only staged."""
-    repo = new_repository()
-    for seed in range(3):
-        repo.write(NAME, checkpoint(seed))
-        age(repo, [NAME])
-        repo("add", NAME)
-        if seed < 2:
-            repo("commit", "-qm", f"version {seed}")
-    return repo
+    template = tmp_path_factory.getbasetemp() / "fsck-template"
+    if not template.exists():
+        made = new_repository("template")
+        made("config", "core.checkStat", "minimal")
+        for seed in range(3):
+            made.write(NAME, checkpoint(seed))
+            age(made, [NAME, ".gitattributes"])
+            made("add", "-A")
+            if seed < 2:
+                made("commit", "-qm", f"version {seed}")
+        made("status")
+        made.path.rename(template)
+    shutil.copytree(template, tmp_path / "repo")
+    return GitSandbox(tmp_path / "repo")
 
 
 def large(repo: GitSandbox, rev: str) -> str:

@@ -30,8 +30,9 @@ def checkpoint(*seeds: int) -> bytes:
 
 @pytest.fixture
 def repo(repository: GitSandbox) -> GitSandbox:
-    """One commit with one checkpoint; nothing is remembered longer than a ref says."""
+    """One commit with one checkpoint."""
     repository.write(NAME, checkpoint(0, 1))
+    age(repository, [NAME])
     repository.commit_all("first")
     return repository
 
@@ -221,7 +222,16 @@ SECOND_IS_NEEDED: list[Callable[[GitSandbox], None]] = [
 ]
 
 
-@pytest.mark.parametrize("scene", SECOND_IS_NEEDED, ids=lambda scene: scene.__name__)
+RARE = (stashed_below_another, after_a_branch_was_deleted, detached_in_another_work_tree, picking, autostashed)
+
+
+@pytest.mark.parametrize(
+    "scene",
+    [
+        pytest.param(scene, id=scene.__name__, marks=[pytest.mark.slow] if scene in RARE else [])
+        for scene in SECOND_IS_NEEDED
+    ],
+)
 def test_what_is_still_needed_stays(repo: GitSandbox, scene: Callable[[GitSandbox], None]) -> None:
     scene(repo)
     before = objects(repo)

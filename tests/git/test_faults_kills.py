@@ -6,6 +6,7 @@ the duration of an undisturbed run, measured once, or come with the n-th new obj
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import shutil
@@ -27,9 +28,10 @@ from tests.git.objects import assert_sound
 NAME = "m.safetensors"
 TENSORS = 16
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM)
-QUICK = 32
+QUICK = 30
 
 
+@functools.cache
 def version(seed: int) -> bytes:
     """A checkpoint of 8 MB in tensors that are an object each."""
     rng = np.random.default_rng(seed)

@@ -147,23 +147,23 @@ def test_git_checkout_refuses_a_corrupt_object_and_works_again_once_it_is_repair
     assert_quiet(repo)
 
 
-@pytest.mark.parametrize("how", ["flipped", "cut", "empty", "something else"])
 @pytest.mark.parametrize("role", ROLES)
-def test_git_theta_checkout_overwrites_nothing(two_versions: GitSandbox, role: str, how: str) -> None:
+def test_git_theta_checkout_overwrites_nothing(two_versions: GitSandbox, role: str) -> None:
     repo = two_versions
     found = object_of(repo, role)
     good = object_path(repo, found.oid).read_bytes()
-    bad = {
-        "flipped": good[: found.offset + 30] + bytes([good[found.offset + 30] ^ 1]) + good[found.offset + 31 :],
-        "cut": good[: found.offset + found.length - 1],
-        "empty": b"",
-        "something else": encode_bytes(bytes(500)),
-    }[how]
-    damage(repo, found.oid, bad)
     index = repo("ls-files", "-s")
-    with pytest.raises(CorruptObjectError, match=found.holds.removesuffix(".b")):
-        checkout(find_places(repo.path), [NAME], source="next", force=True)
-    assert read(repo) == checkpoint(0)
+    place = found.offset + 30
+    for bad in (
+        good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :],
+        good[: found.offset + found.length - 1],
+        b"",
+        encode_bytes(bytes(500)),
+    ):
+        damage(repo, found.oid, bad)
+        with pytest.raises(CorruptObjectError, match=found.holds.removesuffix(".b")):
+            checkout(find_places(repo.path), [NAME], source="next", force=True)
+        assert read(repo) == checkpoint(0)
     assert repo("ls-files", "-s") == index
     assert repo("status", "--porcelain") == ""
     damage(repo, found.oid, good)
