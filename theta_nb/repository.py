@@ -28,7 +28,7 @@ from theta_nb.git.on_demand import bring
 from theta_nb.git.places import find_places
 from theta_nb.git.process import CatFile, child_environment, git_text
 from theta_nb.git.tracked import resolve
-from theta_nb.git.versions import index_blobs, read_text, text_of, versions_at
+from theta_nb.git.versions import index_blobs, previous_of, read_text, text_of, versions_at
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, is_manifest, parse
 
@@ -331,7 +331,7 @@ class Repository:
         if not self._is_tracked(name, branch):
             raise NotTrackedError(f"{name} is not tracked by theta", hint=f"Run repo.track({name!r}) first.")
         text = message_with_metrics(message, metrics)
-        content = self._clean_state(state_dict, name, metadata or {})
+        content = self._clean_state(state_dict, name, metadata or {}, parent_of(self._places, branch))
         return self.git.commit(commit_blob(self._places, name, content, text, branch=branch))
 
     def _is_tracked(self, name: str, branch: str | None) -> bool:
@@ -341,23 +341,27 @@ class Repository:
         parent = parent_of(self._places, branch)
         return parent is not None and filters_of([name], self._places, revision=parent).get(name) == "theta"
 
-    def _clean_state(self, state: Mapping[str, Any], name: str, metadata: Mapping[str, str]) -> bytes:
+    def _clean_state(
+        self, state: Mapping[str, Any], name: str, metadata: Mapping[str, str], parent: str | None
+    ) -> bytes:
         folder = os.path.join(self._places.theta_dir, "tmp")
         os.makedirs(folder, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix="save-") as scratch:
             file = os.path.join(scratch, os.path.basename(name))
             format_for_name(name).write(state, file, metadata)
-            return self._clean_file(file, name)
+            return self._clean_file(file, name, parent)
 
-    def _clean_file(self, file: str, name: str) -> bytes:
+    def _clean_file(self, file: str, name: str, parent: str | None) -> bytes:
         cat_file = CatFile(self._places.top)
         encodings = self._places.encodings()
         try:
             versions = versions_at(name, self._places, cat_file)
             known = KnownChunks((version.manifest for version in versions), behind=encodings)
+            previous = previous_of(name, self._places, cat_file, versions, revision=parent) if parent else None
+            cleaner = Cleaner(self._places.store, self._executor, previous=previous)
             fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                manifest, _ = Cleaner(self._places.store, self._executor).file(fd, os.path.basename(name), known)
+                manifest, _ = cleaner.file(fd, os.path.basename(name), known)
             finally:
                 os.close(fd)
             encodings.remember(manifest)

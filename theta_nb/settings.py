@@ -31,6 +31,9 @@ class Settings:
     fetch
         Whether missing objects are fetched when they are needed: ``"auto"``, ``"ask"`` or ``"never"``
         (``theta.fetch``).
+    update
+        Update type of changed tensors, or ``"auto"`` for the cheapest (``theta.update``; the attribute
+        ``theta-update`` comes first).
     workers
         Threads that encode and decode (``theta.workers``; the number of cores, at most 8).
     """
@@ -39,6 +42,7 @@ class Settings:
     skip_smudge: bool = False
     fsync: bool = True
     fetch: str = "auto"
+    update: str = "auto"
     workers: int = 2
 
     @classmethod
@@ -63,6 +67,7 @@ class Settings:
             else _as_boolean("GIT_THETA_SKIP_SMUDGE", skip),
             fsync=_boolean(config, "theta.fsync", default=True),
             fetch=_word(config, "theta.fetch", ("auto", "ask", "never")),
+            update=config.get("theta.update", "auto").strip().lower(),
             workers=max(1, min(64, _size(config, "theta.workers", min(8, os.cpu_count() or 1)))),
         )
 

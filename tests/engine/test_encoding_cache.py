@@ -88,29 +88,29 @@ def _directory(path: Path) -> None:
 def _other_table(path: Path) -> None:
     path.unlink()
     connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE chunks (something TEXT, else_ TEXT)")
-    connection.execute("INSERT INTO chunks VALUES ('a', 'b')")
+    connection.execute("CREATE TABLE encodings (something TEXT, else_ TEXT)")
+    connection.execute("INSERT INTO encodings VALUES ('a', 'b')")
     connection.commit()
     connection.close()
 
 
 def _other_types(path: Path) -> None:
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE chunks SET oid = '../../etc/passwd', start = 'x', length = NULL, size = -1")
+    connection.execute("UPDATE encodings SET oid = '../../etc/passwd', start = 'x', length = NULL, size = -1")
     connection.commit()
     connection.close()
 
 
 def _range_outside_the_object(path: Path) -> None:
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE chunks SET start = size")
+    connection.execute("UPDATE encodings SET start = size")
     connection.commit()
     connection.close()
 
 
 def _blob_oid(path: Path) -> None:
     connection = sqlite3.connect(path)
-    connection.execute("UPDATE chunks SET oid = x'00ff', size = 1.5")
+    connection.execute("UPDATE encodings SET oid = x'00ff', size = 1.5")
     connection.commit()
     connection.close()
 

@@ -270,7 +270,7 @@ ATTACKS: dict[str, tuple[str, str]] = {
         re.sub(r"\nlayout .*", f"\nlayout {STEPS_DIGEST}", SOUND), "does not have the digest"
     ),
     "layout unknown": (re.sub(r"\nlayout .*", "\nlayout 0123456789abcdef", SOUND), "not described"),
-    "update type unknown": (_but(" dense ", " magic "), "update type"),
+    "update type of a value is not its chunks'": (_but(" dense ", " magic "), "listed as 'magic'"),
     "row with a column too many": (_but(EMBED_ROW, EMBED_ROW + "\tx"), "columns"),
     "row with blanks for tabs": (_but(EMBED_ROW, EMBED_ROW.replace("\t", "    ")), "columns"),
     "view of nothing": (_but(STEPS_ROW, f"steps\tint64\t[2]\t{ZEROS}\tview of nobody"), "holds no value"),

@@ -110,7 +110,7 @@ def fsck(
         If a revision does not exist.
     """
     problems: list[Problem] = []
-    uses: dict[bytes, _Use] = {}
+    uses: dict[Value, _Use] = {}  # one value may be stored in several ways
     sizes: dict[str, int] = {}
     for blob in manifest_blobs(places, _arguments(places, revisions, all_=all_)):
         try:
@@ -120,7 +120,7 @@ def fsck(
             continue
         sizes.update(manifest.objects)
         for use in _uses(blob, manifest):
-            uses.setdefault(use.value.digest, use)
+            uses.setdefault(use.value, use)
         problem = _check_layout(places.store, blob, manifest)
         if problem is not None:
             problems.append(problem)
@@ -221,25 +221,25 @@ def _check_object(store: ObjectStore, oid: str, size: int) -> _Damage | None:
 
 
 def _check_value(decoder: Decoder, use: _Use, bad: Mapping[str, _Damage]) -> str:
-    for ref in use.value.chunks:
-        if ref.oid in bad and bad[ref.oid].whole:
-            return bad[ref.oid].message
+    for oid in use.value.oids:
+        if oid in bad and bad[oid].whole:
+            return bad[oid].message
     try:
         for extent, ref in zip(chunk_extents(use.value.nbytes, use.row, use.itemsize), use.value.chunks, strict=True):
             _decode(decoder, ref, extent.nbytes, use.names[0])
     except ThetaError as error:
-        return next((bad[ref.oid].message for ref in use.value.chunks if ref.oid in bad), error.message)
+        return next((bad[oid].message for oid in use.value.oids if oid in bad), error.message)
     return ""
 
 
 def _harmless(places: Places, uses: Iterable[_Use], bad: Mapping[str, _Damage], told: set[str]) -> Iterator[Problem]:
     """Damaged objects whose every value in use can be rebuilt; no server will take them, so they are told as well."""
     for use in uses:
-        for ref in use.value.chunks:
-            if ref.oid in bad and ref.oid not in told:
-                told.add(ref.oid)
+        for oid in use.value.oids:
+            if oid in bad and oid not in told:
+                told.add(oid)
                 commit = commit_of(places, use.blob.oid)
-                yield Problem(bad[ref.oid].kind, ref.oid, commit, use.blob.path, "", bad[ref.oid].message)
+                yield Problem(bad[oid].kind, oid, commit, use.blob.path, "", bad[oid].message)
 
 
 def _decode(decoder: Decoder, ref: ChunkRef, nbytes: int, what: str) -> None:
@@ -247,6 +247,6 @@ def _decode(decoder: Decoder, ref: ChunkRef, nbytes: int, what: str) -> None:
 
 
 def _problem(places: Places, use: _Use, bad: Mapping[str, _Damage], message: str) -> Problem:
-    oid = next((ref.oid for ref in use.value.chunks if ref.oid in bad), "")
+    oid = next((oid for oid in use.value.oids if oid in bad), "")
     kind = bad[oid].kind if oid else "corrupt"
     return Problem(kind, oid, commit_of(places, use.blob.oid), use.blob.path, ", ".join(use.names), message)

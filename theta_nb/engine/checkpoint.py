@@ -101,7 +101,7 @@ class ObjectStorages:
         if self._bring is None:
             return
         values = (self._manifest.value_of(self._owners[storage]) for storage in storages)
-        oids = {ref.oid for value in values for ref in value.chunks if ref.oid and self._store.size(ref.oid) is None}
+        oids = {oid for value in values for oid in value.oids if self._store.size(oid) is None}
         if oids:
             self._bring({oid: self._manifest.objects[oid] for oid in oids})
 
@@ -116,7 +116,7 @@ class ObjectStorages:
             ) from error
         place = self._layout.storages[storage]
         value = self._manifest.value_of(owner)
-        missing = sorted({ref.oid for ref in value.chunks if ref.oid and self._store.size(ref.oid) is None})
+        missing = sorted({oid for oid in value.oids if self._store.size(oid) is None})
         if missing:
             raise MissingObjectError(
                 f"parameter {owner!r}: {len(missing)} objects that hold it are not here (first: {missing[0][:12]})",

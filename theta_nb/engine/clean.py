@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import BinaryIO, Protocol
 
 from theta_nb.checkpoints.detection import locate
 from theta_nb.checkpoints.layout import ByteSource, FileSource, Layout, Part
 from theta_nb.engine.encode import ChunkEncoder
+from theta_nb.engine.incremental import Incremental, Previous
 from theta_nb.engine.known import Known, KnownChunk
 from theta_nb.engine.layouts import anonymous, dump_layout, entry_of, owners
 from theta_nb.engine.rebuild import Decoder
@@ -17,6 +19,7 @@ from theta_nb.errors import CheckpointError
 from theta_nb.manifest.model import ChunkRef, Entry, Manifest, Value
 from theta_nb.storage.objects import ObjectStore
 from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_extents, storage_digest, tensor_digest
+from theta_nb.updates.table import Numbers
 
 __all__ = ["ByteStream", "Cleaner", "FileStream"]
 
@@ -69,12 +72,17 @@ class Cleaner:
         Where chunks are encoded.
     write
         If false only digests are computed; the manifest then lacks references for new chunks.
+    previous
+        The version that changed chunks may be stored as updates of; ``None``: every new chunk is dense.
     """
 
-    def __init__(self, store: ObjectStore, executor: Executor, *, write: bool = True) -> None:
+    def __init__(
+        self, store: ObjectStore, executor: Executor, *, write: bool = True, previous: Previous | None = None
+    ) -> None:
         self._store = store
         self._executor = executor
         self._write = write
+        self._previous = previous
 
     def file(self, fd: int, name: str, known: Known, progress: Progress | None = None) -> tuple[Manifest, Layout]:
         """Clean an open file.
@@ -177,7 +185,15 @@ class _Pass:
         self._hint = None if hint is None else _Window(hint)
         self._progress = progress
         self._owners = owners(layout)
-        self._encoder = ChunkEncoder(cleaner._store, known, cleaner._executor, write=cleaner._write)
+        self._previous = cleaner._previous
+        self._encoder = ChunkEncoder(
+            cleaner._store,
+            known,
+            cleaner._executor,
+            write=cleaner._write,
+            incremental=None if self._previous is None else Incremental(cleaner._store, self._previous.update),
+        )
+        self._tensors = {tensor.name: tensor for tensor in layout.tensors}
         self._numbers: list[list[int]] = [[] for _ in layout.storages]  # chunk numbers by storage
         self._skeleton = bytearray()
         self._skeleton_numbers: list[int] = []
@@ -212,16 +228,30 @@ class _Pass:
 
     def _take_storage(self, stream: ByteStream, index: int) -> None:
         storage = self._layout.storages[index]
+        numbers, earlier = self._earlier(index)
         for extent in self._extents(index):
             space = self._encoder.space(extent.nbytes)
             got = stream.readinto(space)
             if got < extent.nbytes:
                 raise _MismatchError(bytes(space[:got]))
-            number = self._encoder.add(extent.nbytes, storage.itemsize)
+            number = self._encoder.add(
+                extent.nbytes, storage.itemsize, numbers=numbers, previous=earlier.get(extent) if earlier else None
+            )
             self._numbers[index].append(number)
             self._tape.append((Part.STORAGE, number, extent.nbytes))
             if self._progress is not None:
                 self._progress(extent.nbytes)
+
+    def _earlier(self, index: int) -> tuple[Numbers | None, Mapping[Extent, KnownChunk]]:
+        """What the chunks of a storage mean, and what stood in their places before."""
+        owner = self._owners[index]
+        tensor = self._tensors.get(owner)
+        numbers = None if tensor is None else Numbers(tensor.dtype, max(1, math.prod(tensor.shape[1:])))
+        if self._previous is None:
+            return numbers, {}
+        if tensor is None:
+            return numbers, self._previous.chunks(owner, "bytes", (self._layout.storages[index].nbytes,))
+        return numbers, self._previous.chunks(owner, tensor.dtype.name, tensor.shape)
 
     def _extents(self, index: int) -> list[Extent]:
         storage = self._layout.storages[index]
@@ -301,10 +331,11 @@ class _Pass:
                 values.setdefault(digest, Value(digest, nbytes, self._refs(numbers)))
         derived = self._settle_derived(entries, values)
         objects = {
-            ref.oid: self._encoder.known[ref.digest].object_size
+            step.ref.oid: step.object_size
             for value in values.values()
             for ref in value.chunks
             if ref.oid
+            for step in self._encoder.known[ref.digest].steps()
         }
         return Manifest(
             self._layout.format, self._layout.size, layout.digest, skeleton.digest, entries, values, objects, derived
@@ -331,7 +362,7 @@ class _Pass:
             digest = entries[self._owners[storage]].digest
             value = values[digest]
             if not value.crc32:
-                values[digest] = Value(digest, value.nbytes, value.chunks, value.update, data)
+                values[digest] = Value(digest, value.nbytes, value.chunks, data)
             elif value.crc32 != data:
                 left[index] = data
         return left

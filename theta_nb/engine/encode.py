@@ -8,12 +8,14 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple
 
+from theta_nb.engine.incremental import Incremental, Step
 from theta_nb.engine.known import Known, KnownChunk
 from theta_nb.engine.pipeline import Pipeline
 from theta_nb.manifest.model import INLINE_NBYTES, ChunkRef
 from theta_nb.storage.encoding import encode_bytes, encode_numbers
 from theta_nb.storage.objects import ObjectStore
 from theta_nb.tensors.chunks import chunk_digest
+from theta_nb.updates.table import Numbers, numbers_of_width
 
 __all__ = ["PACKED_NBYTES", "ChunkEncoder"]
 
@@ -29,40 +31,66 @@ class _Chunk(NamedTuple):
     offset: int  # in the buffer
     nbytes: int
     itemsize: int  # 0 for bytes that are not numbers
+    numbers: Numbers | None  # what its bytes mean, where more is known
+    previous: KnownChunk | None  # what stood in its place before
 
 
 class _Outcome(NamedTuple):
     digest: bytes
     known: KnownChunk | None
     frame: bytes  # small, still to be packed, or of a known pack that is not here
+    update: str = "dense"
+    base: KnownChunk | None = None  # what the frame is an update of
+
+    @property
+    def base_ref(self) -> ChunkRef | None:
+        return None if self.base is None else self.base.ref
 
 
 class _Worker:
     """What happens to one chunk, in a worker thread."""
 
-    def __init__(self, store: ObjectStore, known: Known, *, write: bool = True) -> None:
+    def __init__(
+        self, store: ObjectStore, known: Known, incremental: Incremental | None, *, write: bool = True
+    ) -> None:
         self.store = store
         self.known = known
+        self.incremental = incremental
         self.write = write
 
     def process(self, chunks: list[_Chunk], buffer: memoryview) -> list[_Outcome]:
         """Digest, look up and encode every chunk of a buffer."""
-        return [self._one(buffer[c.offset : c.offset + c.nbytes], c.itemsize) for c in chunks]
+        return [self._one(buffer[c.offset : c.offset + c.nbytes], c) for c in chunks]
 
-    def _one(self, raw: memoryview, itemsize: int) -> _Outcome:
+    def _one(self, raw: memoryview, chunk: _Chunk) -> _Outcome:
         digest = chunk_digest(raw)
         if len(raw) <= INLINE_NBYTES:
             return _Outcome(digest, KnownChunk(ChunkRef(digest, inline=bytes(raw)), 0), b"")
         known = self.known.find(digest)
         if not self.write:
             return _Outcome(digest, known, b"")
-        if known is not None and self.store.size(known.ref.oid) == known.object_size:
+        # Without all its objects an update cannot be made again: what they were made from is not here.
+        if known is not None and (known.base is not None or known.complete(self.store)):
             return _Outcome(digest, known, b"")
-        frame = encode_numbers(raw, itemsize) if itemsize else encode_bytes(raw)
-        if len(frame) < PACKED_NBYTES:
-            return _Outcome(digest, known, frame)
-        oid = self.store.write(frame)
-        return _Outcome(digest, known or KnownChunk(ChunkRef(digest, oid, 0, len(frame)), len(frame)), b"")
+        step = self._step(raw, chunk) if known is None else None
+        if step is not None:
+            outcome = _Outcome(digest, None, step.payload, step.update, step.base)
+        else:
+            frame = encode_numbers(raw, chunk.itemsize) if chunk.itemsize else encode_bytes(raw)
+            outcome = _Outcome(digest, known, frame)
+        return outcome if len(outcome.frame) < PACKED_NBYTES else self._written(outcome)
+
+    def _step(self, raw: memoryview, chunk: _Chunk) -> Step | None:
+        if self.incremental is None or chunk.previous is None or not chunk.itemsize:
+            return None
+        return self.incremental.step(raw, chunk.previous, chunk.numbers or numbers_of_width(chunk.itemsize))
+
+    def _written(self, outcome: _Outcome) -> _Outcome:
+        """Write an object of its own."""
+        size = len(outcome.frame)
+        oid = self.store.write(outcome.frame)
+        ref = ChunkRef(outcome.digest, oid, 0, size, update=outcome.update, base=outcome.base_ref)
+        return _Outcome(outcome.digest, outcome.known or KnownChunk(ref, size, outcome.base), b"")
 
 
 class _LostPacks:
@@ -112,18 +140,27 @@ class ChunkEncoder:
         Number of 16 MiB buffers in flight.
     write
         If false only digests are computed: nothing is encoded or written, and new chunks get no reference.
+    incremental
+        How chunks may be stored as updates of their previous versions; ``None``: not at all.
     """
 
     def __init__(
-        self, store: ObjectStore, known: Known, executor: Executor, *, depth: int = 5, write: bool = True
+        self,
+        store: ObjectStore,
+        known: Known,
+        executor: Executor,
+        *,
+        depth: int = 5,
+        write: bool = True,
+        incremental: Incremental | None = None,
     ) -> None:
         self._store = store
-        self._worker = _Worker(store, known, write=write)
+        self._worker = _Worker(store, known, incremental, write=write)
         self._pipeline: Pipeline[list[_Outcome]] = Pipeline(executor, depth, self._take)
         self._buffer: memoryview | None = None
         self._filled = 0
         self._chunks: list[_Chunk] = []
-        self._pack: dict[bytes, bytes] = {}
+        self._pack: dict[bytes, _Outcome] = {}
         self._pack_nbytes = 0
         self._lost = _LostPacks(store)
         self.digests: list[bytes] = []
@@ -140,9 +177,23 @@ class ChunkEncoder:
             self._buffer = self._pipeline.buffer()
         return self._buffer[self._filled : self._filled + nbytes]
 
-    def add(self, nbytes: int, itemsize: int) -> int:
-        """Take the chunk that was put into :meth:`space`; returns its number. ``itemsize`` 0: not numbers."""
-        self._chunks.append(_Chunk(self._filled, nbytes, itemsize))
+    def add(
+        self, nbytes: int, itemsize: int, *, numbers: Numbers | None = None, previous: KnownChunk | None = None
+    ) -> int:
+        """Take the chunk that was put into :meth:`space`; returns its number.
+
+        Parameters
+        ----------
+        nbytes
+            Its length.
+        itemsize
+            Bytes of a number; 0 where the chunk is not numbers.
+        numbers
+            What its bytes mean, where more is known than the item size.
+        previous
+            What stood in its place before, if it may be stored as an update of that.
+        """
+        self._chunks.append(_Chunk(self._filled, nbytes, itemsize, numbers, previous))
         self._filled += nbytes
         self._count += 1
         return self._count - 1
@@ -175,7 +226,7 @@ class ChunkEncoder:
                 if outcome.frame:
                     self._lost.add(outcome.known, outcome.frame)
             elif outcome.frame and outcome.digest not in self._pack and outcome.digest not in self.known:
-                self._pack[outcome.digest] = outcome.frame
+                self._pack[outcome.digest] = outcome
                 self._pack_nbytes += len(outcome.frame)
                 if self._pack_nbytes >= _PACK_NBYTES:
                     self._flush_pack()
@@ -183,10 +234,12 @@ class ChunkEncoder:
     def _flush_pack(self) -> None:
         if not self._pack:
             return
-        data = b"".join(self._pack.values())
+        data = b"".join(outcome.frame for outcome in self._pack.values())
         oid = self._store.write(data)
         offset = 0
-        for digest, frame in self._pack.items():
-            self.known[digest] = KnownChunk(ChunkRef(digest, oid, offset, len(frame)), len(data))
-            offset += len(frame)
+        for digest, packed in self._pack.items():
+            size = len(packed.frame)
+            ref = ChunkRef(digest, oid, offset, size, update=packed.update, base=packed.base_ref)
+            self.known[digest] = KnownChunk(ref, len(data), packed.base)
+            offset += size
         self._pack, self._pack_nbytes = {}, 0

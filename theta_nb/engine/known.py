@@ -6,22 +6,46 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
-from theta_nb.manifest.model import ChunkRef, Manifest
+from theta_nb.manifest.model import MAX_LINKS, ChunkRef, Manifest
 from theta_nb.storage.objects import ObjectStore, is_oid
 
 __all__ = ["EncodingCache", "Known", "KnownChunk", "KnownChunks"]
 
 _MAX_ROWS = 2_000_000
 
+_FIND = "SELECT digest, oid, start, length, size, step, base FROM encodings WHERE digest = ?"
+_Row = tuple[bytes, str, int, int, int, str, bytes | None]
+
 
 class KnownChunk(NamedTuple):
-    """An encoding that exists already, and the size of the object that holds it."""
+    """An encoding that exists already, and the size of the object that holds it; ``base``: the same of ``ref.base``."""
 
     ref: ChunkRef
     object_size: int
+    base: KnownChunk | None = None
+
+    @classmethod
+    def of(cls, ref: ChunkRef, sizes: Mapping[str, int]) -> KnownChunk:
+        """From a reference and the sizes of a manifest's objects."""
+        found: KnownChunk | None = None
+        for link in ref.links():
+            found = cls(link, sizes.get(link.oid, 0), found)
+        assert found is not None  # noqa: S101 - a chain has at least one step
+        return found
+
+    def steps(self) -> tuple[KnownChunk, ...]:
+        """Every step of the chain, the dense one first."""
+        found = [self]
+        while found[-1].base is not None:
+            found.append(found[-1].base)
+        return tuple(reversed(found))
+
+    def complete(self, store: ObjectStore) -> bool:
+        """Whether a store has the objects of every step."""
+        return all(not step.ref.oid or store.size(step.ref.oid) == step.object_size for step in self.steps())
 
 
 class Known(Protocol):
@@ -46,10 +70,14 @@ class KnownChunks:
     def __init__(self, manifests: Iterable[Manifest] = (), behind: Known | None = None) -> None:
         self._chunks: dict[bytes, KnownChunk] = {}
         self._behind = behind
+        earlier: dict[bytes, KnownChunk] = {}
         for manifest in manifests:
             for ref in manifest.chunk_refs():
-                if ref.oid:
-                    self._chunks.setdefault(ref.digest, KnownChunk(ref, manifest.objects[ref.oid]))
+                if ref.oid and ref.digest not in self._chunks:
+                    known = self._chunks[ref.digest] = KnownChunk.of(ref, manifest.objects)
+                    earlier.update((step.ref.digest, step) for step in known.steps()[:-1])
+        # What a value was before: a revert brings it back.
+        self._chunks = {**earlier, **self._chunks}
 
     def find(self, digest: bytes) -> KnownChunk | None:
         """An encoding of the chunk, or ``None``."""
@@ -83,25 +111,46 @@ class EncodingCache:
 
     def find(self, digest: bytes) -> KnownChunk | None:
         """An encoding of the chunk whose object is in the store, or ``None``."""
-        with self._lock:
-            rows = self._run("SELECT oid, start, length, size FROM chunks WHERE digest = ?", (digest,))
-        if not rows:
-            return None
-        oid, start, length, size = rows[0]
-        if not isinstance(oid, str) or not is_oid(oid) or not all(type(n) is int for n in (start, length, size)):
-            return None
-        if not 0 <= start < start + length <= size or self._store.size(oid) != size:
-            return None
-        self._store.freshen(oid)  # perhaps nothing refers to it yet
-        return KnownChunk(ChunkRef(digest, oid, start, length), size)
+        found: KnownChunk | None = None
+        for row in reversed(self._chain(digest)):
+            key, oid, start, length, size, update = row[:6]
+            if self._store.size(oid) != size:
+                return None
+            base = None if found is None else found.ref
+            found = KnownChunk(ChunkRef(key, oid, start, length, update=update, base=base), size, found)
+        for step in found.steps() if found is not None else ():
+            self._store.freshen(step.ref.oid)  # perhaps nothing refers to it yet
+        return found
+
+    def _chain(self, digest: bytes) -> list[_Row]:
+        """Rows from a chunk back to its dense beginning; none where something is missing or cannot be."""
+        rows: list[_Row] = []
+        key: bytes | None = digest
+        while key is not None:
+            with self._lock:
+                found = self._run(_FIND, (key,))
+            if not found or len(rows) >= MAX_LINKS or not _is_possible(found[0]):
+                return []
+            rows.append(found[0])
+            key = found[0][6]
+        return rows
 
     def remember(self, manifest: Manifest) -> None:
-        """Add the encodings that a manifest names; earlier ones of the same chunks stay."""
-        rows = [
-            (ref.digest, ref.oid, ref.offset, ref.length, manifest.objects[ref.oid])
+        """Add the encodings that a manifest names; the newest of a chunk replaces earlier ones."""
+        rows = {
+            link.digest: (
+                link.digest,
+                link.oid,
+                link.offset,
+                link.length,
+                manifest.objects[link.oid],
+                link.update,
+                None if link.base is None else link.base.digest,
+            )
             for ref in manifest.chunk_refs()
-            if ref.oid
-        ]
+            for link in ref.links()
+            if link.oid
+        }
         with self._lock:
             connection = self._open()
             if connection is None:
@@ -109,9 +158,9 @@ class EncodingCache:
             try:
                 with connection:
                     # A replaced row moves to the end, so what is pruned first is what was not seen for longest.
-                    connection.executemany("REPLACE INTO chunks VALUES (?, ?, ?, ?, ?)", rows)
+                    connection.executemany("REPLACE INTO encodings VALUES (?, ?, ?, ?, ?, ?, ?)", rows.values())
                     connection.execute(
-                        "DELETE FROM chunks WHERE rowid <= (SELECT max(rowid) FROM chunks) - ?", (_MAX_ROWS,)
+                        "DELETE FROM encodings WHERE rowid <= (SELECT max(rowid) FROM encodings) - ?", (_MAX_ROWS,)
                     )
             except sqlite3.Error as error:
                 self._give_up(error)
@@ -123,7 +172,7 @@ class EncodingCache:
                 self._connection.close()
                 self._connection = None
 
-    def _run(self, query: str, arguments: tuple[bytes, ...]) -> list[tuple[str, int, int, int]]:
+    def _run(self, query: str, arguments: tuple[bytes, ...]) -> list[_Row]:
         connection = self._open()
         if connection is None:
             return []
@@ -167,10 +216,20 @@ class EncodingCache:
         try:
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute(
-                "CREATE TABLE IF NOT EXISTS chunks "
-                "(digest BLOB PRIMARY KEY, oid TEXT, start INTEGER, length INTEGER, size INTEGER)"
+                "CREATE TABLE IF NOT EXISTS encodings (digest BLOB PRIMARY KEY, oid TEXT, start INTEGER, "
+                "length INTEGER, size INTEGER, step TEXT, base BLOB)"
             )
         except sqlite3.Error:
             connection.close()
             raise
         return connection
+
+
+def _is_possible(row: _Row) -> bool:
+    """Whether a row says what it may: a cache is a file like any other."""
+    digest, oid, start, length, size, update, base = row
+    if not isinstance(oid, str) or not is_oid(oid) or not all(type(n) is int for n in (start, length, size)):
+        return False
+    if not isinstance(update, str) or not (base is None or isinstance(base, bytes)):
+        return False
+    return base != digest and (base is None) == (update == "dense") and 0 <= start < start + length <= size

@@ -3,104 +3,28 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple
 
 from theta_nb.checkpoints.layout import Layout, Part
+from theta_nb.engine.decode import Decoder, check_updates
 from theta_nb.engine.layouts import MAX_LAYOUT_NBYTES, anonymous, check_layout, derived_bytes, owners, parse_layout
 from theta_nb.engine.pipeline import Pipeline
-from theta_nb.errors import CorruptObjectError, ManifestError, MissingObjectError
-from theta_nb.manifest.model import ChunkRef, Manifest, Value
-from theta_nb.storage.encoding import decode_into
+from theta_nb.errors import ManifestError, MissingObjectError
+from theta_nb.manifest.model import ChunkRef, Manifest
 from theta_nb.storage.objects import ObjectStore
-from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_digest, chunk_extents
+from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_extents
 
 __all__ = ["Decoder", "Rebuilder", "missing_objects"]
 
 Progress = Callable[[int], None]
 
-_FRAME_OVERHEAD = 16  # Blosc never makes a frame longer than its content plus this header
-
 
 def missing_objects(manifest: Manifest, store: ObjectStore) -> tuple[str, ...]:
     """Names of the objects that a manifest refers to and the store lacks, sorted."""
     return tuple(oid for oid in sorted(manifest.objects) if store.size(oid) is None)
-
-
-class Decoder:
-    """Reads, decodes and verifies single chunks; safe to share between threads.
-
-    Parameters
-    ----------
-    store
-        Where objects are read.
-    """
-
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
-        self._scratch = threading.local()
-
-    def into(self, ref: ChunkRef, dest: memoryview, what: str) -> None:
-        """Put the raw bytes of a chunk into ``dest``, verified.
-
-        Parameters
-        ----------
-        ref
-            The chunk.
-        dest
-            Of exactly the chunk's length.
-        what
-            Name of the parameter, for messages.
-
-        Raises
-        ------
-        CorruptObjectError
-            If the bytes do not have the chunk's digest; ``dest`` is then garbage.
-        MissingObjectError
-            If the object is not in the store.
-        """
-        try:
-            self._decode(ref, dest)
-        except CorruptObjectError as error:
-            raise CorruptObjectError(
-                f"{what}: {error.message}",
-                oid=ref.oid or None,
-                hint="Run 'git theta fsck' to see what is affected.",
-            ) from error
-        if chunk_digest(dest) != ref.digest:
-            raise CorruptObjectError(
-                f"{what}: object {ref.oid[:12]} does not hold the value that its digest promises",
-                oid=ref.oid or None,
-                hint="Run 'git theta fsck' to see what is affected.",
-            )
-
-    def _decode(self, ref: ChunkRef, dest: memoryview) -> None:
-        if not ref.oid:
-            if len(ref.inline) != len(dest):
-                raise CorruptObjectError("an inline chunk has the wrong length")
-            dest[:] = ref.inline
-            return
-        if ref.length > len(dest) + _FRAME_OVERHEAD:
-            raise CorruptObjectError(f"an encoded chunk of {ref.length} bytes is too long for {len(dest)} raw ones")
-        scratch: memoryview | None = getattr(self._scratch, "buffer", None)
-        if scratch is None or len(scratch) < ref.length:
-            # Most checkpoints hold only small tensors or chunks of full size, so the buffer grows at most a few times.
-            size = CHUNK_NBYTES + _FRAME_OVERHEAD if ref.length > 2**20 else 2**20 + _FRAME_OVERHEAD
-            scratch = self._scratch.buffer = memoryview(bytearray(size))
-        frame = scratch[: ref.length]
-        self._store.read_into(ref.oid, ref.offset, frame)
-        decode_into(frame, dest)
-
-    def value(self, value: Value, what: str) -> bytes:
-        """All bytes of a value that is not a tensor's (the layout, the skeleton)."""
-        data = bytearray(value.nbytes)
-        view = memoryview(data)
-        for extent, ref in zip(chunk_extents(value.nbytes, 1, 1), value.chunks, strict=True):
-            self.into(ref, view[extent.offset : extent.offset + extent.nbytes], what)
-        return bytes(data)
 
 
 class _Piece(NamedTuple):
@@ -129,10 +53,11 @@ class Rebuilder:
     MissingObjectError
         If any object is missing: known before the first byte is made.
     ManifestError, CorruptObjectError
-        If layout and manifest do not belong together, or the layout is corrupt.
+        If layout and manifest do not belong together, the layout is corrupt, or an update type is not known here.
     """
 
     def __init__(self, manifest: Manifest, store: ObjectStore, executor: Executor, *, depth: int = 5) -> None:
+        check_updates(manifest)
         missing = missing_objects(manifest, store)
         if missing:
             raise MissingObjectError(

@@ -91,7 +91,7 @@ class _Merge:
         values[skeleton] = holder.values[skeleton]
         values[self._frame.layout] = self._frame.values[self._frame.layout]
         objects = {**self._base.objects, **self._other.objects, **self._frame.objects}
-        used = {ref.oid for value in values.values() for ref in value.chunks if ref.oid}
+        used = {oid for value in values.values() for oid in value.oids}
         merged = Manifest(
             format=self._frame.format,
             size=self._frame.size,

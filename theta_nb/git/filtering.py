@@ -15,15 +15,16 @@ from typing import BinaryIO, Protocol
 
 from theta_nb.checkpoints.layout import FileSource
 from theta_nb.engine.clean import ByteStream, Cleaner
+from theta_nb.engine.incremental import AUTO, Previous
 from theta_nb.engine.known import KnownChunks
 from theta_nb.engine.rebuild import Rebuilder, missing_objects
-from theta_nb.errors import ManifestError, MissingObjectError
+from theta_nb.errors import ManifestError, MissingObjectError, ThetaError
 from theta_nb.git.hook_entry import leave_pending
 from theta_nb.git.hooks import ensure_hooks
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile
-from theta_nb.git.versions import recorded_texts, text_of, versions_at
+from theta_nb.git.versions import Version, previous_of, recorded_texts, text_of, versions_at
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, declared_size, is_manifest, parse
 
@@ -113,7 +114,7 @@ class Filter:
         content.push_back(head)
         versions = versions_at(path, self._places, self._cat_file)
         known = KnownChunks((v.manifest for v in versions), behind=self._encodings)
-        cleaner = Cleaner(self._places.store, self._executor)
+        cleaner = Cleaner(self._places.store, self._executor, previous=self._previous(path, versions))
         with self._hint(path, head) as hint:
             manifest, layout = cleaner.stream(
                 content, os.path.basename(path) or path, known, hint=hint, spool=self._spool
@@ -123,6 +124,14 @@ class Filter:
         self._install_hooks()
         self._encodings.remember(manifest)
         return text_of(manifest, versions)
+
+    def _previous(self, path: str, versions: Sequence[Version]) -> Previous | None:
+        try:
+            return previous_of(path, self._places, self._cat_file, versions)
+        except ThetaError as error:
+            # An error would make 'git status' fail as well, over how something is stored.
+            self._warn(f"{error} It is stored as if nothing were set.")
+            return previous_of(path, self._places, self._cat_file, versions, update=AUTO)
 
     def _clean_manifest(self, path: str, data: bytes) -> bytes:
         if is_reference_manifest(data):

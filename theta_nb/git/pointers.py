@@ -66,8 +66,10 @@ def pointer_names(manifest: Manifest) -> dict[str, str]:
     for label, digest in labels:
         chunks = manifest.values[digest].chunks
         for number, ref in enumerate(chunks):
-            if ref.oid:
-                users.setdefault(ref.oid, []).append(label if len(chunks) == 1 else f"{label}.{number}")
+            for step, link in enumerate(ref.links()):
+                if link.oid:
+                    place = label if len(chunks) == 1 else f"{label}.{number}"
+                    users.setdefault(link.oid, []).append(f"{place}.{link.update}.{step}" if step else place)
     names: dict[str, str] = {}
     taken: set[str] = set()
     for oid, held in users.items():

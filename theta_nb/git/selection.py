@@ -119,9 +119,7 @@ def _oids(manifest: Manifest, parameters: Sequence[str]) -> Iterator[str]:
     values = [manifest.values[digest] for digest in (manifest.layout, manifest.skeleton)]
     values += [manifest.value_of(name) for name in manifest.entries if _any(name, parameters)]
     for value in values:
-        for chunk in value.chunks:
-            if chunk.oid:
-                yield chunk.oid
+        yield from value.oids
 
 
 def _matches(path: str, globs: Iterable[str]) -> bool:

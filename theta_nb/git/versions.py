@@ -7,13 +7,24 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from theta_nb.errors import ManifestError
+from theta_nb.engine.incremental import AUTO, Previous
+from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, GitError, git
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, dump, is_manifest, parse
+from theta_nb.updates.table import UPDATES
 
-__all__ = ["Version", "index_blobs", "read_text", "recorded_texts", "text_of", "versions_at"]
+__all__ = [
+    "Version",
+    "index_blobs",
+    "previous_of",
+    "read_text",
+    "recorded_texts",
+    "text_of",
+    "update_for",
+    "versions_at",
+]
 
 _COMMITS = ("AUTO_MERGE", "HEAD", "MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD")
 """Where the value of a path may also stand; AUTO_MERGE is the only place of a merge driver's own result."""
@@ -29,10 +40,13 @@ class Version:
         Content of git's blob.
     manifest
         What it says.
+    oid
+        Name of the blob.
     """
 
     text: bytes
     manifest: Manifest
+    oid: str
 
 
 def index_blobs(path: str, top: str) -> list[str]:
@@ -100,8 +114,72 @@ def versions_at(path: str, places: Places, cat_file: CatFile) -> list[Version]:
         if text is None:
             continue
         with contextlib.suppress(ManifestError):
-            found.append(Version(text, parse(text, source=path)))
+            found.append(Version(text, parse(text, source=path), header[0]))
     return found
+
+
+def previous_of(
+    path: str,
+    places: Places,
+    cat_file: CatFile,
+    versions: Sequence[Version],
+    *,
+    revision: str = "HEAD",
+    update: str = "",
+) -> Previous | None:
+    """The committed version that changed chunks of a path may be stored as updates of, if there is one.
+
+    Parameters
+    ----------
+    path
+        Relative to the top of the work tree.
+    places, cat_file
+        The repository.
+    versions
+        What :func:`versions_at` found.
+    revision
+        Commit on which the new version will stand.
+    update
+        Update type, whatever is set for the path.
+
+    Raises
+    ------
+    ThetaError
+        If the update type that is set for the path does not exist.
+    """
+    relative = _relative(path, places.top)
+    header = cat_file.size(f"{revision}:{relative}") if relative else None
+    if header is None:
+        return None
+    manifest = next((version.manifest for version in versions if version.oid == header[0]), None)
+    if manifest is None:
+        text = read_text(header[0], cat_file)
+        if text is None:
+            return None
+        try:
+            manifest = parse(text, source=path)
+        except ManifestError:
+            return None
+    return Previous(manifest, update or update_for(relative, places))
+
+
+def update_for(path: str, places: Places) -> str:
+    """Update type that the attribute ``theta-update`` of a path asks for, else the setting ``theta.update``.
+
+    Raises
+    ------
+    ThetaError
+        If there is no such type; the message says where it is set.
+    """
+    name, where = places.settings.update, "theta.update"
+    out = git("check-attr", "-z", "--stdin", "theta-update", cwd=places.top, data=os.fsencode(path) + b"\0")
+    value = os.fsdecode(out.split(b"\0")[2])
+    if value not in ("unspecified", "set"):
+        name, where = ("dense" if value == "unset" else value), f"the attribute theta-update of {path}"
+    if name != AUTO and name not in UPDATES.names():
+        known = ", ".join((AUTO, *UPDATES.names()))
+        raise ThetaError(f"{where} names the update type {name[:40]!r}, which does not exist", hint=f"Known: {known}.")
+    return name
 
 
 def _names(path: str, places: Places, commits: Sequence[str]) -> list[str]:

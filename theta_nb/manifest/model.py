@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from theta_nb.tensors.spec import Shape
 
-__all__ = ["INLINE_NBYTES", "ChunkRef", "Entry", "Manifest", "Value"]
+__all__ = ["INLINE_NBYTES", "MAX_LINKS", "ChunkRef", "Entry", "Manifest", "Value", "update_of"]
 
 INLINE_NBYTES = 64
 """Chunks up to this many raw bytes stand in the manifest itself."""
 
 
+MAX_LINKS = 64
+"""Longer chains of updates are refused; writers stop much earlier."""
+
+
 class ChunkRef(NamedTuple):
-    """Where the encoding of one chunk is.
+    """Where the encoding of one chunk is: all of it, or the last step of a chain that begins with a dense one.
 
     Parameters
     ----------
@@ -27,6 +31,16 @@ class ChunkRef(NamedTuple):
         Range within the object; ``length`` 0 with an ``oid`` never occurs.
     inline
         Raw bytes of a small chunk.
+    update
+        Update type of this step; ``"dense"`` for the first of a chain.
+    base
+        The step before; ``None`` for the first.
+
+    Examples
+    --------
+    >>> first = ChunkRef(b"1" * 32, "aa" * 32, 0, 9)
+    >>> [link.update for link in ChunkRef(b"2" * 32, "bb" * 32, 0, 5, update="delta", base=first).links()]
+    ['dense', 'delta']
     """
 
     digest: bytes
@@ -34,6 +48,27 @@ class ChunkRef(NamedTuple):
     offset: int = 0
     length: int = 0
     inline: bytes = b""
+    update: str = "dense"
+    base: ChunkRef | None = None
+
+    def links(self) -> tuple[ChunkRef, ...]:
+        """Every step of the chain, the dense one first."""
+        found = [self]
+        while found[-1].base is not None:
+            found.append(found[-1].base)
+        return tuple(reversed(found))
+
+
+def update_of(chunks: Iterable[ChunkRef]) -> str:
+    """How the chunks of a value come from their previous versions, as one word.
+
+    Examples
+    --------
+    >>> dense = ChunkRef(b"", "aa" * 32, 0, 9)
+    >>> update_of([dense]), update_of([dense, dense._replace(update="delta", base=dense)])
+    ('dense', 'delta')
+    """
+    return "+".join(sorted({chunk.update for chunk in chunks if chunk.base is not None})) or "dense"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +81,6 @@ class Value:
         Identity; the key under which entries refer to it.
     nbytes
         Raw length.
-    update
-        Name of the update type (``"dense"``).
     chunks
         Chunks in order.
     crc32
@@ -57,8 +90,17 @@ class Value:
     digest: bytes
     nbytes: int
     chunks: tuple[ChunkRef, ...]
-    update: str = "dense"
     crc32: bytes = b""
+
+    @property
+    def update(self) -> str:
+        """The update types of its chunks: ``"dense"``, ``"delta"``, ``"delta+sparse"``."""
+        return update_of(self.chunks)
+
+    @property
+    def oids(self) -> Iterator[str]:
+        """Names of the objects that hold it, some more than once."""
+        return (link.oid for chunk in self.chunks for link in chunk.links() if link.oid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +168,7 @@ class Manifest:
         return self.values[self.entries[entry.owner].digest if entry.owner else entry.digest]
 
     def chunk_refs(self) -> Iterator[ChunkRef]:
-        """Every chunk of every value."""
+        """Every chunk of every value; the steps that lead to it are its :meth:`~ChunkRef.links`."""
         for value in self.values.values():
             yield from value.chunks
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from theta_nb.errors import CheckpointError, ManifestError
-from theta_nb.manifest.model import INLINE_NBYTES, ChunkRef, Entry, Manifest, Value
+from theta_nb.manifest.model import INLINE_NBYTES, MAX_LINKS, ChunkRef, Entry, Manifest, Value
 from theta_nb.storage.objects import is_oid
 from theta_nb.tensors.chunks import chunk_digest, chunk_extents, row_nbytes, storage_digest, tensor_digest
 from theta_nb.tensors.dtypes import dtype_named
@@ -35,6 +35,7 @@ _SIZE_LINE = re.compile(rb"^size ([0-9]{1,19})\r?$", re.MULTILINE)
 # What names escape (see checkpoints/naming.py), so that none reads as another one or moves a terminal's cursor.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _CONFLICT = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
+_UPDATE = re.compile("[a-z][a-z0-9-]{0,39}")
 _HEADERS = frozenset({"format", "size", "layout", "skeleton", "derived", "recipe"})
 
 
@@ -110,8 +111,13 @@ def _value_line(value: Value, short_oid: Callable[[str], str]) -> str:
         if not chunk.oid:
             words.append(f"x{chunk.inline.hex()}")
         else:
-            words.append(f"{chunk.digest.hex()}:{short_oid(chunk.oid)}:{chunk.offset}:{chunk.length}")
+            words.append("+".join(_link(link, short_oid) for link in chunk.links()))
     return " ".join(words)
+
+
+def _link(ref: ChunkRef, short_oid: Callable[[str], str]) -> str:
+    update = "" if ref.base is None else f"{ref.update}:"
+    return f"{update}{ref.digest.hex()}:{short_oid(ref.oid)}:{ref.offset}:{ref.length}"
 
 
 # --- parsing ----------------------------------------------------------------------------------------------------------
@@ -185,6 +191,7 @@ class _Parser:
             derived=self.derived,
             recipe=self.headers.get("recipe", ""),
         )
+        _check_how(manifest, self.rows)
         _check(manifest)
         return manifest
 
@@ -318,12 +325,20 @@ def _entry(name: str, row: list[str], digests: _Prefixes) -> Entry:
     return Entry(name, dtype, _shape(shape), digests[digest])
 
 
+def _check_how(manifest: Manifest, rows: Mapping[str, list[str]]) -> None:
+    """Check the last column, which people read."""
+    for name, entry in manifest.entries.items():
+        if not entry.owner and rows[name][4] != manifest.values[entry.digest].update:
+            raise ManifestError(
+                f"parameter {name!r} is said to be stored as {rows[name][4][:40]!r}: lines of two versions are mixed",
+                hint="Take the whole file from one version.",
+            )
+
+
 def _value(words: list[str], oids: _Prefixes, objects: Mapping[str, int]) -> Value:
     digest, update, nbytes = words[1:4]
     if not is_oid(digest):
         raise ManifestError(f"{digest[:30]!r} is not a digest")
-    if update != "dense":
-        raise ManifestError(f"update type {update[:30]!r} is not known", hint="Upgrade theta-nb.")
     crc32 = b""
     rest = words[4:]
     if rest and rest[0].startswith("crc32:"):
@@ -332,7 +347,13 @@ def _value(words: list[str], oids: _Prefixes, objects: Mapping[str, int]) -> Val
         if len(crc32) != 4:
             raise ManifestError("a CRC-32 has not 4 bytes")
     chunks = tuple(_chunk(word, oids, objects) for word in rest)
-    return Value(bytes.fromhex(digest), _integer(nbytes), chunks, update, crc32)
+    value = Value(bytes.fromhex(digest), _integer(nbytes), chunks, crc32)
+    if update != value.update:
+        raise ManifestError(
+            f"value {digest[:_PREFIX]!r} is stored as {value.update!r} and listed as {update[:40]!r}",
+            hint="Upgrade theta-nb, or take the whole file from one version.",
+        )
+    return value
 
 
 def _chunk(word: str, oids: _Prefixes, objects: Mapping[str, int]) -> ChunkRef:
@@ -341,14 +362,27 @@ def _chunk(word: str, oids: _Prefixes, objects: Mapping[str, int]) -> ChunkRef:
         if len(inline) > INLINE_NBYTES:
             raise ManifestError(f"an inline chunk has {len(inline)} bytes, more than {INLINE_NBYTES}")
         return ChunkRef(chunk_digest(inline), inline=inline)
-    parts = word.split(":")
-    if len(parts) != 4 or not is_oid(parts[0]):
-        raise ManifestError(f"{word[:40]!r} does not describe a chunk")
+    ref: ChunkRef | None = None
+    steps = word.split("+")
+    if len(steps) > MAX_LINKS:
+        raise ManifestError(f"a chain of {len(steps)} updates is longer than {MAX_LINKS}")
+    for step in steps:
+        ref = _step(step, ref, oids, objects)
+    if ref is None:
+        raise ManifestError("a chunk is not described")
+    return ref
+
+
+def _step(text: str, base: ChunkRef | None, oids: _Prefixes, objects: Mapping[str, int]) -> ChunkRef:
+    parts = text.split(":")
+    update = "dense" if base is None else parts.pop(0)
+    if len(parts) != 4 or not is_oid(parts[0]) or not _UPDATE.fullmatch(update) or (base and update == "dense"):
+        raise ManifestError(f"{text[:40]!r} does not describe a chunk")
     oid = oids.name(parts[1])
     offset, length = _integer(parts[2]), _integer(parts[3])
     if length == 0 or offset + length > objects[oid]:
         raise ManifestError(f"a chunk leaves its object {oid[:12]}")
-    return ChunkRef(bytes.fromhex(parts[0]), oid, offset, length)
+    return ChunkRef(bytes.fromhex(parts[0]), oid, offset, length, update=update, base=base)
 
 
 def _check(manifest: Manifest) -> None:
@@ -375,7 +409,7 @@ def _check_nothing_is_left(manifest: Manifest) -> None:
     used |= {manifest.layout, manifest.skeleton}
     for digest in manifest.values.keys() - used:
         raise ManifestError(f"nothing refers to value {digest.hex()[:_PREFIX]!r}: lines of two versions are mixed")
-    for oid in manifest.objects.keys() - {ref.oid for ref in manifest.chunk_refs()}:
+    for oid in manifest.objects.keys() - {oid for value in manifest.values.values() for oid in value.oids}:
         raise ManifestError(f"nothing refers to object {oid[:12]}: lines of two versions are mixed")
 
 

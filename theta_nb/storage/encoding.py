@@ -8,12 +8,13 @@ is what a Zarr v2 chunk is.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 from numcodecs import blosc
 
 from theta_nb.errors import CorruptObjectError
 
-__all__ = ["decode_into", "encode_bytes", "encode_numbers"]
+__all__ = ["decode_into", "encode_bytes", "encode_differences", "encode_numbers", "read_range", "typesize_of"]
 
 # Blosc's own thread pool is process-wide and serialises concurrent calls; ours are parallel across chunks instead.
 blosc.use_threads = False
@@ -33,6 +34,42 @@ def encode_bytes(raw: bytes | bytearray | memoryview) -> bytes:
     """Encode bytes that are not numbers: headers, pickles, layouts (Zstandard level 3)."""
     frame: bytes = blosc.compress(raw, b"zstd", 3, blosc.NOSHUFFLE, typesize=1)
     return frame
+
+
+_SAMPLE_NBYTES = 2**17
+
+
+def encode_differences(raw: bytes | bytearray | memoryview, itemsize: int) -> bytes:
+    """Encode integers that are mostly small: with Zstandard (level 1) where a sample says that it pays, else LZ4.
+
+    Small differences leave whole bit planes of zeros, which both find; what is left of a bfloat16 fine-tune Zstandard
+    makes a third smaller, and nothing of a float32 one, at three times the cost.
+    """
+    view = memoryview(raw).cast("B")
+    start = (len(view) - _SAMPLE_NBYTES) // 2 // itemsize * itemsize
+    sample = view[start : start + _SAMPLE_NBYTES] if start > 0 else view
+    fast: bytes = blosc.compress(sample, b"lz4", 5, blosc.BITSHUFFLE, typesize=itemsize)
+    small: bytes = blosc.compress(sample, b"zstd", 1, blosc.BITSHUFFLE, typesize=itemsize)
+    pays = len(small) < 0.9 * len(fast)
+    if len(sample) == len(view):
+        return small if pays else fast
+    frame: bytes = blosc.compress(
+        view, b"zstd" if pays else b"lz4", 1 if pays else 5, blosc.BITSHUFFLE, typesize=itemsize
+    )
+    return frame
+
+
+def typesize_of(frame: bytes | bytearray | memoryview) -> int:
+    """Type size that the header of a frame names; not trusted.
+
+    Raises
+    ------
+    CorruptObjectError
+        If the frame is shorter than a header.
+    """
+    if len(frame) < _HEADER.size:
+        raise CorruptObjectError("an encoded chunk is shorter than its header")
+    return int(frame[3])
 
 
 def decode_into(frame: bytes | bytearray | memoryview, dest: memoryview) -> None:
@@ -64,3 +101,60 @@ def decode_into(frame: bytes | bytearray | memoryview, dest: memoryview) -> None
         blosc.decompress(frame, dest)
     except (RuntimeError, ValueError) as error:
         raise CorruptObjectError("an encoded chunk does not decompress") from error
+
+
+_COPIED = 2  # flag of a frame that holds its content as it is
+_MOST_BLOCKS = 2**16
+
+
+def read_range(read: Callable[[int, int], bytes], offset: int, nbytes: int) -> bytes:
+    """Decode a part of a frame and read little more of it than that.
+
+    A frame is a sequence of blocks that can be decoded one by one: each becomes a frame of its own here.
+
+    Parameters
+    ----------
+    read
+        Gives ``length`` bytes of the frame from a position; called as ``read(position, length)``.
+    offset, nbytes
+        Range of the content; it may not touch a last block that is shorter than the others.
+
+    Raises
+    ------
+    CorruptObjectError
+        If the frame is malformed, or the range is not one of whole blocks' content.
+
+    Examples
+    --------
+    >>> raw = bytes(range(250)) * 40_000
+    >>> frame = encode_numbers(raw, 2)
+    >>> read_range(lambda start, n: frame[start : start + n], 5_000_000, 4) == raw[5_000_000:5_000_004]
+    True
+    """
+    head = read(0, _HEADER.size)
+    if len(head) < _HEADER.size:
+        raise CorruptObjectError("an encoded chunk is shorter than its header")
+    version, format_, flags, typesize, total, blocksize, length = _HEADER.unpack(head)
+    if flags & _COPIED:
+        return read(_HEADER.size + offset, nbytes)
+    whole = total // blocksize if blocksize else 0
+    if not 0 < whole <= _MOST_BLOCKS or offset < 0 or nbytes < 1 or offset + nbytes > whole * blocksize:
+        raise CorruptObjectError("a part of an encoded chunk is not in its blocks")
+    count = whole + bool(total % blocksize)
+    starts = struct.unpack(f"<{count}I", read(_HEADER.size, 4 * count))
+    ends = dict(zip(sorted(starts), [*sorted(starts)[1:], length], strict=True))
+    out = bytearray()
+    first = offset // blocksize
+    for index in range(first, (offset + nbytes - 1) // blocksize + 1):
+        start = starts[index]
+        if not start < ends[start] <= length or ends[start] - start > blocksize + 4096:
+            raise CorruptObjectError("a block of an encoded chunk is not where it should be")
+        block = read(start, ends[start] - start)
+        frame = _HEADER.pack(
+            version, format_, flags, typesize, blocksize, blocksize, _HEADER.size + 4 + len(block)
+        ) + struct.pack("<I", _HEADER.size + 4)
+        piece = bytearray(blocksize)
+        decode_into(frame + block, memoryview(piece))
+        out += piece
+    start = offset - first * blocksize
+    return bytes(out[start : start + nbytes])
