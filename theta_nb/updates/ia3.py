@@ -59,7 +59,7 @@ class _Ia3:
         was = widen(patterns(old, width), name).reshape(-1, columns)
         becomes = widen(patterns(new, width), name).reshape(-1, columns)
         for by_row in (False, True):
-            scaling = _ratios(was, becomes, by_row=by_row).astype(np.float32)
+            scaling = _ratios(was, becomes, by_row=by_row)
             payload = dump_ia3(name, scaling.view(np.uint32), "float32", by_row=by_row, columns=columns)
             result = bytearray(old)
             self.apply(memoryview(payload), memoryview(result))
@@ -93,15 +93,15 @@ class _Ia3:
                     block[...] = narrow(widen(old, name) * factor, name, old)
 
 
-def _ratios(was: NDArray[np.float64], becomes: NDArray[np.float64], *, by_row: bool) -> NDArray[np.float64]:
+def _ratios(was: NDArray[np.float64], becomes: NDArray[np.float64], *, by_row: bool) -> NDArray[np.float32]:
     """New by old where the old number is largest: there the ratio is known best."""
     size = np.where(np.isfinite(was) & np.isfinite(becomes), np.abs(was), -1.0)
     place = np.argmax(size, axis=1) if by_row else np.argmax(size, axis=0)
     rows = np.arange(was.shape[0]) if by_row else place
     cols = place if by_row else np.arange(was.shape[1])
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        ratio = becomes[rows, cols] / was[rows, cols]
-    return np.where(np.isfinite(ratio), ratio, 1.0)
+        ratio = (becomes[rows, cols] / was[rows, cols]).astype(np.float32)
+    return np.where(np.isfinite(ratio), ratio, np.float32(1))
 
 
 IA3 = _Ia3()
