@@ -72,8 +72,10 @@ def usual_steps(dtype: DType) -> dict[str, Step]:
     per = max(1, dtype.itemsize // width)  # patterns of one element: two for a complex number
 
     def noise(count: int) -> np.ndarray:
-        return rng.integers(0, 1 << (8 * width), count * per, np.uint64, endpoint=False) if width < 8 else rng.integers(
-            0, 2**64 - 1, count * per, np.uint64, endpoint=True
+        return (
+            rng.integers(0, 1 << (8 * width), count * per, np.uint64, endpoint=False)
+            if width < 8
+            else rng.integers(0, 2**64 - 1, count * per, np.uint64, endpoint=True)
         )
 
     def pair(old: np.ndarray, new: np.ndarray, columns: int = 1) -> Step:

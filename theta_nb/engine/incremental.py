@@ -182,7 +182,7 @@ class Incremental:
         parts, changed = [], 0
         for number in range(_SAMPLES):
             start = number * step + (step - _SAMPLE_NBYTES) // 2 // width * width
-            old = self._part(base, start, width)
+            old = self._part(base, len(raw), start, width)
             if old is None:
                 return None
             new = patterns(raw[start : start + _SAMPLE_NBYTES], width)
@@ -194,14 +194,14 @@ class Incremental:
         length = len(encode_differences(sample.tobytes(), width))
         return _Estimate(length / sample.nbytes * len(raw), changed / len(sample))
 
-    def _part(self, base: KnownChunk, start: int, width: int) -> Patterns | None:
+    def _part(self, base: KnownChunk, nbytes: int, start: int, width: int) -> Patterns | None:
         """A few old numbers, from the blocks of the frames that hold them."""
         result: Patterns | None = None
         for step in base.steps():
             if step.ref.update not in ("dense", "delta"):
                 return None
             try:
-                data = read_range(partial(self._read, step.ref), start, _SAMPLE_NBYTES)
+                data = read_range(partial(self._read, step.ref), nbytes, start, _SAMPLE_NBYTES)
             except ThetaError:
                 return None
             part = patterns(bytearray(data), width)
