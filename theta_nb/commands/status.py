@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from theta_nb.engine.clean import Cleaner
 from theta_nb.engine.compare import Changes, compare
+from theta_nb.engine.incremental import Previous
 from theta_nb.engine.known import KnownChunks
 from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.places import Places
@@ -112,7 +113,7 @@ class _Survey:
         self._places = places
         self._heads = heads
         self._cat_file = CatFile(places.top)
-        self._cleaner = Cleaner(places.store, executor, write=False)
+        self._executor = executor
         self._progress = progress
         self._done = self._total = 0
 
@@ -159,7 +160,7 @@ class _Survey:
         staged = head is None or not head.same_content(index)
         state = "added" if head is None else "modified" if staged else "unchanged"
         new_bytes = _new_objects(index, head) if staged else 0
-        work = self._work_tree(blob.path, index, dirty=dirty)
+        work = self._work_tree(blob.path, index, head, dirty=dirty)
         if isinstance(work, str):
             note = f"Run 'git theta checkout {blob.path}'." if work == "manifest only" else ""
             return _status(blob.path, work, index, changes, staged=staged, new_bytes=new_bytes, note=note)
@@ -170,7 +171,9 @@ class _Survey:
             return _status(blob.path, "modified", manifest, changes, staged=False, new_bytes=raw, note=note)
         return _status(blob.path, state, index, changes, staged=staged, new_bytes=new_bytes)
 
-    def _work_tree(self, path: str, index: Manifest, *, dirty: bool) -> str | tuple[Manifest, str, int] | None:
+    def _work_tree(
+        self, path: str, index: Manifest, head: Manifest | None, *, dirty: bool
+    ) -> str | tuple[Manifest, str, int] | None:
         """``None`` if the file is the index's; a state; or its manifest, a note, and the bytes that are new."""
         full = os.path.join(self._places.top, path)
         if _file_size(self._places, path) is None:
@@ -181,10 +184,16 @@ class _Survey:
             if not dirty:
                 return None
             name = os.path.basename(path)
-            manifest, layout = self._cleaner.file(file.fileno(), name, KnownChunks([index]), self._advance)
+            cleaner = Cleaner(self._places.store, self._executor, write=False, previous=self._tolerant(head))
+            manifest, layout = cleaner.file(file.fileno(), name, KnownChunks([index]), self._advance)
         if manifest.same_content(index):
             return None
         return manifest, " ".join(layout.warnings), _new_raw(manifest, index)
+
+    def _tolerant(self, head: Manifest | None) -> Previous | None:
+        """What 'git add' would take small changes for."""
+        tolerance = self._places.settings.tolerance
+        return None if head is None or tolerance is None else Previous(head, tolerance=tolerance)
 
     def _advance(self, nbytes: int) -> None:
         self._done += nbytes

@@ -98,7 +98,7 @@ class _Ia3:
 
 
 def _scaling(was: NDArray[np.float64], becomes: NDArray[Any], name: str, *, axis: int) -> NDArray[np.float64]:
-    """For each row or column the middle of the factors that round every one of its numbers to the new one, if any do."""
+    """For each row or column the middle of the factors that lead from all its numbers to the new ones, if any do."""
     value = widen(becomes, name)
     one = becomes.dtype.type(1)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
