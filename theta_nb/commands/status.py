@@ -6,12 +6,13 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from theta_nb.engine.clean import Cleaner
 from theta_nb.engine.compare import Changes, compare
 from theta_nb.engine.incremental import Previous
 from theta_nb.engine.known import KnownChunks
+from theta_nb.engine.storage_cost import new_storage
 from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, git, git_ok
@@ -19,8 +20,6 @@ from theta_nb.git.tracked import TrackedBlob, tracked_in_commit, tracked_in_inde
 from theta_nb.git.versions import read_text
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import is_manifest, parse
-from theta_nb.tensors.chunks import chunk_extents, row_nbytes
-from theta_nb.tensors.dtypes import dtype_named
 
 __all__ = ["CheckpointStatus", "status"]
 
@@ -46,6 +45,8 @@ class CheckpointStatus:
         Length of the checkpoint in bytes.
     new_bytes
         What the change costs: bytes of new objects if staged, raw bytes of changed chunks if not; ``None`` if unknown.
+    storage
+        Bytes of the new objects by update type, if staged.
     note
         Further sentence, or empty.
     """
@@ -60,6 +61,7 @@ class CheckpointStatus:
     size: int = 0
     new_bytes: int | None = None
     note: str = ""
+    storage: Mapping[str, int] = field(default_factory=dict)
 
 
 def status(
@@ -169,7 +171,8 @@ class _Survey:
             note = "Also has changes that are not staged." if staged else layout_note
             changes = compare(head, manifest)
             return _status(blob.path, "modified", manifest, changes, staged=False, new_bytes=raw, note=note)
-        return _status(blob.path, state, index, changes, staged=staged, new_bytes=new_bytes)
+        found = _status(blob.path, state, index, changes, staged=staged, new_bytes=new_bytes)
+        return replace(found, storage=new_storage(index, head.objects if head is not None else ())) if staged else found
 
     def _work_tree(
         self, path: str, index: Manifest, head: Manifest | None, *, dirty: bool
@@ -255,11 +258,7 @@ def _new_raw(manifest: Manifest, index: Manifest) -> int:
         if entry.owner:
             continue
         value = manifest.values[entry.digest]
-        row, itemsize = 1, 1
-        if entry.dtype != "bytes":
-            dtype = dtype_named(entry.dtype)
-            row, itemsize = row_nbytes(dtype, entry.shape), dtype.itemsize
-        for extent, ref in zip(chunk_extents(value.nbytes, row, itemsize), value.chunks, strict=True):
+        for extent, ref in zip(entry.extents(value.nbytes), value.chunks, strict=True):
             if ref.digest not in known:
                 known.add(ref.digest)
                 total += extent.nbytes

@@ -23,8 +23,7 @@ from theta_nb.manifest.model import ChunkRef, Manifest, Value
 from theta_nb.settings import Tolerance
 from theta_nb.storage.encoding import encode_differences, read_range
 from theta_nb.storage.objects import ObjectStore
-from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_extents, row_nbytes
-from theta_nb.tensors.dtypes import dtype_named
+from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent
 from theta_nb.tensors.rounding import realdtype, widen
 from theta_nb.tensors.spec import TensorSpec
 from theta_nb.updates.table import UPDATES, Numbers
@@ -74,10 +73,7 @@ class Previous:
         if old is None or old.owner or old.dtype != dtype or len(old.shape) != len(shape) or old.shape[1:] != shape[1:]:
             return {}
         value = self.manifest.values[old.digest]
-        row, itemsize = 1, 1
-        if dtype != "bytes":
-            row, itemsize = row_nbytes(dtype_named(dtype), old.shape), dtype_named(dtype).itemsize
-        extents = chunk_extents(value.nbytes, row, itemsize)
+        extents = old.extents(value.nbytes)
         return {e: KnownChunk.of(r, self.manifest.objects) for e, r in zip(extents, value.chunks, strict=True)}
 
     def value_of(self, tensor: TensorSpec | None) -> Value | None:
