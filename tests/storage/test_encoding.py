@@ -201,7 +201,7 @@ def _lying(frame: bytes) -> Iterator[bytes]:
     """Frames whose header, or whose table of blocks, was changed."""
     for length in (0, 5, 15, 16, 17, 20, len(frame) // 2):
         yield frame[:length]
-    for place in range(0, 40):
+    for place in range(40):
         for word in (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x01\0\0\0", b"\0\0\x10\0"):
             yield frame[:place] + word + frame[place + 4 :]
     for blocksize in (1, 3, TOTAL - 1, TOTAL, 2**31, 2**32 - 1):

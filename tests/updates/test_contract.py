@@ -85,4 +85,4 @@ class TestIa3(_BuiltIn):
 
 
 def test_every_type_of_the_table_is_here() -> None:
-    assert {case.name for case in _BuiltIn.__subclasses__()} == {name for name in UPDATES.names()}
+    assert {case.name for case in _BuiltIn.__subclasses__()} == set(UPDATES.names())

@@ -15,11 +15,10 @@ from theta_nb.git.places import Places
 from theta_nb.git.process import git_ok
 from theta_nb.git.tracked import resolve
 from theta_nb.git.walk import ManifestBlob, commit_of, everything, manifest_blobs
-from theta_nb.manifest.model import ChunkRef, Manifest, Value
+from theta_nb.manifest.model import ChunkRef, Entry, Manifest, Value
 from theta_nb.manifest.text import parse
 from theta_nb.storage.objects import ObjectStore
-from theta_nb.tensors.chunks import chunk_extents, row_nbytes
-from theta_nb.tensors.dtypes import dtype_named
+from theta_nb.tensors.chunks import Extent, chunk_extents
 
 __all__ = ["FsckReport", "Problem", "fsck"]
 
@@ -80,8 +79,7 @@ class _Use:
     blob: ManifestBlob
     names: tuple[str, ...]
     value: Value
-    row: int
-    itemsize: int
+    extents: tuple[Extent, ...]
 
 
 def fsck(
@@ -163,16 +161,17 @@ class _Meter:
 
 def _uses(blob: ManifestBlob, manifest: Manifest) -> list[_Use]:
     names: dict[bytes, list[str]] = {manifest.layout: ["the layout"], manifest.skeleton: ["the skeleton"]}
-    steps: dict[bytes, tuple[int, int]] = {manifest.layout: (1, 1), manifest.skeleton: (1, 1)}
+    owners: dict[bytes, Entry] = {}
     for entry in manifest.entries.values():
         if not entry.owner:
             names.setdefault(entry.digest, []).append(entry.name)
-            if entry.dtype == "bytes":
-                steps[entry.digest] = (1, 1)
-            else:
-                dtype = dtype_named(entry.dtype)
-                steps[entry.digest] = (row_nbytes(dtype, entry.shape), dtype.itemsize)
-    return [_Use(blob, tuple(names[d]), manifest.values[d], *steps[d]) for d in names]
+            owners[entry.digest] = entry
+    return [_Use(blob, tuple(names[d]), manifest.values[d], _extents(manifest.values[d], owners.get(d))) for d in names]
+
+
+def _extents(value: Value, owner: Entry | None) -> tuple[Extent, ...]:
+    """Where the chunks of a value lie; layout and skeleton belong to no entry, and are bytes."""
+    return tuple(chunk_extents(value.nbytes, 1, 1) if owner is None else owner.extents(value.nbytes))
 
 
 def _check_layout(store: ObjectStore, blob: ManifestBlob, manifest: Manifest) -> Problem | None:
@@ -225,7 +224,7 @@ def _check_value(decoder: Decoder, use: _Use, bad: Mapping[str, _Damage]) -> str
         if oid in bad and bad[oid].whole:
             return bad[oid].message
     try:
-        for extent, ref in zip(chunk_extents(use.value.nbytes, use.row, use.itemsize), use.value.chunks, strict=True):
+        for extent, ref in zip(use.extents, use.value.chunks, strict=True):
             _decode(decoder, ref, extent.nbytes, use.names[0])
     except ThetaError as error:
         return next((bad[oid].message for oid in use.value.oids if oid in bad), error.message)

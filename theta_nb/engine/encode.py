@@ -41,6 +41,7 @@ class _Outcome(NamedTuple):
     frame: bytes  # small, still to be packed, or of a known pack that is not here
     update: str = "dense"
     base: KnownChunk | None = None  # what the frame is an update of
+    near: bool = False  # within the tolerance of what stood in its place before
 
     @property
     def base_ref(self) -> ChunkRef | None:
@@ -67,17 +68,18 @@ class _Worker:
         if len(raw) <= INLINE_NBYTES:
             return _Outcome(digest, KnownChunk(ChunkRef(digest, inline=bytes(raw)), 0), b"")
         known = self.known.find(digest)
+        near = self._near(raw, digest, chunk)
         if not self.write:
-            return _Outcome(digest, known, b"")
+            return _Outcome(digest, known, b"", near=near)
         # Without all its objects an update cannot be made again: what they were made from is not here.
         if known is not None and (known.base is not None or known.complete(self.store)):
-            return _Outcome(digest, known, b"")
+            return _Outcome(digest, known, b"", near=near)
         step = self._step(raw, chunk) if known is None else None
         if step is not None:
-            outcome = _Outcome(digest, None, step.payload, step.update, step.base)
+            outcome = _Outcome(digest, None, step.payload, step.update, step.base, near)
         else:
             frame = encode_numbers(raw, chunk.itemsize) if chunk.itemsize else encode_bytes(raw)
-            outcome = _Outcome(digest, known, frame)
+            outcome = _Outcome(digest, known, frame, near=near)
         return outcome if len(outcome.frame) < PACKED_NBYTES else self._written(outcome)
 
     def _step(self, raw: memoryview, chunk: _Chunk) -> Step | None:
@@ -85,12 +87,18 @@ class _Worker:
             return None
         return self.incremental.step(raw, chunk.previous, chunk.numbers or numbers_of_width(chunk.itemsize))
 
+    def _near(self, raw: memoryview, digest: bytes, chunk: _Chunk) -> bool:
+        previous = chunk.previous
+        if self.incremental is None or previous is None or chunk.numbers is None or previous.ref.digest == digest:
+            return False
+        return self.incremental.near(raw, previous, chunk.numbers)
+
     def _written(self, outcome: _Outcome) -> _Outcome:
         """Write an object of its own."""
         size = len(outcome.frame)
         oid = self.store.write(outcome.frame)
         ref = ChunkRef(outcome.digest, oid, 0, size, update=outcome.update, base=outcome.base_ref)
-        return _Outcome(outcome.digest, outcome.known or KnownChunk(ref, size, outcome.base), b"")
+        return _Outcome(outcome.digest, outcome.known or KnownChunk(ref, size, outcome.base), b"", near=outcome.near)
 
 
 class _LostPacks:
@@ -167,6 +175,8 @@ class ChunkEncoder:
         """Digest of every chunk, by its number; complete after :meth:`finish`."""
         self.known: dict[bytes, KnownChunk] = {}
         """Encoding of every chunk, by digest; complete after :meth:`finish`."""
+        self.near: set[int] = set()
+        """Numbers of chunks that are within the tolerance of their previous versions; complete likewise."""
         self._count = 0
 
     def space(self, nbytes: int) -> memoryview:
@@ -220,6 +230,8 @@ class ChunkEncoder:
 
     def _take(self, outcomes: list[_Outcome], _buffer: memoryview) -> None:
         for outcome in outcomes:
+            if outcome.near:
+                self.near.add(len(self.digests))
             self.digests.append(outcome.digest)
             if outcome.known is not None:
                 self.known.setdefault(outcome.digest, outcome.known)

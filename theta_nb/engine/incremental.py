@@ -19,11 +19,13 @@ import numpy as np
 from theta_nb.engine.decode import Decoder
 from theta_nb.engine.known import KnownChunk
 from theta_nb.errors import ThetaError
-from theta_nb.manifest.model import ChunkRef, Manifest
+from theta_nb.manifest.model import ChunkRef, Manifest, Value
+from theta_nb.settings import Tolerance
 from theta_nb.storage.encoding import encode_differences, encode_numbers, read_range
 from theta_nb.storage.objects import ObjectStore
-from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_extents, row_nbytes
-from theta_nb.tensors.dtypes import dtype_named
+from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent
+from theta_nb.tensors.rounding import realdtype, widen
+from theta_nb.tensors.spec import TensorSpec
 from theta_nb.updates.table import UPDATES, Numbers
 from theta_nb.updates.zigzag import Patterns, add_zigzag, patterns, subtract_zigzag
 
@@ -43,6 +45,7 @@ _LINK_NBYTES = 128  # what a link costs in every manifest
 _NEAR = 1.25  # an update of the beginning may be so much longer than one of the end of the chain
 _SMALL_NBYTES = 2**20  # smaller chunks are tried in full
 _SAMPLES, _SAMPLE_NBYTES = 3, 2**16
+_BLOCK = 2**15  # numbers that are compared at a time
 _FEW = 0.1  # share of changed numbers below which positions may be cheaper than differences
 _OWN = ("delta", "sparse")  # integer arithmetic, exact by construction; what others make is tried before it is trusted
 
@@ -57,10 +60,13 @@ class Previous:
         That version.
     update
         Update type to be used, or ``"auto"``.
+    tolerance
+        Float tensors whose numbers are all as near to the old ones as this stay the old ones.
     """
 
     manifest: Manifest
     update: str = AUTO
+    tolerance: Tolerance | None = None
 
     def chunks(self, name: str, dtype: str, shape: tuple[int, ...]) -> dict[Extent, KnownChunk]:
         """Encodings of the chunks of a parameter by their place, if its rows were as long then; else none."""
@@ -68,11 +74,15 @@ class Previous:
         if old is None or old.owner or old.dtype != dtype or len(old.shape) != len(shape) or old.shape[1:] != shape[1:]:
             return {}
         value = self.manifest.values[old.digest]
-        row, itemsize = 1, 1
-        if dtype != "bytes":
-            row, itemsize = row_nbytes(dtype_named(dtype), old.shape), dtype_named(dtype).itemsize
-        extents = chunk_extents(value.nbytes, row, itemsize)
+        extents = old.extents(value.nbytes)
         return {e: KnownChunk.of(r, self.manifest.objects) for e, r in zip(extents, value.chunks, strict=True)}
+
+    def value_of(self, tensor: TensorSpec | None) -> Value | None:
+        """The committed value of a parameter that had the same dtype and shape, if it held the bytes itself."""
+        old = None if tensor is None else self.manifest.entries.get(tensor.name)
+        if old is None or tensor is None or old.owner or (old.dtype, old.shape) != (tensor.dtype.name, tensor.shape):
+            return None
+        return self.manifest.values[old.digest]
 
 
 class Step(NamedTuple):
@@ -96,14 +106,15 @@ class Incremental:
     ----------
     store
         Where the objects of previous versions are.
-    update
-        ``"auto"``, or the name of the only update type that may be used besides ``"dense"``.
+    previous
+        The version that updates start from, and which ones may be used.
     """
 
-    def __init__(self, store: ObjectStore, update: str = AUTO) -> None:
+    def __init__(self, store: ObjectStore, previous: Previous) -> None:
         self._store = store
         self._decoder = Decoder(store)
-        self._update = update
+        self._update = previous.update
+        self._tolerance = previous.tolerance
         self._buffers = threading.local()
 
     def step(self, raw: memoryview, previous: KnownChunk, numbers: Numbers) -> Step | None:
@@ -191,6 +202,23 @@ class Incremental:
                 return None  # damaged, gone meanwhile, or by a plug-in that is not here: dense needs none of it
             self._buffers.digest = base.ref.digest
         return memory[:nbytes].toreadonly()
+
+    def near(self, raw: memoryview, previous: KnownChunk, numbers: Numbers) -> bool:
+        """Whether every number is within the tolerance of the old one; never where one of them is NaN or infinite."""
+        name = realdtype(numbers.dtype)
+        if self._tolerance is None or name is None or len(raw) % numbers.width:
+            return False
+        old = self._old(previous, len(raw)) if previous.complete(self._store) else None
+        if old is None:
+            return False
+        new, was = patterns(raw, numbers.width), patterns(old, numbers.width)
+        for start in range(0, len(new), _BLOCK):
+            a, b = widen(new[start : start + _BLOCK], name), widen(was[start : start + _BLOCK], name)
+            with np.errstate(invalid="ignore", over="ignore"):
+                near = np.abs(a - b) <= self._tolerance.atol + self._tolerance.rtol * np.abs(b)
+            if not near.all() or not (np.isfinite(a) & np.isfinite(b)).all():
+                return False
+        return True
 
     # --- sampling -----------------------------------------------------------------------------------------------------
 

@@ -160,7 +160,7 @@ def previous_of(
             manifest = parse(text, source=path)
         except ManifestError:
             return None
-    return Previous(manifest, update or update_for(relative, places))
+    return Previous(manifest, update or update_for(relative, places), places.settings.tolerance)
 
 
 def update_for(path: str, places: Places) -> str:

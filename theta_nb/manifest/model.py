@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from theta_nb.tensors.chunks import Extent, chunk_extents, row_nbytes
+from theta_nb.tensors.dtypes import dtype_named
 from theta_nb.tensors.spec import Shape
 
 __all__ = ["INLINE_NBYTES", "MAX_LINKS", "ChunkRef", "Entry", "Manifest", "Value", "update_of"]
@@ -126,6 +128,16 @@ class Entry:
     shape: Shape
     digest: bytes
     owner: str = ""
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element, or 1."""
+        return 1 if self.dtype == "bytes" else dtype_named(self.dtype).itemsize
+
+    def extents(self, nbytes: int) -> Iterator[Extent]:
+        """Where the chunks of its value of ``nbytes`` bytes lie."""
+        row = 1 if self.dtype == "bytes" else row_nbytes(dtype_named(self.dtype), self.shape)
+        return chunk_extents(nbytes, row, self.itemsize)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class _Ia3:
     name = "ia3"
 
     def encode(self, old: memoryview, new: memoryview, numbers: Numbers) -> bytes | None:
-        """The scaling by row or by column that gives exactly ``new``, if float32 numbers can express it."""
+        """The scaling by row or by column that gives exactly ``new``, if there is one; its numbers are float32 where these suffice."""
         name = realdtype(numbers.dtype)
         width, columns = numbers.width, numbers.columns
         if name not in RESULT_DTYPES or numbers.dtype.kind != "f" or len(old) != len(new):
@@ -57,14 +57,17 @@ class _Ia3:
         if not len(new) or len(new) % (width * columns):
             return None
         was = widen(patterns(old, width), name).reshape(-1, columns)
-        becomes = widen(patterns(new, width), name).reshape(-1, columns)
+        becomes = patterns(new, width).reshape(-1, columns)
         for by_row in (False, True):
-            scaling = _ratios(was, becomes, by_row=by_row)
-            payload = dump_ia3(name, scaling.view(np.uint32), "float32", by_row=by_row, columns=columns)
-            result = bytearray(old)
-            self.apply(memoryview(payload), memoryview(result))
-            if result == new and len(payload) < len(new):
-                return payload
+            scaling = _scaling(was, becomes, name, axis=1 if by_row else 0)
+            with np.errstate(over="ignore", under="ignore"):
+                single = scaling.astype(np.float32)
+            for dtype, raw in (("float32", single.view(np.uint32)), ("float64", scaling.view(np.uint64))):
+                payload = dump_ia3(name, raw, dtype, by_row=by_row, columns=columns)
+                result = bytearray(old)
+                self.apply(memoryview(payload), memoryview(result))
+                if result == new and len(payload) < len(new):
+                    return payload
         return None
 
     def apply(self, payload: memoryview, dest: memoryview) -> None:
@@ -93,15 +96,20 @@ class _Ia3:
                     block[...] = narrow(widen(old, name) * factor, name, old)
 
 
-def _ratios(was: NDArray[np.float64], becomes: NDArray[np.float64], *, by_row: bool) -> NDArray[np.float32]:
-    """New by old where the old number is largest: there the ratio is known best."""
-    size = np.where(np.isfinite(was) & np.isfinite(becomes), np.abs(was), -1.0)
-    place = np.argmax(size, axis=1) if by_row else np.argmax(size, axis=0)
-    rows = np.arange(was.shape[0]) if by_row else place
-    cols = place if by_row else np.arange(was.shape[1])
+def _scaling(was: NDArray[np.float64], becomes: NDArray[Any], name: str, *, axis: int) -> NDArray[np.float64]:
+    """For each row or column the middle of the factors that lead from all its numbers to the new ones, if any do."""
+    value = widen(becomes, name)
+    one = becomes.dtype.type(1)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        ratio = (becomes[rows, cols] / was[rows, cols]).astype(np.float32)
-    return np.where(np.isfinite(ratio), ratio, np.float32(1))
+        # Half-way to the neighbours of the new number, then by the old one.
+        ends = [(value + widen(neighbour, name)) / 2 / was for neighbour in (becomes - one, becomes + one)]
+        usable = np.isfinite(ends[0]) & np.isfinite(ends[1]) & (was != 0) & (value != 0)
+        low = np.where(usable, np.minimum(*ends), -np.inf).max(axis=axis)
+        high = np.where(usable, np.maximum(*ends), np.inf).min(axis=axis)
+        middle = (low + high) / 2
+    known = np.isfinite(low) & np.isfinite(high)
+    zero = ((value == 0) & (was != 0)).any(axis=axis) & ~known
+    return np.where(known, middle, np.where(zero, 0.0, 1.0))
 
 
 IA3 = _Ia3()
