@@ -21,7 +21,7 @@ from theta_nb.engine.known import KnownChunk
 from theta_nb.errors import ThetaError
 from theta_nb.manifest.model import ChunkRef, Manifest, Value
 from theta_nb.settings import Tolerance
-from theta_nb.storage.encoding import encode_differences, read_range
+from theta_nb.storage.encoding import encode_differences, encode_numbers, read_range
 from theta_nb.storage.objects import ObjectStore
 from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent
 from theta_nb.tensors.rounding import realdtype, widen
@@ -47,6 +47,7 @@ _SMALL_NBYTES = 2**20  # smaller chunks are tried in full
 _SAMPLES, _SAMPLE_NBYTES = 3, 2**16
 _BLOCK = 2**15  # numbers that are compared at a time
 _FEW = 0.1  # share of changed numbers below which positions may be cheaper than differences
+_OWN = ("delta", "sparse")  # integer arithmetic, exact by construction; what others make is tried before it is trusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +135,17 @@ class Incremental:
         for base, changed in self._bases(raw, previous, numbers, dense):
             step = self._encoded(raw, base, numbers, changed)
             if step is not None and self._allowed(base, len(step.payload), dense):
-                return step
+                return step if self._pays(step, raw, numbers, dense) else None
         return None
+
+    @staticmethod
+    def _pays(step: Step, raw: memoryview, numbers: Numbers, dense: int) -> bool:
+        """Whether the new numbers are not cheaper themselves: all zeros are, whatever they come from."""
+        if len(step.payload) < _FEW * dense:
+            return True
+        parts = [raw] if len(raw) < _SMALL_NBYTES else [raw[at : at + _SAMPLE_NBYTES] for at in _samples(raw, numbers)]
+        length = sum(len(encode_numbers(part, numbers.dtype.itemsize)) for part in parts)
+        return len(step.payload) + _LINK_NBYTES < _PAYS * length / sum(map(len, parts)) * len(raw)
 
     @staticmethod
     def _allowed(base: KnownChunk, payload: int, dense: int) -> bool:
@@ -149,7 +159,7 @@ class Incremental:
         """Steps of the previous chain on which an update may be put, the better first; with the share that changed."""
         first = previous.steps()[0]
         if len(raw) < _SMALL_NBYTES or self._update != AUTO:
-            yield from ((base, 0.0) for base in dict.fromkeys((previous, first)))
+            yield from ((base, 0.0) for base in dict.fromkeys((previous, first)) if self._allowed(base, 0, dense))
             return
         far = self._estimate(raw, first, numbers)
         near = far if previous is first else self._estimate(raw, previous, numbers)
@@ -171,6 +181,11 @@ class Incremental:
         if not found:
             return None
         name, payload = min(found, key=lambda item: len(item[1]))
+        if name not in _OWN:  # no checkpoint is lost to a plug-in that rounds
+            result = bytearray(old)
+            UPDATES[name].apply(memoryview(payload), memoryview(result))
+            if result != raw:
+                return None
         return Step(name, payload, base)
 
     def _old(self, base: KnownChunk, nbytes: int) -> memoryview | None:
@@ -178,11 +193,15 @@ class Incremental:
         memory: memoryview | None = getattr(self._buffers, "memory", None)
         if memory is None or len(memory) < nbytes:
             memory = self._buffers.memory = memoryview(bytearray(CHUNK_NBYTES if nbytes > _SMALL_NBYTES else nbytes))
-        try:
-            self._decoder.into(base.ref, memory[:nbytes], "the previous version")
-        except ThetaError:
-            return None  # damaged, gone meanwhile, or by a plug-in that is not here: dense needs none of it
-        return memory[:nbytes]
+            self._buffers.digest = None
+        if self._buffers.digest != base.ref.digest:
+            self._buffers.digest = None
+            try:
+                self._decoder.into(base.ref, memory[:nbytes], "the previous version")
+            except ThetaError:
+                return None  # damaged, gone meanwhile, or by a plug-in that is not here: dense needs none of it
+            self._buffers.digest = base.ref.digest
+        return memory[:nbytes].toreadonly()
 
     def near(self, raw: memoryview, previous: KnownChunk, numbers: Numbers) -> bool:
         """Whether every number is within the tolerance of the old one; never where one of them is NaN or infinite."""
@@ -204,40 +223,44 @@ class Incremental:
     # --- sampling -----------------------------------------------------------------------------------------------------
 
     def _estimate(self, raw: memoryview, base: KnownChunk, numbers: Numbers) -> _Estimate | None:
-        """Size of a delta, from a few blocks; ``None`` where only a full read can tell."""
-        width = numbers.width
-        step = len(raw) // _SAMPLES // width * width
+        """Size of a delta, from a few blocks; ``None`` where the old bytes cannot be had."""
         parts, changed = [], 0
-        for number in range(_SAMPLES):
-            start = number * step + (step - _SAMPLE_NBYTES) // 2 // width * width
-            old = self._part(base, start, width)
+        for start in _samples(raw, numbers):
+            old = self._part(base, len(raw), start, numbers.width)
             if old is None:
                 return None
-            new = patterns(raw[start : start + _SAMPLE_NBYTES], width)
+            new = patterns(raw[start : start + _SAMPLE_NBYTES], numbers.width)
             differences = np.empty_like(new)
             subtract_zigzag(new, old, differences)
             changed += int(np.count_nonzero(differences))
             parts.append(differences)
         sample = np.concatenate(parts)
-        length = len(encode_differences(sample.tobytes(), width))
+        length = len(encode_differences(sample.tobytes(), numbers.width))
         return _Estimate(length / sample.nbytes * len(raw), changed / len(sample))
 
-    def _part(self, base: KnownChunk, start: int, width: int) -> Patterns | None:
-        """A few old numbers, from the blocks of the frames that hold them."""
+    def _part(self, base: KnownChunk, nbytes: int, start: int, width: int) -> Patterns | None:
+        """A few old numbers: from the blocks of the frames that hold them, or else of the whole."""
         result: Patterns | None = None
         for step in base.steps():
-            if step.ref.update not in ("dense", "delta"):
-                return None
-            try:
-                data = read_range(partial(self._read, step.ref), start, _SAMPLE_NBYTES)
-            except ThetaError:
-                return None
-            part = patterns(bytearray(data), width)
+            data = self._blocks(step.ref, nbytes, start)
+            if data is None:
+                old = self._old(base, nbytes)
+                return None if old is None else patterns(old[start : start + _SAMPLE_NBYTES], width)
+            part = patterns(data, width)
             if result is None:
                 result = part
             else:
                 add_zigzag(result, part)
         return result
+
+    def _blocks(self, ref: ChunkRef, nbytes: int, start: int) -> bytearray | None:
+        """A part of the frame of one step, if it is one of numbers or differences in their order."""
+        if ref.update not in ("dense", "delta"):
+            return None
+        try:
+            return bytearray(read_range(partial(self._read, ref), nbytes, start, _SAMPLE_NBYTES))
+        except ThetaError:
+            return None
 
     def _read(self, ref: ChunkRef, position: int, length: int) -> bytes:
         if position + length > ref.length:
@@ -245,3 +268,9 @@ class Incremental:
         data = bytearray(length)
         self._store.read_into(ref.oid, ref.offset + position, memoryview(data))
         return bytes(data)
+
+
+def _samples(raw: memoryview, numbers: Numbers) -> list[int]:
+    """Where the samples of a large chunk begin: in the middle of each of a few equal parts, at whole numbers."""
+    step, width = len(raw) // _SAMPLES, numbers.width
+    return [(n * step + (step - _SAMPLE_NBYTES) // 2) // width * width for n in range(_SAMPLES)]

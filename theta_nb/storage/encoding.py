@@ -105,9 +105,10 @@ def decode_into(frame: bytes | bytearray | memoryview, dest: memoryview) -> None
 
 _COPIED = 2  # flag of a frame that holds its content as it is
 _MOST_BLOCKS = 2**16
+_BLOCK_OVERHEAD = 4096  # generous: a block that does not shrink is kept as it is, with lengths of 4 bytes between parts
 
 
-def read_range(read: Callable[[int, int], bytes], offset: int, nbytes: int) -> bytes:
+def read_range(read: Callable[[int, int], bytes], total: int, offset: int, nbytes: int) -> bytes:
     """Decode a part of a frame and read little more of it than that.
 
     A frame is a sequence of blocks that can be decoded one by one: each becomes a frame of its own here.
@@ -115,46 +116,52 @@ def read_range(read: Callable[[int, int], bytes], offset: int, nbytes: int) -> b
     Parameters
     ----------
     read
-        Gives ``length`` bytes of the frame from a position; called as ``read(position, length)``.
+        Gives ``length`` bytes of the frame from a position; called as ``read(position, length)``. What it gives is not
+        trusted.
+    total
+        Length of the whole content, which bounds what is allocated.
     offset, nbytes
         Range of the content; it may not touch a last block that is shorter than the others.
 
     Raises
     ------
     CorruptObjectError
-        If the frame is malformed, or the range is not one of whole blocks' content.
+        If the frame is malformed or of other content, or the range is not one of whole blocks' content.
 
     Examples
     --------
     >>> raw = bytes(range(250)) * 40_000
     >>> frame = encode_numbers(raw, 2)
-    >>> read_range(lambda start, n: frame[start : start + n], 5_000_000, 4) == raw[5_000_000:5_000_004]
+    >>> read_range(lambda start, n: frame[start : start + n], len(raw), 5_000_000, 4) == raw[5_000_000:5_000_004]
     True
     """
-    head = read(0, _HEADER.size)
-    if len(head) < _HEADER.size:
-        raise CorruptObjectError("an encoded chunk is shorter than its header")
-    version, format_, flags, typesize, total, blocksize, length = _HEADER.unpack(head)
+
+    def exactly(position: int, length: int) -> bytes:
+        data = read(position, length)
+        if len(data) != length:
+            raise CorruptObjectError("an encoded chunk is cut short")
+        return data
+
+    version, format_, flags, typesize, claimed, blocksize, length = _HEADER.unpack(exactly(0, _HEADER.size))
+    if claimed != total or offset < 0 or nbytes < 1 or offset + nbytes > total:
+        raise CorruptObjectError(f"an encoded chunk claims {claimed} bytes, expected {total}")
     if flags & _COPIED:
-        return read(_HEADER.size + offset, nbytes)
-    whole = total // blocksize if blocksize else 0
-    if not 0 < whole <= _MOST_BLOCKS or offset < 0 or nbytes < 1 or offset + nbytes > whole * blocksize:
-        raise CorruptObjectError("a part of an encoded chunk is not in its blocks")
-    count = whole + bool(total % blocksize)
-    starts = struct.unpack(f"<{count}I", read(_HEADER.size, 4 * count))
+        return exactly(_HEADER.size + offset, nbytes)
+    count = -(-total // blocksize) if blocksize else 0
+    if not 0 < count <= _MOST_BLOCKS or offset + nbytes > total // blocksize * blocksize:
+        raise CorruptObjectError("a part of an encoded chunk is not in its whole blocks")
+    first, last = offset // blocksize, (offset + nbytes - 1) // blocksize
+    # Blocks lie in the order in which threads finished them, so where one ends is where any other begins.
+    starts = struct.unpack(f"<{count}I", exactly(_HEADER.size, 4 * count))
     ends = dict(zip(sorted(starts), [*sorted(starts)[1:], length], strict=True))
     out = bytearray()
-    first = offset // blocksize
-    for index in range(first, (offset + nbytes - 1) // blocksize + 1):
-        start = starts[index]
-        if not start < ends[start] <= length or ends[start] - start > blocksize + 4096:
+    for start in starts[first : last + 1]:
+        if not 0 < ends[start] - start <= blocksize + _BLOCK_OVERHEAD:
             raise CorruptObjectError("a block of an encoded chunk is not where it should be")
-        block = read(start, ends[start] - start)
-        frame = _HEADER.pack(
-            version, format_, flags, typesize, blocksize, blocksize, _HEADER.size + 4 + len(block)
-        ) + struct.pack("<I", _HEADER.size + 4)
+        block = exactly(start, ends[start] - start)
+        head = _HEADER.pack(version, format_, flags, typesize, blocksize, blocksize, _HEADER.size + 4 + len(block))
         piece = bytearray(blocksize)
-        decode_into(frame + block, memoryview(piece))
+        decode_into(head + struct.pack("<I", _HEADER.size + 4) + block, memoryview(piece))
         out += piece
     start = offset - first * blocksize
     return bytes(out[start : start + nbytes])

@@ -49,7 +49,7 @@ class _Ia3:
     name = "ia3"
 
     def encode(self, old: memoryview, new: memoryview, numbers: Numbers) -> bytes | None:
-        """The scaling by row or by column that gives exactly ``new``, if float32 numbers can express it."""
+        """The scaling by row or by column that gives exactly ``new``, if there is one; in float32 where that suffices."""
         name = realdtype(numbers.dtype)
         width, columns = numbers.width, numbers.columns
         if name not in RESULT_DTYPES or numbers.dtype.kind != "f" or len(old) != len(new):
@@ -60,10 +60,9 @@ class _Ia3:
         becomes = patterns(new, width).reshape(-1, columns)
         for by_row in (False, True):
             scaling = _scaling(was, becomes, name, axis=1 if by_row else 0)
-            for dtype, raw in (
-                ("float32", scaling.astype(np.float32).view(np.uint32)),
-                ("float64", scaling.view(np.uint64)),
-            ):
+            with np.errstate(over="ignore", under="ignore"):
+                single = scaling.astype(np.float32)
+            for dtype, raw in (("float32", single.view(np.uint32)), ("float64", scaling.view(np.uint64))):
                 payload = dump_ia3(name, raw, dtype, by_row=by_row, columns=columns)
                 result = bytearray(old)
                 self.apply(memoryview(payload), memoryview(result))
