@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 
 from theta_nb.engine.clean import Cleaner
 from theta_nb.engine.compare import Changes, compare
-from theta_nb.engine.incremental import Previous
 from theta_nb.engine.known import KnownChunks
+from theta_nb.engine.previous import Previous
 from theta_nb.engine.storage_cost import new_storage
 from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.places import Places

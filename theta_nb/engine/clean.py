@@ -12,9 +12,9 @@ from theta_nb.checkpoints.detection import locate
 from theta_nb.checkpoints.layout import FileSource, Layout
 from theta_nb.engine.decode import Decoder
 from theta_nb.engine.encode import ChunkEncoder
-from theta_nb.engine.incremental import Incremental, Previous
 from theta_nb.engine.known import Known
 from theta_nb.engine.one_pass import ByteStream, FileStream, MismatchError, Pass, Progress
+from theta_nb.engine.previous import Previous
 from theta_nb.errors import CheckpointError
 from theta_nb.manifest.model import Manifest
 from theta_nb.storage.objects import ObjectStore
@@ -119,12 +119,17 @@ class Cleaner:
             return self._spooled(file, stream, name, known)
 
     def _pass(self, layout: Layout, known: Known, progress: Progress | None, hint: FileSource | None = None) -> Pass:
+        incremental = None
+        if self._previous is not None:
+            from theta_nb.engine.incremental import Incremental
+
+            incremental = Incremental(self._store, self._previous)
         encoder = ChunkEncoder(
             self._store,
             known,
             self._executor,
             write=self._write,
-            incremental=None if self._previous is None else Incremental(self._store, self._previous),
+            incremental=incremental,
         )
         return Pass(layout, encoder, Decoder(self._store), self._previous, progress, hint)
 

@@ -6,9 +6,8 @@ import hashlib
 from collections import Counter
 from concurrent.futures import Executor
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from theta_nb.engine.incremental import Incremental, Step
 from theta_nb.engine.known import Known, KnownChunk
 from theta_nb.engine.pipeline import Pipeline
 from theta_nb.manifest.model import INLINE_NBYTES, ChunkRef
@@ -16,6 +15,9 @@ from theta_nb.storage.encoding import encode_bytes, encode_numbers
 from theta_nb.storage.objects import ObjectStore
 from theta_nb.tensors.chunks import chunk_digest
 from theta_nb.updates.table import Numbers, numbers_of_width
+
+if TYPE_CHECKING:
+    from theta_nb.engine.incremental import Incremental, Step
 
 __all__ = ["PACKED_NBYTES", "ChunkEncoder"]
 

@@ -18,21 +18,17 @@ import numpy as np
 
 from theta_nb.engine.decode import Decoder
 from theta_nb.engine.known import KnownChunk
+from theta_nb.engine.previous import AUTO, Previous
 from theta_nb.errors import ThetaError
-from theta_nb.manifest.model import ChunkRef, Manifest, Value
-from theta_nb.settings import Tolerance
+from theta_nb.manifest.model import ChunkRef
 from theta_nb.storage.encoding import encode_differences, encode_numbers, read_range
 from theta_nb.storage.objects import ObjectStore
-from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent
+from theta_nb.tensors.chunks import CHUNK_NBYTES
 from theta_nb.tensors.rounding import realdtype, widen
-from theta_nb.tensors.spec import TensorSpec
 from theta_nb.updates.table import UPDATES, Numbers
 from theta_nb.updates.zigzag import Patterns, add_zigzag, patterns, subtract_zigzag
 
-__all__ = ["AUTO", "MAX_UPDATES", "READ_COST", "Incremental", "Previous", "Step"]
-
-AUTO = "auto"
-"""Setting that lets sizes decide between the types that cost nothing to try."""
+__all__ = ["MAX_UPDATES", "READ_COST", "Incremental", "Step"]
 
 MAX_UPDATES = 8
 """Longest chain that is written; readers accept more."""
@@ -48,41 +44,6 @@ _SAMPLES, _SAMPLE_NBYTES = 3, 2**16
 _BLOCK = 2**15  # numbers that are compared at a time
 _FEW = 0.1  # share of changed numbers below which positions may be cheaper than differences
 _OWN = ("delta", "sparse")  # integer arithmetic, exact by construction; what others make is tried before it is trusted
-
-
-@dataclass(frozen=True, slots=True)
-class Previous:
-    """The version that changed chunks may be stored as updates of: the committed one, never a staged one.
-
-    Parameters
-    ----------
-    manifest
-        That version.
-    update
-        Update type to be used, or ``"auto"``.
-    tolerance
-        Float tensors whose numbers are all as near to the old ones as this stay the old ones.
-    """
-
-    manifest: Manifest
-    update: str = AUTO
-    tolerance: Tolerance | None = None
-
-    def chunks(self, name: str, dtype: str, shape: tuple[int, ...]) -> dict[Extent, KnownChunk]:
-        """Encodings of the chunks of a parameter by their place, if its rows were as long then; else none."""
-        old = self.manifest.entries.get(name)
-        if old is None or old.owner or old.dtype != dtype or len(old.shape) != len(shape) or old.shape[1:] != shape[1:]:
-            return {}
-        value = self.manifest.values[old.digest]
-        extents = old.extents(value.nbytes)
-        return {e: KnownChunk.of(r, self.manifest.objects) for e, r in zip(extents, value.chunks, strict=True)}
-
-    def value_of(self, tensor: TensorSpec | None) -> Value | None:
-        """The committed value of a parameter that had the same dtype and shape, if it held the bytes itself."""
-        old = None if tensor is None else self.manifest.entries.get(tensor.name)
-        if old is None or tensor is None or old.owner or (old.dtype, old.shape) != (tensor.dtype.name, tensor.shape):
-            return None
-        return self.manifest.values[old.digest]
 
 
 class Step(NamedTuple):

@@ -10,9 +10,9 @@ from typing import BinaryIO, Protocol
 from theta_nb.checkpoints.layout import ByteSource, Layout, Part
 from theta_nb.engine.decode import Decoder
 from theta_nb.engine.encode import ChunkEncoder
-from theta_nb.engine.incremental import Previous
 from theta_nb.engine.known import KnownChunk
 from theta_nb.engine.layouts import anonymous, dump_layout, entry_of, owners
+from theta_nb.engine.previous import Previous
 from theta_nb.errors import CheckpointError
 from theta_nb.manifest.model import ChunkRef, Entry, Manifest, Value
 from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_extents, storage_digest, tensor_digest

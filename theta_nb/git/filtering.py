@@ -15,8 +15,8 @@ from typing import BinaryIO, Protocol
 
 from theta_nb.checkpoints.layout import FileSource
 from theta_nb.engine.clean import ByteStream, Cleaner
-from theta_nb.engine.incremental import AUTO, Previous
 from theta_nb.engine.known import KnownChunks
+from theta_nb.engine.previous import AUTO, Previous
 from theta_nb.engine.rebuild import Rebuilder, missing_objects
 from theta_nb.errors import ManifestError, MissingObjectError, ThetaError
 from theta_nb.git.hook_entry import leave_pending

@@ -49,7 +49,7 @@ class _Ia3:
     name = "ia3"
 
     def encode(self, old: memoryview, new: memoryview, numbers: Numbers) -> bytes | None:
-        """The scaling by row or by column that gives exactly ``new``, if there is one; in float32 where that suffices."""
+        """The scaling by row or column that gives exactly ``new``, if there is one; in float32 where that suffices."""
         name = realdtype(numbers.dtype)
         width, columns = numbers.width, numbers.columns
         if name not in RESULT_DTYPES or numbers.dtype.kind != "f" or len(old) != len(new):
