@@ -118,7 +118,7 @@ def test_a_row_of_an_embedding_costs_a_row() -> None:
 
 def test_few_changes_on_top_of_few_changes_stay_cheap() -> None:
     """The middle of the chain was a fine-tune: going back to its dense beginning would store that once more."""
-    values = [floats(*LARGE)]
+    values = [floats(1600, 1000)]
     values.append(tuned(values[-1], 1e-4))
     values += [some_changed(values[1], 3, seed=2)]
     values += [some_changed(values[2], 3, seed=3)]
@@ -127,6 +127,16 @@ def test_few_changes_on_top_of_few_changes_stay_cheap() -> None:
         series.commit({"w": value})
     assert updates(series.chunk()) == ["dense", "delta", "sparse", "sparse"]
     assert series.chunk().length < 1000
+
+
+def test_moments_that_are_reset_to_zero_take_no_room() -> None:
+    """The way to zero from small numbers is shorter than these are, and longer than a few zeros."""
+    old = (1e-8 * floats(*SMALL) ** 2).astype(np.float16)
+    series = Series()
+    series.commit({"w": old})
+    series.commit({"w": 0 * old})
+    assert updates(series.chunk()) == ["dense"]
+    assert series.chunk().length < 500
 
 
 def test_chunks_are_chosen_one_by_one() -> None:
