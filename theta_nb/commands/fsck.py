@@ -32,7 +32,7 @@ class Problem:
     Parameters
     ----------
     kind
-        ``"missing"``, ``"corrupt"`` or ``"manifest"``.
+        ``"missing"``, ``"corrupt"``, ``"manifest"``, or ``"update"`` where it needs an update type that is not here.
     oid
         Object, or empty.
     commit, path, parameter
@@ -132,10 +132,10 @@ def fsck(
                 bad[oid] = damage
         decoder = Decoder(places.store)
         found = executor.map(lambda use: _check_value(decoder, use, bad), uses.values())
-        for use, message in zip(uses.values(), found, strict=True):
+        for use, error in zip(uses.values(), found, strict=True):
             meter.add(use.value.nbytes)
-            if message:
-                problems.append(_problem(places, use, bad, message))
+            if error is not None:
+                problems.append(_problem(places, use, bad, error))
     problems += _harmless(places, uses.values(), bad, {problem.oid for problem in problems})
     return FsckReport(len(sizes), len(uses), sum(sizes.values()), tuple(problems), tuple(hook_problems(places)))
 
@@ -219,16 +219,15 @@ def _check_object(store: ObjectStore, oid: str, size: int) -> _Damage | None:
     return _Damage("corrupt", f"object {oid} does not hold what its name says", whole=False)
 
 
-def _check_value(decoder: Decoder, use: _Use, bad: Mapping[str, _Damage]) -> str:
-    for oid in use.value.oids:
-        if oid in bad and bad[oid].whole:
-            return bad[oid].message
+def _check_value(decoder: Decoder, use: _Use, bad: Mapping[str, _Damage]) -> ThetaError | None:
+    if any(oid in bad and bad[oid].whole for oid in use.value.oids):
+        return CorruptObjectError("an object of it is damaged")
     try:
         for extent, ref in zip(use.extents, use.value.chunks, strict=True):
             _decode(decoder, ref, extent.nbytes, use.names[0])
     except ThetaError as error:
-        return next((bad[oid].message for oid in use.value.oids if oid in bad), error.message)
-    return ""
+        return error
+    return None
 
 
 def _harmless(places: Places, uses: Iterable[_Use], bad: Mapping[str, _Damage], told: set[str]) -> Iterator[Problem]:
@@ -245,7 +244,11 @@ def _decode(decoder: Decoder, ref: ChunkRef, nbytes: int, what: str) -> None:
     decoder.into(ref, memoryview(bytearray(nbytes)), what)
 
 
-def _problem(places: Places, use: _Use, bad: Mapping[str, _Damage], message: str) -> Problem:
+def _problem(places: Places, use: _Use, bad: Mapping[str, _Damage], error: ThetaError) -> Problem:
     oid = next((oid for oid in use.value.oids if oid in bad), "")
-    kind = bad[oid].kind if oid else "corrupt"
+    if oid:
+        kind, message = bad[oid].kind, bad[oid].message
+    else:
+        kinds = ((CorruptObjectError, "corrupt"), (MissingObjectError, "missing"), (ThetaError, "update"))
+        kind, message = next(kind for of, kind in kinds if isinstance(error, of)), error.message
     return Problem(kind, oid, commit_of(places, use.blob.oid), use.blob.path, ", ".join(use.names), message)
