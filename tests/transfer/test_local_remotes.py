@@ -18,14 +18,10 @@ from tests.git.objects import assert_sound, damage, flip, largest, object_path
 from tests.transfer.conftest import NAME, TWO
 from tests.transfer.objects import lfs_objects, named, needed
 from theta_nb.errors import ThetaError
+from theta_nb.git.download import fetch_objects, obtain_objects
 from theta_nb.git.places import Places, find_places
-from theta_nb.git.transfer import (
-    TransferError,
-    absent_there,
-    fetch_objects,
-    obtain_objects,
-    push_objects,
-)
+from theta_nb.git.transfer_outcome import TransferError
+from theta_nb.git.upload import absent_there, push_objects
 
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n"
 

@@ -26,6 +26,7 @@ from theta_nb.git.process import CatFile
 from theta_nb.git.versions import recorded_texts, text_of, versions_at
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, declared_size, is_manifest, parse
+from theta_nb.storage.encoding import load_codec
 
 __all__ = ["Content", "Filter", "is_reference_manifest"]
 
@@ -218,7 +219,9 @@ class Filter:
         objects = {path: parse(data, source=path).objects for path, data in self._waiting.items()}
         self._left = set()
         try:
-            bring(self._places, {oid: size for part in objects.values() for oid, size in part.items()})
+            missing = {oid: size for part in objects.values() for oid, size in part.items()}
+            # While git-lfs is at work, the codec gets into memory.
+            bring(self._places, missing, progress=_load_codec)
         except MissingObjectError as error:
             absent = set(error.oids)
             self._left = {path for path, part in objects.items() if not absent.isdisjoint(part)}
@@ -307,6 +310,10 @@ class Filter:
                     sink(memoryview(piece))
 
         return write
+
+
+def _load_codec(_done: int, _total: int) -> None:
+    load_codec()
 
 
 def _take(content: Content, nbytes: int) -> bytes:

@@ -225,7 +225,7 @@ def ensure_hooks(places: Places) -> str:
         command = "git theta hooks"
     else:
         try:
-            install_hooks(places)
+            _install(places, folder)
         except (ThetaError, OSError) as error:
             reason = f"the hooks cannot be installed ({error})"
             command = "git theta hooks"
@@ -284,6 +284,10 @@ def install_hooks(places: Places, *, force: bool = False) -> list[str]:
         raise ThetaError(
             f"{folder} may be shared with other repositories", hint="Add --force to install or remove hooks there."
         )
+    return _install(places, folder)
+
+
+def _install(places: Places, folder: str) -> list[str]:
     try:
         os.makedirs(folder, exist_ok=True)
         written = []

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -181,6 +182,7 @@ class LfsClient:
                 ["git", "lfs", *arguments], cwd=where, env=env, stdin=stdin, stdout=out, stderr=None if traced else err
             )
             try:
+                meter.begin()
                 for line in _lines_until_exit(process, followed):
                     meter.read(line)
             finally:
@@ -212,6 +214,11 @@ class _Meter:
         self._total = sum(objects.values())
         self._done = 0
         self.seen: dict[str, int] = {}
+
+    def begin(self) -> None:
+        """Report that nothing is done yet: from now on the caller has time for other things."""
+        if self._progress is not None:
+            self._progress(self._done, self._total)
 
     def read(self, line: str) -> None:
         """Take one line: ``upload 1/3 5/5 …/oid``; an object that is tried again counts once."""
@@ -248,18 +255,17 @@ def _progress_file() -> Iterator[tuple[int, str]]:
 def _lines_until_exit(process: subprocess.Popen[bytes], followed: int) -> Iterator[str]:
     """Whole lines that a process writes to a file, as they come."""
     rest, position = b"", 0
-    while True:
-        try:
-            process.wait(_POLL_SECONDS)
-            running = False
-        except subprocess.TimeoutExpired:
-            running = True
+    # Popen.wait with a timeout sleeps up to 50 ms too long.
+    waiting = threading.Thread(target=process.wait, name="theta-lfs", daemon=True)
+    waiting.start()
+    running = True
+    while running:
+        waiting.join(_POLL_SECONDS)
+        running = waiting.is_alive()
         while piece := os.pread(followed, 2**20, position):
             position += len(piece)
             *lines, rest = (rest + piece).split(b"\n")
             yield from (line.decode("utf-8", "replace") for line in lines)
-        if not running:
-            return
 
 
 # git-lfs has words of its own for most statuses; other servers' words come with the number.

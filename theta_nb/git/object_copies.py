@@ -63,6 +63,10 @@ class ObjectFolders:
         """Whether an object of this length is here."""
         return bool(self.find(oid, nbytes))
 
+    def lacks(self, objects: Mapping[str, int]) -> dict[str, int]:
+        """Those of some objects that are not here."""
+        return {oid: size for oid, size in objects.items() if not self.has(oid, size)}
+
     def find(self, oid: str, nbytes: int) -> str:
         """Path of an object of this length, or nothing."""
         return next((path for path in self.candidates(oid) if _length(path) == nbytes), "")
