@@ -26,7 +26,6 @@ from theta_nb.git.process import CatFile
 from theta_nb.git.versions import recorded_texts, text_of, versions_at
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, declared_size, is_manifest, parse
-from theta_nb.storage.encoding import load_codec
 
 __all__ = ["Content", "Filter", "is_reference_manifest"]
 
@@ -220,8 +219,7 @@ class Filter:
         self._left = set()
         try:
             missing = {oid: size for part in objects.values() for oid, size in part.items()}
-            # While git-lfs is at work, the codec gets into memory.
-            bring(self._places, missing, progress=_load_codec)
+            bring(self._places, missing)
         except MissingObjectError as error:
             absent = set(error.oids)
             self._left = {path for path, part in objects.items() if not absent.isdisjoint(part)}
@@ -310,10 +308,6 @@ class Filter:
                     sink(memoryview(piece))
 
         return write
-
-
-def _load_codec(_done: int, _total: int) -> None:
-    load_codec()
 
 
 def _take(content: Content, nbytes: int) -> bytes:

@@ -182,7 +182,6 @@ class LfsClient:
                 ["git", "lfs", *arguments], cwd=where, env=env, stdin=stdin, stdout=out, stderr=None if traced else err
             )
             try:
-                meter.begin()
                 for line in _lines_until_exit(process, followed):
                     meter.read(line)
             finally:
@@ -214,11 +213,6 @@ class _Meter:
         self._total = sum(objects.values())
         self._done = 0
         self.seen: dict[str, int] = {}
-
-    def begin(self) -> None:
-        """Report that nothing is done yet: from now on the caller has time for other things."""
-        if self._progress is not None:
-            self._progress(self._done, self._total)
 
     def read(self, line: str) -> None:
         """Take one line: ``upload 1/3 5/5 …/oid``; an object that is tried again counts once."""

@@ -8,40 +8,25 @@ is what a Zarr v2 chunk is.
 from __future__ import annotations
 
 import struct
-from functools import cache
-from typing import Any
 
 from theta_nb.errors import CorruptObjectError
+from theta_nb.storage import blosc
 
-__all__ = ["decode_into", "encode_bytes", "encode_numbers", "load_codec"]
+__all__ = ["decode_into", "encode_bytes", "encode_numbers"]
 
 _HEADER = struct.Struct("<BBBBIII")  # version, versionlz, flags, typesize, nbytes, blocksize, cbytes
 _MAX_TYPESIZE = 16
 
 
-@cache
-def load_codec() -> Any:
-    """The library's module, imported on first use: it brings NumPy, which takes longer than all of our own modules."""
-    from numcodecs import blosc
-
-    # Blosc's own thread pool is process-wide and serialises concurrent calls; ours are parallel across chunks instead.
-    blosc.use_threads = False
-    return blosc
-
-
 def encode_numbers(raw: bytes | bytearray | memoryview, itemsize: int) -> bytes:
     """Encode the raw bytes of numbers of ``itemsize`` bytes each (LZ4 level 5, bit shuffle)."""
     typesize = itemsize if 0 < itemsize <= _MAX_TYPESIZE else 1
-    blosc = load_codec()
-    frame: bytes = blosc.compress(raw, b"lz4", 5, blosc.BITSHUFFLE, typesize=typesize)
-    return frame
+    return blosc.compress(raw, b"lz4", 5, blosc.BIT_SHUFFLE, typesize)
 
 
 def encode_bytes(raw: bytes | bytearray | memoryview) -> bytes:
     """Encode bytes that are not numbers: headers, pickles, layouts (Zstandard level 3)."""
-    blosc = load_codec()
-    frame: bytes = blosc.compress(raw, b"zstd", 3, blosc.NOSHUFFLE, typesize=1)
-    return frame
+    return blosc.compress(raw, b"zstd", 3, blosc.NO_SHUFFLE, 1)
 
 
 def decode_into(frame: bytes | bytearray | memoryview, dest: memoryview) -> None:
@@ -70,6 +55,6 @@ def decode_into(frame: bytes | bytearray | memoryview, dest: memoryview) -> None
             f"an encoded chunk claims {nbytes} bytes in {cbytes}, expected {len(dest)} in {len(frame)}"
         )
     try:
-        load_codec().decompress(frame, dest)
+        blosc.decompress(frame, dest)
     except (RuntimeError, ValueError) as error:
         raise CorruptObjectError("an encoded chunk does not decompress") from error
