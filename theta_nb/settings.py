@@ -33,6 +33,8 @@ class Settings:
         (``theta.fetch``).
     workers
         Threads that encode and decode (``theta.workers``; the number of cores, at most 8).
+    hooks
+        Whether the filter installs the hooks on first use (``theta.hooks``).
     """
 
     smudge_limit: int
@@ -40,6 +42,7 @@ class Settings:
     fsync: bool = True
     fetch: str = "auto"
     workers: int = 2
+    hooks: bool = True
 
     @classmethod
     def parse(cls, config: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
@@ -64,6 +67,7 @@ class Settings:
             fsync=_boolean(config, "theta.fsync", default=True),
             fetch=_word(config, "theta.fetch", ("auto", "ask", "never")),
             workers=max(1, min(64, _size(config, "theta.workers", min(8, os.cpu_count() or 1)))),
+            hooks=_boolean(config, "theta.hooks", default=True),
         )
 
 

@@ -395,7 +395,7 @@ def test_without_git_lfs_on_the_path(
     assert push_objects(places(two_versions), str(server.path), wanted).transferred == len(wanted)
     remove_objects(two_versions)
     assert fetch_objects(places(two_versions), str(server.path), wanted).transferred == len(wanted)
-    with pytest.raises(TransferError, match="git-lfs is not installed") as caught:
+    with pytest.raises(ThetaError, match="git-lfs is not installed") as caught:
         push_objects(places(two_versions), "https://example.org/x.git", wanted)
     assert "apt-get install git-lfs" in str(caught.value)
     assert "\n" not in str(caught.value), "one line"

@@ -73,11 +73,10 @@ def fetch_objects(
     ThetaError
         If there is no such remote.
     """
-    wanted = _still_wanted(places, objects)
+    lines = config_lines(places)
+    wanted = _still_wanted(places, lines, objects)
     report = TransferReport(mask_credentials(remote), present=len(objects) - len(wanted))
-    if not wanted:
-        return report
-    return combined([report, _fetch(places, config_lines(places), remote, wanted, progress)])
+    return combined([report, _fetch(places, lines, remote, wanted, progress)]) if wanted else report
 
 
 def obtain_objects(
@@ -105,11 +104,11 @@ def obtain_objects(
     TransferError
         If an object is not here in the end; the message says what each remote answered.
     """
-    wanted = _still_wanted(places, objects)
+    lines = config_lines(places)
+    wanted = _still_wanted(places, lines, objects)
     reports = [TransferReport("", present=len(objects) - len(wanted))]
     answers: list[str] = []
     hint = ""
-    lines = config_lines(places) if wanted else []
     for name in remotes_in_order(places, lines) if remotes is None else remotes:
         if not wanted:
             break
@@ -132,10 +131,10 @@ def obtain_objects(
     return combined(reports)
 
 
-def _still_wanted(places: Places, objects: Mapping[str, int]) -> dict[str, int]:
+def _still_wanted(places: Places, lines: Sequence[ConfigLine], objects: Mapping[str, int]) -> dict[str, int]:
     """Those of some objects that are not in this repository at all."""
     wanted = absent_here(places, objects)
-    adopted = _adopt(places, wanted)
+    adopted = _adopt(places, lines, wanted)
     return {oid: size for oid, size in wanted.items() if oid not in adopted}
 
 
@@ -152,11 +151,11 @@ def _fetch(
     return combined(reports)
 
 
-def _adopt(places: Places, wanted: Mapping[str, int]) -> set[str]:
+def _adopt(places: Places, lines: Sequence[ConfigLine], wanted: Mapping[str, int]) -> set[str]:
     """Take into our store what was pushed into this repository, where 'git lfs prune' would delete it."""
-    received = folders_in(places.common_dir) if wanted else None
-    found = {oid: size for oid, size in wanted.items() if received is not None and received.has(oid, size)}
-    if not found or received is None:
+    received = folders_in(places.common_dir, config={line.key: line.value for line in lines})
+    found = {oid: size for oid, size in wanted.items() if received.has(oid, size)}
+    if not found:
         return set()
     return found.keys() - copy_objects(received, own_folders(places), found, workers=places.settings.workers)
 
@@ -199,19 +198,27 @@ def _fetch_lfs(
 
 
 def _settle(places: Places, arrived: Iterable[str]) -> None:
-    """Give what git-lfs wrote (and hashed) what our own objects have: on the disk, and read-only."""
+    """Give what git-lfs wrote (and hashed) what our own objects have: read-only, and soon on the disk.
 
-    def one(oid: str) -> None:
-        fd = os.open(places.store.path(oid), os.O_RDONLY | os.O_CLOEXEC)
+    Whoever asked for the objects need not wait for the disk to use them; the interpreter does before it exits.
+    """
+    paths = [places.store.path(oid) for oid in arrived]
+    for path in paths:
+        os.chmod(path, 0o444)
+    if places.settings.fsync:
+        executor = ThreadPoolExecutor(4, thread_name_prefix="theta-settle")
+        for path in paths:
+            executor.submit(_to_disk, path)
+        executor.shutdown(wait=False)
+
+
+def _to_disk(path: str) -> None:
+    with suppress(OSError):  # what a disk loses is found by its digest when it is read
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            if places.settings.fsync:
-                os.fdatasync(fd)
-            os.fchmod(fd, 0o444)
+            os.fdatasync(fd)
         finally:
             os.close(fd)
-
-    with ThreadPoolExecutor(max(4, places.settings.workers), thread_name_prefix="theta-settle") as executor:
-        list(executor.map(one, arrived))
 
 
 def remotes_in_order(places: Places, lines: Sequence[ConfigLine]) -> list[str]:

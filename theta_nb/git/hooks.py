@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from theta_nb.errors import ThetaError
-from theta_nb.git.places import Places, read_config
+from theta_nb.git.places import Places
 from theta_nb.git.pointers import uses_pointers
 from theta_nb.git.process import git_ok, git_text
 
@@ -144,7 +144,7 @@ def hook_problems(places: Places) -> list[str]:
 
     None where hooks are not wanted, or nothing was ever stored.
     """
-    if not _wanted(places) or not os.path.isdir(os.path.join(places.theta_dir, "objects")):
+    if not places.settings.hooks or not os.path.isdir(os.path.join(places.theta_dir, "objects")):
         return []
     lost = {
         "foreign": "is somebody else's and does not run ours",
@@ -163,10 +163,6 @@ def hook_problems(places: Places) -> list[str]:
 def _names(places: Places) -> list[str]:
     """Hooks to be installed here."""
     return [name for name in HOOKS if name != _POINTERS or uses_pointers(places)]
-
-
-def _wanted(places: Places) -> bool:
-    return read_config(places.top).get("theta.hooks", "true").lower() not in ("false", "no", "off", "0")
 
 
 def _state(folder: str, name: str) -> HookState:
@@ -210,7 +206,7 @@ def ensure_hooks(places: Places) -> str:
     Nothing is done where ``theta.hooks`` is false, where the hooks were removed on purpose, and in a folder that is not
     this repository's alone (``core.hooksPath``): that is said once.
     """
-    if not _wanted(places):
+    if not places.settings.hooks:
         return ""
     folder = hooks_folder(places)
     if all(_state(folder, name).state == "ours" for name in _names(places)):
