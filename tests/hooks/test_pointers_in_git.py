@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +14,7 @@ import pytest
 from tests.conftest import GitSandbox
 from tests.git.checkpoints import safetensors
 from tests.git.checks import assert_quiet
-from tests.hooks.conftest import hook_path
+from tests.hooks.conftest import hook_path, write_hook
 from tests.hooks.pointer_files import FIRST, LARGE, MODEL, SECOND, SMALL, assert_in_step, pointers
 from theta_nb.errors import ThetaError
 from theta_nb.git.places import find_places
@@ -161,4 +164,39 @@ def test_a_locked_index(pointing: GitSandbox) -> None:
     lock.unlink()
     sync_pointers(find_places(pointing.path))
     pointing("commit", "-qm", "second")
+    assert_in_step(pointing)
+
+
+@pytest.mark.parametrize("moment", ["fast-import", "update-index"])
+def test_killed_in_the_middle(
+    pointing: GitSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """What comes next makes up for it; git starts its own programs in hooks, so theta is started by itself."""
+    pointing.write(MODEL, SECOND)
+    with monkeypatch.context() as patch:
+        program = shutil.which("git")
+        write_hook(tmp_path / "bin" / "git", f'[ "$1" != {moment} ] || {{ kill -9 $PPID; exit 1; }}\nexec "{program}" "$@"\n')
+        patch.setenv("PATH", os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]]))
+        killed = subprocess.run(["git-theta", "add", MODEL], cwd=pointing.path, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    pointing("commit", "-qm", "second")
+    assert_in_step(pointing)
+
+
+def test_a_conflict_of_pointer_files_alone(pointing: GitSandbox) -> None:
+    """One side stored the tensor anew, the other one removed it from the file: 'git theta add' settles its pointers."""
+    pointing("config", "merge.theta.driver", "git-theta merge-driver %O %A %B %P %L")
+    pointing("switch", "-q", "-c", "side")
+    pointing.write(MODEL, SECOND)
+    pointing("commit", "-qam", "embed")
+    pointing("switch", "-q", "main")
+    pointing.write(MODEL, safetensors({"head.weight": LARGE["head.weight"], **SMALL}))
+    pointing("commit", "-qam", "no embed")
+    merged = pointing.run("merge", "side", check=False)
+    assert merged.returncode == 1
+    assert "CONFLICT (modify/delete): .git_theta/" in merged.stdout
+    pointing("checkout", "--ours", MODEL)
+    pointing("theta", "add", MODEL)
+    assert pointing("ls-files", "--unmerged") == ""
+    pointing("commit", "-qm", "merged")
     assert_in_step(pointing)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -240,15 +239,10 @@ def _check_parents(top: str, path: str) -> None:
 def _stage(
     places: Places, changed: Mapping[str, bytes], stale: Iterable[str], hidden: Iterable[str], width: int
 ) -> None:
-    with tempfile.TemporaryDirectory(prefix="theta-") as folder:
-        blobs = {_blob_id(data, width): data for data in changed.values()}
-        files = [os.path.join(folder, oid) for oid in blobs]
-        for file, data in zip(files, blobs.values(), strict=True):
-            with open(file, "xb") as opened:
-                opened.write(data)
-        if files:
-            listed = "".join(f"{file}\n" for file in files).encode()
-            git("hash-object", "-w", "--no-filters", "--stdin-paths", cwd=places.top, data=listed)
+    # One process, and one pack where they are many.
+    blobs = b"".join(b"blob\ndata %d\n%s\n" % (len(data), data) for data in set(changed.values()))
+    if blobs:
+        git("fast-import", "--quiet", cwd=places.top, data=blobs)
     lines = [b"0 " + b"0" * width + b"\t" + os.fsencode(path) for path in [*changed, *stale]]
     lines += [f"100644 {_blob_id(d, width)}\t".encode() + os.fsencode(path) for path, d in changed.items()]
     git("update-index", "-z", "--index-info", cwd=places.top, data=b"".join(line + b"\0" for line in lines))
