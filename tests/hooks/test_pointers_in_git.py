@@ -175,7 +175,9 @@ def test_killed_in_the_middle(
     pointing.write(MODEL, SECOND)
     with monkeypatch.context() as patch:
         program = shutil.which("git")
-        write_hook(tmp_path / "bin" / "git", f'[ "$1" != {moment} ] || {{ kill -9 $PPID; exit 1; }}\nexec "{program}" "$@"\n')
+        write_hook(
+            tmp_path / "bin" / "git", f'[ "$1" != {moment} ] || {{ kill -9 $PPID; exit 1; }}\nexec "{program}" "$@"\n'
+        )
         patch.setenv("PATH", os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]]))
         killed = subprocess.run(["git-theta", "add", MODEL], cwd=pointing.path, check=False)
     assert killed.returncode == -signal.SIGKILL
