@@ -278,7 +278,7 @@ _HINTS = (
         "deleted there and run 'git theta push --all' in a clone that is complete.",
     ),
     (
-        r"\b404\b|\b405\b|repository or object not found",
+        r"\b404\b|\b405\b|repository or object not found|git-lfs-authenticate: command not found",
         "Does that server offer Git LFS? 'git theta env' shows the address; 'git config lfs.url URL' changes it.",
     ),
     (r"\b403\b|authoriz|forbidden|proper access", "Your account may not do that there; ask for access."),
