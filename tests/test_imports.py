@@ -96,8 +96,9 @@ def test_commands_import_nothing_slow(checkpoints: Path, command: str, proof: st
 def test_one_filter_process_cleans_and_smudges_without_them(checkpoints: Path) -> None:
     """A stash does both: it cleans the changed files, then it smudges the old ones."""
     found = imported(["git", "stash", "--quiet"], checkpoints)
-    assert {"theta_nb.engine.clean", "theta_nb.engine.rebuild", "numcodecs.blosc"} <= found
+    assert {"theta_nb.engine.clean", "theta_nb.engine.rebuild", "theta_nb.storage.blosc"} <= found
     assert slow(found) == set()
+    assert {module.partition(".")[0] for module in found} & {"numpy", "numcodecs"} == set(), "the codec needs neither"
 
 
 def test_a_diff_of_two_commits_needs_no_python_at_all(checkpoints: Path) -> None:
