@@ -98,9 +98,10 @@ class _Library:
 
     def compress(self, raw: Buffer, name: bytes, level: int, shuffle: int, typesize: int) -> bytes:
         nbytes = memoryview(raw).nbytes
-        frame = self._frame(nbytes + _MAX_OVERHEAD)
+        most = nbytes + _MAX_OVERHEAD  # where that does not suffice, Blosc copies
+        frame = self._frame(most)
         length = self._compress(
-            level, shuffle, typesize, nbytes, _pointer(raw), _pointer(frame), len(frame), name, 0, _ONE_THREAD
+            level, shuffle, typesize, nbytes, _pointer(raw), _pointer(frame), most, name, 0, _ONE_THREAD
         )
         if length <= 0:
             raise RuntimeError(f"Blosc does not compress {nbytes} bytes: {length}")
