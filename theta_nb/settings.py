@@ -53,6 +53,8 @@ class Settings:
         Differences from the committed version that do not count (``theta.tolerance``); ``None``: every one counts.
     workers
         Threads that encode and decode (``theta.workers``; the number of cores, at most 8).
+    hooks
+        Whether the filter installs the hooks on first use (``theta.hooks``).
     """
 
     smudge_limit: int
@@ -62,6 +64,7 @@ class Settings:
     update: str = "auto"
     tolerance: Tolerance | None = None
     workers: int = 2
+    hooks: bool = True
 
     @classmethod
     def parse(cls, config: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
@@ -88,6 +91,7 @@ class Settings:
             update=config.get("theta.update", "auto").strip().lower(),
             tolerance=_tolerance(config.get("theta.tolerance", "")),
             workers=max(1, min(64, _size(config, "theta.workers", min(8, os.cpu_count() or 1)))),
+            hooks=_boolean(config, "theta.hooks", default=True),
         )
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.git.checkpoints import noise
 from theta_nb.errors import CorruptObjectError
+from theta_nb.storage import blosc
 from theta_nb.storage.encoding import decode_into, encode_bytes, encode_differences, encode_numbers, read_range
 
 _HEADER = struct.Struct("<BBBBIII")
@@ -52,6 +53,25 @@ def test_a_frame_is_hardly_longer_than_its_content() -> None:
     for raw in (noise(100), noise(100_000)):
         assert len(encode_numbers(raw, 4)) <= len(raw) + 16
         assert len(encode_bytes(raw)) <= len(raw) + 16
+
+
+def test_the_module_writes_and_reads_the_same_bytes_as_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the library does not let itself be called, the module of numcodecs takes over."""
+    contents = [noise(70_000), bytes(70_000), b"x", noise(17) * 900]
+
+    def frames() -> list[bytes]:
+        return [encode_numbers(raw, 4) for raw in contents] + [encode_bytes(raw) for raw in contents]
+
+    assert isinstance(blosc._codec(), blosc._Library), "the wheels of numcodecs let it be called"
+    by_library = frames()
+    monkeypatch.setattr(blosc, "EXTENSION_SUFFIXES", [".nowhere"])
+    blosc._codec.cache_clear()
+    try:
+        assert isinstance(blosc._codec(), blosc._Module)
+        assert frames() == by_library
+        assert [_decode(frame, len(raw)) for frame, raw in zip(by_library, contents * 2, strict=True)] == contents * 2
+    finally:
+        blosc._codec.cache_clear()
 
 
 # --- frames that lie --------------------------------------------------------------------------------------------------

@@ -436,7 +436,7 @@ def _help(commands: _Commands[argparse.ArgumentParser]) -> tuple[str, str]:
     parser = _command(
         commands,
         "help",
-        "Explain a command. ('git theta --help' asks git for a manual page instead; -h works everywhere.)",
+        "Explain a command. ('git theta --help' shows the manual page, where 'man' is installed; -h works everywhere.)",
         """
         git theta help track
         """,

@@ -119,17 +119,12 @@ class Cleaner:
             return self._spooled(file, stream, name, known)
 
     def _pass(self, layout: Layout, known: Known, progress: Progress | None, hint: FileSource | None = None) -> Pass:
-        incremental = None
-        if self._previous is not None:
-            from theta_nb.engine.incremental import Incremental
-
-            incremental = Incremental(self._store, self._previous)
         encoder = ChunkEncoder(
             self._store,
             known,
             self._executor,
             write=self._write,
-            incremental=incremental,
+            previous=self._previous,
         )
         return Pass(layout, encoder, Decoder(self._store), self._previous, progress, hint)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from concurrent.futures import Executor
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from theta_nb.engine.known import Known, KnownChunk
 from theta_nb.engine.pipeline import Pipeline
+from theta_nb.engine.previous import Previous
 from theta_nb.manifest.model import INLINE_NBYTES, ChunkRef
 from theta_nb.storage.encoding import encode_bytes, encode_numbers
 from theta_nb.storage.objects import ObjectStore
@@ -53,13 +54,20 @@ class _Outcome(NamedTuple):
 class _Worker:
     """What happens to one chunk, in a worker thread."""
 
-    def __init__(
-        self, store: ObjectStore, known: Known, incremental: Incremental | None, *, write: bool = True
-    ) -> None:
+    def __init__(self, store: ObjectStore, known: Known, previous: Previous | None, *, write: bool = True) -> None:
         self.store = store
         self.known = known
-        self.incremental = incremental
+        self.previous = previous
         self.write = write
+
+    @cached_property
+    def incremental(self) -> Incremental:
+        """Loaded when the first chunk asks for it: it brings NumPy, and most commands meet no new chunk."""
+        from theta_nb.engine.incremental import Incremental
+
+        if self.previous is None:
+            raise ValueError("there is no version before")
+        return Incremental(self.store, self.previous)
 
     def process(self, chunks: list[_Chunk], buffer: memoryview) -> list[_Outcome]:
         """Digest, look up and encode every chunk of a buffer."""
@@ -85,13 +93,14 @@ class _Worker:
         return outcome if len(outcome.frame) < PACKED_NBYTES else self._written(outcome)
 
     def _step(self, raw: memoryview, chunk: _Chunk) -> Step | None:
-        if self.incremental is None or chunk.previous is None or not chunk.itemsize:
+        if self.previous is None or chunk.previous is None or not chunk.itemsize:
             return None
         return self.incremental.step(raw, chunk.previous, chunk.numbers or numbers_of_width(chunk.itemsize))
 
     def _near(self, raw: memoryview, digest: bytes, chunk: _Chunk) -> bool:
         previous = chunk.previous
-        if self.incremental is None or previous is None or chunk.numbers is None or previous.ref.digest == digest:
+        tolerant = self.previous is not None and self.previous.tolerance is not None
+        if not tolerant or previous is None or chunk.numbers is None or previous.ref.digest == digest:
             return False
         return self.incremental.near(raw, previous, chunk.numbers)
 
@@ -150,8 +159,8 @@ class ChunkEncoder:
         Number of 16 MiB buffers in flight.
     write
         If false only digests are computed: nothing is encoded or written, and new chunks get no reference.
-    incremental
-        How chunks may be stored as updates of their previous versions; ``None``: not at all.
+    previous
+        The version that changed chunks may be stored as updates of; ``None``: every new chunk is dense.
     """
 
     def __init__(
@@ -162,10 +171,10 @@ class ChunkEncoder:
         *,
         depth: int = 5,
         write: bool = True,
-        incremental: Incremental | None = None,
+        previous: Previous | None = None,
     ) -> None:
         self._store = store
-        self._worker = _Worker(store, known, incremental, write=write)
+        self._worker = _Worker(store, known, previous, write=write)
         self._pipeline: Pipeline[list[_Outcome]] = Pipeline(executor, depth, self._take)
         self._buffer: memoryview | None = None
         self._filled = 0

@@ -227,7 +227,8 @@ class Filter:
         objects = {path: parse(data, source=path).objects for path, data in self._waiting.items()}
         self._left = set()
         try:
-            bring(self._places, {oid: size for part in objects.values() for oid, size in part.items()})
+            missing = {oid: size for part in objects.values() for oid, size in part.items()}
+            bring(self._places, missing)
         except MissingObjectError as error:
             absent = set(error.oids)
             self._left = {path for path, part in objects.items() if not absent.isdisjoint(part)}

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -248,18 +249,17 @@ def _progress_file() -> Iterator[tuple[int, str]]:
 def _lines_until_exit(process: subprocess.Popen[bytes], followed: int) -> Iterator[str]:
     """Whole lines that a process writes to a file, as they come."""
     rest, position = b"", 0
-    while True:
-        try:
-            process.wait(_POLL_SECONDS)
-            running = False
-        except subprocess.TimeoutExpired:
-            running = True
+    # Popen.wait with a timeout sleeps up to 50 ms too long.
+    waiting = threading.Thread(target=process.wait, name="theta-lfs", daemon=True)
+    waiting.start()
+    running = True
+    while running:
+        waiting.join(_POLL_SECONDS)
+        running = waiting.is_alive()
         while piece := os.pread(followed, 2**20, position):
             position += len(piece)
             *lines, rest = (rest + piece).split(b"\n")
             yield from (line.decode("utf-8", "replace") for line in lines)
-        if not running:
-            return
 
 
 # git-lfs has words of its own for most statuses; other servers' words come with the number.
@@ -278,7 +278,7 @@ _HINTS = (
         "deleted there and run 'git theta push --all' in a clone that is complete.",
     ),
     (
-        r"\b404\b|\b405\b|repository or object not found",
+        r"\b404\b|\b405\b|repository or object not found|git-lfs-authenticate: command not found",
         "Does that server offer Git LFS? 'git theta env' shows the address; 'git config lfs.url URL' changes it.",
     ),
     (r"\b403\b|authoriz|forbidden|proper access", "Your account may not do that there; ask for access."),

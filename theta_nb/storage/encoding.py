@@ -10,14 +10,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from numcodecs import blosc
-
 from theta_nb.errors import CorruptObjectError
+from theta_nb.storage import blosc
 
 __all__ = ["decode_into", "encode_bytes", "encode_differences", "encode_numbers", "read_range", "typesize_of"]
-
-# Blosc's own thread pool is process-wide and serialises concurrent calls; ours are parallel across chunks instead.
-blosc.use_threads = False
 
 _HEADER = struct.Struct("<BBBBIII")  # version, versionlz, flags, typesize, nbytes, blocksize, cbytes
 _MAX_TYPESIZE = 16
@@ -26,14 +22,12 @@ _MAX_TYPESIZE = 16
 def encode_numbers(raw: bytes | bytearray | memoryview, itemsize: int) -> bytes:
     """Encode the raw bytes of numbers of ``itemsize`` bytes each (LZ4 level 5, bit shuffle)."""
     typesize = itemsize if 0 < itemsize <= _MAX_TYPESIZE else 1
-    frame: bytes = blosc.compress(raw, b"lz4", 5, blosc.BITSHUFFLE, typesize=typesize)
-    return frame
+    return blosc.compress(raw, b"lz4", 5, blosc.BIT_SHUFFLE, typesize)
 
 
 def encode_bytes(raw: bytes | bytearray | memoryview) -> bytes:
     """Encode bytes that are not numbers: headers, pickles, layouts (Zstandard level 3)."""
-    frame: bytes = blosc.compress(raw, b"zstd", 3, blosc.NOSHUFFLE, typesize=1)
-    return frame
+    return blosc.compress(raw, b"zstd", 3, blosc.NO_SHUFFLE, 1)
 
 
 _SAMPLE_NBYTES = 2**17
@@ -48,15 +42,13 @@ def encode_differences(raw: bytes | bytearray | memoryview, itemsize: int) -> by
     view = memoryview(raw).cast("B")
     start = (len(view) - _SAMPLE_NBYTES) // 2 // itemsize * itemsize
     sample = view[start : start + _SAMPLE_NBYTES] if start > 0 else view
-    fast: bytes = blosc.compress(sample, b"lz4", 5, blosc.BITSHUFFLE, typesize=itemsize)
-    small: bytes = blosc.compress(sample, b"zstd", 1, blosc.BITSHUFFLE, typesize=itemsize)
+    fast = blosc.compress(sample, b"lz4", 5, blosc.BIT_SHUFFLE, itemsize)
+    small = blosc.compress(sample, b"zstd", 1, blosc.BIT_SHUFFLE, itemsize)
     pays = len(small) < 0.9 * len(fast)
     if len(sample) == len(view):
         return small if pays else fast
-    frame: bytes = blosc.compress(
-        view, b"zstd" if pays else b"lz4", 1 if pays else 5, blosc.BITSHUFFLE, typesize=itemsize
-    )
-    return frame
+    codec, level = (b"zstd", 1) if pays else (b"lz4", 5)
+    return blosc.compress(view, codec, level, blosc.BIT_SHUFFLE, itemsize)
 
 
 def typesize_of(frame: bytes | bytearray | memoryview) -> int:
