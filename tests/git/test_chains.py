@@ -62,6 +62,7 @@ def chains(
     if not template.exists():
         repo = new_repository("template")
         repo("config", "core.checkStat", "minimal")  # a copy has other inodes
+        repo("config", "merge.theta.driver", "git-theta merge-driver %O %A %B %P %L")
         for tag in ("v0", "v1", "s2", "s3", "v2", "v3"):
             if tag == "s2":
                 repo("switch", "-qc", "side")
