@@ -132,10 +132,10 @@ def fsck(
                 bad[oid] = damage
         decoder = Decoder(places.store)
         found = executor.map(lambda use: _check_value(decoder, use, bad), uses.values())
-        for use, wrong in zip(uses.values(), found, strict=True):
+        for use, failure in zip(uses.values(), found, strict=True):
             meter.add(use.value.nbytes)
-            if wrong is not None:
-                problems.append(_problem(places, use, bad, wrong))
+            if failure is not None:
+                problems.append(_problem(places, use, bad, failure))
     problems += _harmless(places, uses.values(), bad, {problem.oid for problem in problems})
     return FsckReport(len(sizes), len(uses), sum(sizes.values()), tuple(problems), tuple(hook_problems(places)))
 

@@ -51,6 +51,27 @@ class _Outcome(NamedTuple):
         return None if self.base is None else self.base.ref
 
 
+class _Patience:
+    """Whether another chunk of a buffer is worth a try: after some in vain only every eighth is, until one succeeds.
+
+    A buffer is worked on in order, by one thread, so the same file gives the same answers.
+    """
+
+    _IN_VAIN, _EVERY = 4, 8
+
+    def __init__(self) -> None:
+        self._in_vain = 0
+
+    def tries(self) -> bool:
+        if self._in_vain >= self._IN_VAIN:
+            self._in_vain += 1
+            return self._in_vain % self._EVERY == 0
+        return True
+
+    def learn(self, *, found: bool) -> None:
+        self._in_vain = 0 if found else self._in_vain + 1
+
+
 class _Worker:
     """What happens to one chunk, in a worker thread."""
 
@@ -71,9 +92,10 @@ class _Worker:
 
     def process(self, chunks: list[_Chunk], buffer: memoryview) -> list[_Outcome]:
         """Digest, look up and encode every chunk of a buffer."""
-        return [self._one(buffer[c.offset : c.offset + c.nbytes], c) for c in chunks]
+        patience = _Patience()
+        return [self._one(buffer[c.offset : c.offset + c.nbytes], c, patience) for c in chunks]
 
-    def _one(self, raw: memoryview, chunk: _Chunk) -> _Outcome:
+    def _one(self, raw: memoryview, chunk: _Chunk, patience: _Patience) -> _Outcome:
         digest = chunk_digest(raw)
         if len(raw) <= INLINE_NBYTES:
             return _Outcome(digest, KnownChunk(ChunkRef(digest, inline=bytes(raw)), 0), b"")
@@ -86,7 +108,7 @@ class _Worker:
         # Without all its objects an update cannot be made again: what they were made from is not here.
         if known is not None and (known.base is not None or known.complete(self.store)):
             return _Outcome(digest, known, b"", near=near)
-        step = self._step(raw, chunk) if known is None else None
+        step = self._step(raw, chunk, patience) if known is None else None
         if step is not None:
             outcome = _Outcome(digest, None, step.payload, step.update, step.base, near)
         else:
@@ -94,10 +116,12 @@ class _Worker:
             outcome = _Outcome(digest, known, frame, near=near)
         return outcome if len(outcome.frame) < PACKED_NBYTES else self._written(outcome)
 
-    def _step(self, raw: memoryview, chunk: _Chunk) -> Step | None:
-        if self.previous is None or chunk.previous is None or not chunk.itemsize:
+    def _step(self, raw: memoryview, chunk: _Chunk, patience: _Patience) -> Step | None:
+        if self.previous is None or chunk.previous is None or not chunk.itemsize or not patience.tries():
             return None
-        return self.incremental.step(raw, chunk.previous, chunk.numbers or numbers_of_width(chunk.itemsize))
+        step = self.incremental.step(raw, chunk.previous, chunk.numbers or numbers_of_width(chunk.itemsize))
+        patience.learn(found=step is not None)
+        return step
 
     def _near(self, raw: memoryview, digest: bytes, chunk: _Chunk) -> bool:
         previous = chunk.previous

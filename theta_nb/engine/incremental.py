@@ -23,7 +23,7 @@ from theta_nb.errors import ThetaError
 from theta_nb.manifest.model import ChunkRef
 from theta_nb.storage.encoding import encode_differences, encode_numbers, read_range
 from theta_nb.storage.objects import ObjectStore
-from theta_nb.tensors.chunks import CHUNK_NBYTES
+from theta_nb.tensors.chunks import CHUNK_NBYTES, chunk_digest
 from theta_nb.tensors.rounding import realdtype, widen
 from theta_nb.updates.table import UPDATES, Numbers
 from theta_nb.updates.zigzag import Patterns, add_zigzag, patterns, subtract_zigzag
@@ -41,6 +41,7 @@ _LINK_NBYTES = 128  # what a link costs in every manifest
 _NEAR = 1.25  # an update of the beginning may be so much longer than one of the end of the chain
 _SMALL_NBYTES = 2**20  # smaller chunks are tried in full
 _SAMPLES, _SAMPLE_NBYTES = 3, 2**16
+_FEW_NUMBERS = 1024  # of a small chunk that are looked at first
 _BLOCK = 2**15  # numbers that are compared at a time
 _FEW = 0.1  # share of changed numbers below which positions may be cheaper than differences
 _OWN = ("delta", "sparse")  # integer arithmetic, exact by construction; what others make is tried before it is trusted
@@ -94,6 +95,8 @@ class Incremental:
             return None
         dense = previous.steps()[0].ref.length
         for base, changed in self._bases(raw, previous, numbers, dense):
+            if len(raw) < _SMALL_NBYTES and self._update == AUTO and self._hopeless(raw, base, numbers, dense):
+                continue
             step = self._encoded(raw, base, numbers, changed)
             if step is not None and self._allowed(base, len(step.payload), dense):
                 return step if self._pays(step, raw, numbers, dense) else None
@@ -151,18 +154,44 @@ class Incremental:
 
     def _old(self, base: KnownChunk, nbytes: int) -> memoryview | None:
         """The old bytes, verified: an update of something else could never be applied."""
+        old = self._decoded(base, nbytes)
+        if old is None or self._buffers.verified:
+            return old
+        if chunk_digest(old) != base.ref.digest:
+            return None
+        self._buffers.verified = True
+        return old
+
+    def _decoded(self, base: KnownChunk, nbytes: int) -> memoryview | None:
+        """The old bytes as they come; those that this thread asked for last stay in its buffer."""
         memory: memoryview | None = getattr(self._buffers, "memory", None)
         if memory is None or len(memory) < nbytes:
-            memory = self._buffers.memory = memoryview(bytearray(CHUNK_NBYTES if nbytes > _SMALL_NBYTES else nbytes))
+            size = CHUNK_NBYTES if nbytes > _SMALL_NBYTES else _SMALL_NBYTES
+            memory = self._buffers.memory = memoryview(bytearray(size))
             self._buffers.digest = None
         if self._buffers.digest != base.ref.digest:
-            self._buffers.digest = None
+            self._buffers.digest, self._buffers.verified = None, False
             try:
-                self._decoder.into(base.ref, memory[:nbytes], "the previous version")
+                self._decoder.unverified(base.ref, memory[:nbytes], "the previous version")
             except ThetaError:
                 return None  # damaged, gone meanwhile, or by a plug-in that is not here: dense needs none of it
             self._buffers.digest = base.ref.digest
         return memory[:nbytes].toreadonly()
+
+    def _hopeless(self, raw: memoryview, base: KnownChunk, numbers: Numbers, dense: int) -> bool:
+        """Whether the differences of a few numbers have more entropy, plane by plane, than dense ones take bytes."""
+        old = self._decoded(base, len(raw))
+        if old is None:
+            return True
+        count = len(raw) // numbers.width
+        step = max(1, count // _FEW_NUMBERS)
+        new, was = patterns(raw, numbers.width)[:count:step], patterns(old, numbers.width)[:count:step]
+        differences = np.empty(len(new), new.dtype)
+        subtract_zigzag(new, was, differences)
+        planes = np.unpackbits(differences.view(np.uint8)).reshape(len(new), 8 * numbers.width)
+        ones = np.clip(planes.mean(axis=0), 1e-9, 1 - 1e-9)
+        entropy = -(ones * np.log2(ones) + (1 - ones) * np.log2(1 - ones)).sum()
+        return bool(entropy / (8 * numbers.width) * len(raw) > _PAYS * dense)
 
     def near(self, raw: memoryview, previous: KnownChunk, numbers: Numbers) -> bool:
         """Whether every number is within the tolerance of the old one; never where one of them is NaN or infinite."""
