@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 from theta_nb.errors import CorruptObjectError
-from theta_nb.manifest.text import _UPDATE
+from theta_nb.manifest.model import UPDATE_NAME
 from theta_nb.tensors.dtypes import DTYPES, DType
 from theta_nb.updates.table import Numbers, Update, max_payload_nbytes
 
@@ -128,7 +128,7 @@ class UpdateContract:
                 yield name, case, payload
 
     def test_its_name_can_stand_in_a_manifest(self, update: Update) -> None:
-        assert _UPDATE.fullmatch(update.name)
+        assert UPDATE_NAME.fullmatch(update.name)
 
     @pytest.mark.parametrize("dtype", ALL_DTYPES, ids=lambda dtype: dtype.name)
     def test_what_is_encoded_comes_back_bit_for_bit(self, update: Update, dtype: DType) -> None:
@@ -204,7 +204,8 @@ class UpdateContract:
         finally:
             _, peak = tracemalloc.get_traced_memory()
             tracemalloc.stop()
-        assert peak < 64 * len(old) + 2**20, f"{what}: {peak} bytes were taken for a chunk of {len(old)}"
+        # A type may make a table once.
+        assert peak < 64 * len(old) + 2**22, f"{what}: {peak} bytes were taken for a chunk of {len(old)}"
         return refused
 
 

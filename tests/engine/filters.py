@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 from theta_nb.checkpoints.layout import FileSource
 from theta_nb.engine.clean import Cleaner
-from theta_nb.engine.incremental import Previous
 from theta_nb.engine.known import Known, KnownChunks
+from theta_nb.engine.previous import Previous
 from theta_nb.engine.rebuild import Rebuilder
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import dump, parse

@@ -9,8 +9,9 @@ import pytest
 
 from tests.engine.filters import clean, rebuild
 from tests.git.checkpoints import Entry, noise, safetensors, safetensors_of
-from theta_nb.engine.incremental import MAX_UPDATES, READ_COST, Previous
+from theta_nb.engine.incremental import MAX_UPDATES, READ_COST
 from theta_nb.engine.known import KnownChunks
+from theta_nb.engine.previous import Previous
 from theta_nb.manifest.model import ChunkRef, Manifest
 from theta_nb.manifest.text import dump, parse
 from theta_nb.storage.encoding import encode_numbers
@@ -157,6 +158,13 @@ def test_what_is_inline_has_no_chain() -> None:
     series.commit({"w": floats(16)})
     series.commit({"w": tuned(floats(16), 1e-4)})
     assert series.chunk().inline
+
+
+def test_what_did_not_change_is_no_update_of_itself() -> None:
+    """Also where only the version before knows it: a checkpoint may be saved on a branch that is not checked out."""
+    store, data = MemoryStore(), safetensors({"w": floats(*SMALL), "v": floats(*SMALL, seed=3)})
+    head = clean(data, store)
+    assert clean(data, store, previous=Previous(head)) == head
 
 
 def test_equal_chunks_with_two_pasts_are_stored_once() -> None:

@@ -9,7 +9,9 @@ The history (``NAME``; tensors ``big``, ``tuned`` and ``fixed``)::
 from __future__ import annotations
 
 import os
+import random
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ import pytest
 from tests.conftest import GitSandbox
 from tests.git.checkpoints import safetensors
 from tests.git.checks import age, assert_quiet, manifest_of, manifest_text, objects, remove_objects, theta_dir, warnings
+from tests.git.killing import filters, group, leader, run_and_kill
 from tests.git.objects import assert_sound, flip, object_path
 from theta_nb.commands.fsck import fsck
 from theta_nb.commands.gc import gc
@@ -62,6 +65,7 @@ def chains(
     if not template.exists():
         repo = new_repository("template")
         repo("config", "core.checkStat", "minimal")  # a copy has other inodes
+        repo("config", "merge.theta.driver", "git-theta merge-driver %O %A %B %P %L")
         for tag in ("v0", "v1", "s2", "s3", "v2", "v3"):
             if tag == "s2":
                 repo("switch", "-qc", "side")
@@ -556,3 +560,34 @@ def test_the_store_holds_what_manifests_name_and_nothing_else(chains: GitSandbox
     named = {oid for tag in DATA for oid in manifest_of(chains, NAME, tag).objects}
     assert objects(chains) == named
     assert os.listdir(theta_dir(chains) / "tmp") == [] if (theta_dir(chains) / "tmp").exists() else True
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 12))])
+def test_a_killed_add_leaves_nothing_broken(chains: GitSandbox, seed: int) -> None:
+    """Whatever was stored until then, the next ``git add`` builds on sound values only."""
+    rng = random.Random(seed)
+    tensors = {f"layer.{n}": np.full((400, 200), n, np.float32) + VERSIONS["v0"]["big"] for n in range(6)}
+    chains.write(NAME, safetensors(tensors))
+    chains.commit_all("more layers")
+    data = safetensors({name: _tuned(value, 50) for name, value in tensors.items()})
+    chains.write(NAME, data)
+    have, wanted = len(objects(chains)), rng.randrange(1, 7)
+    victims = rng.choice((filters, group, leader))
+
+    def moment(elapsed: float) -> bool:
+        return len(objects(chains)) >= have + wanted
+
+    ended = run_and_kill(
+        ["git", "add", NAME], chains.path, moment, victims, rng.choice((signal.SIGKILL, signal.SIGTERM))
+    )
+    assert_sound(chains)
+    for lock in (chains.path / ".git").glob("*.lock"):
+        lock.unlink()
+    assert content(chains) == data
+    chains("add", NAME)
+    chains("commit", "-qm", "after all")
+    assert kinds(chains, "layer.0") == ["dense", "delta"], ended
+    (chains.path / NAME).unlink()
+    chains("checkout", "--", NAME)
+    assert content(chains) == data
+    assert fsck(find_places(chains.path)).problems == ()

@@ -100,6 +100,8 @@ class _Worker:
         if len(raw) <= INLINE_NBYTES:
             return _Outcome(digest, KnownChunk(ChunkRef(digest, inline=bytes(raw)), 0), b"")
         known = self.known.find(digest)
+        if known is None and chunk.previous is not None and chunk.previous.ref.digest == digest:
+            known = chunk.previous  # of a commit that is not checked out
         near = self._near(raw, digest, chunk)
         if not self.write:
             return _Outcome(digest, known, b"", near=near)
