@@ -246,6 +246,42 @@ def _env(arguments: Namespace, context: Context) -> Any:
     return env(places, folder=context.folder)
 
 
+def _log(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.log import log
+    from theta_nb.git.words import checkpoint_paths, revisions_and_paths
+
+    places = context.places
+    revisions, paths = revisions_and_paths(places, arguments.words, arguments.dashes)
+    arguments.paths = paths
+    return tuple(
+        log(
+            places,
+            path,
+            revisions,
+            first_parent=arguments.first_parent,
+            all_=arguments.all_,
+            limit=arguments.max_count,
+        )
+        for path in checkpoint_paths(places, paths, revision=revisions[-1] if revisions else None)
+    )
+
+
+def _show(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.show import show
+    from theta_nb.git.words import split_spec
+
+    revision, path = split_spec(context.places, arguments.spec)
+    return show(context.places, path, revision, arguments.patterns)
+
+
+def _blame(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.blame import blame
+    from theta_nb.git.words import name_in_repository
+
+    path = name_in_repository(arguments.path, context.places)
+    return blame(context.places, path, arguments.patterns, revision=arguments.source)
+
+
 _COMMANDS: dict[str, Callable[[Namespace, Context], Any]] = {
     "install": _install,
     "uninstall": _uninstall,
@@ -255,6 +291,9 @@ _COMMANDS: dict[str, Callable[[Namespace, Context], Any]] = {
     "status": _status,
     "ls-files": _ls_files,
     "checkout": _checkout,
+    "log": _log,
+    "show": _show,
+    "blame": _blame,
     "push": _push,
     "fetch": _fetch,
     "pull": _pull,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from theta_nb.commands.grammar import GROUPS, Formatter
@@ -12,7 +13,10 @@ from theta_nb.errors import ThetaError
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-__all__ = ["CommandLineParser", "UsageError", "build_parser", "closest"]
+__all__ = ["SEE_HELP", "CommandLineParser", "UsageError", "build_parser", "closest", "parse"]
+
+SEE_HELP = "'git theta -h' lists the commands."
+"""The next step for whoever typed something that is no command."""
 
 _OVERVIEW = """\
 git for the inside of model checkpoints: only the tensors that changed are stored, a diff names them, and a
@@ -42,9 +46,13 @@ class CommandLineParser(argparse.ArgumentParser):
         """Report a mistake in the arguments."""
         raise UsageError(message, hint=f"'{self.prog} -h' explains.")
 
-    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
-        """Write the help text; that nobody reads it is told to the caller, which argparse would hide."""
-        print(self.format_help(), end="", file=file)
+    def print_help(self, file: SupportsWrite[str] | None = None) -> NoReturn:
+        """Hand the help text to :func:`parse`; where it is shown is not the parser's business."""
+        raise _Help(self.format_help())
+
+
+class _Help(Exception):  # noqa: N818 - it is no error
+    """The text that ``-h`` asks for."""
 
 
 def closest(word: str, words: list[str]) -> str:
@@ -96,3 +104,55 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = CommandLineParser
         overview += "\n"
     parser.epilog = overview + _WORKFLOW
     return parser
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str], names: Sequence[str]) -> argparse.Namespace | str:
+    """Understand a command line.
+
+    Parameters
+    ----------
+    parser
+        From :func:`build_parser`.
+    argv
+        Arguments without the program's name.
+    names
+        Names of the commands.
+
+    Returns
+    -------
+    argparse.Namespace or str
+        What to do; or the text that was asked for, a help or the version. Its ``dashes`` is the number of words
+        behind ``--``, ``None`` without it.
+
+    Raises
+    ------
+    UsageError
+        If it makes no sense.
+    """
+    _check_command(argv, names)
+    try:
+        arguments, unknown = parser.parse_known_args(argv)
+    except _Help as help_text:
+        return str(help_text).removesuffix("\n")
+    if unknown:
+        command = f"git theta {arguments.command}" if arguments.command else "git theta"
+        raise UsageError(f"{unknown[0]!r} is no argument of '{command}'", hint=f"'{command} -h' lists them.")
+    if arguments.version:
+        from theta_nb import __version__
+
+        return f"theta-nb {__version__}"
+    if arguments.command is None or arguments.command == "help":
+        topic = getattr(arguments, "topic", None)
+        return parse(parser, [topic, "-h"] if topic else ["-h"], names)
+    # argparse removes it, and with it what a reader needs to tell commits from files.
+    arguments.dashes = len(argv) - list(argv).index("--") - 1 if "--" in argv else None
+    return arguments
+
+
+def _check_command(argv: Sequence[str], names: Sequence[str]) -> None:
+    """Name the command that was meant, before argparse lists all of them."""
+    if not argv or argv[0].startswith("-") or argv[0] in names:
+        return
+    meant = closest(argv[0], list(names))
+    hint = f"Did you mean 'git theta {meant}'?" if meant else SEE_HELP
+    raise UsageError(f"'{argv[0]}' is no command of git theta", hint=hint)

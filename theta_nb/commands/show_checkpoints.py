@@ -16,12 +16,13 @@ if TYPE_CHECKING:
     from theta_nb.commands.ls_files import StoredCheckpoint
     from theta_nb.commands.status import CheckpointStatus
 
-__all__ = ["add", "checkout", "fsck", "gc", "ls_files", "status"]
+__all__ = ["NOTHING_STORED", "add", "checkout", "fsck", "gc", "ls_files", "status"]
 
-_NOTHING_STORED = [
+NOTHING_STORED = [
     "No checkpoint is stored yet.",
     'Track some with git theta track "*.safetensors", then git add them.',
 ]
+"""What is said where there is nothing to show yet."""
 
 
 def add(_: Namespace, result: AddResult, style: Style) -> list[str]:
@@ -32,7 +33,7 @@ def add(_: Namespace, result: AddResult, style: Style) -> list[str]:
 def status(arguments: Namespace, result: Sequence[CheckpointStatus], style: Style) -> list[str]:
     """Each checkpoint that differs from the last commit, with the names of what changed."""
     if not result:
-        return ["No tracked checkpoint matches."] if arguments.paths else _NOTHING_STORED
+        return ["No tracked checkpoint matches."] if arguments.paths else NOTHING_STORED
     loud = [item for item in result if item.state != "unchanged"]
     width = max((len(item.state) for item in loud), default=0)
     lines = [line for item in loud for line in _status_of(item, width, style)]
@@ -95,7 +96,7 @@ def ls_files(arguments: Namespace, result: Sequence[StoredCheckpoint], style: St
     if arguments.name_only or arguments.nul:
         return [style.path(item.path) for item in result]
     if not result:
-        return ["No tracked checkpoint matches."] if arguments.paths or arguments.source else _NOTHING_STORED
+        return ["No tracked checkpoint matches."] if arguments.paths or arguments.source else NOTHING_STORED
     rows = [_columns(item) if arguments.long else () for item in result]
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     lines = []

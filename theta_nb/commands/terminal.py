@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
-from theta_nb.report.wording import count, folded, human_size, shown_path, visible
+from theta_nb.report.numbers import size as human_size
+from theta_nb.report.wording import count, folded, shown_path, visible
 
 __all__ = [
     "Progress",

@@ -16,7 +16,7 @@ from theta_nb.git.tracked import resolve
 from theta_nb.git.walk import manifest_texts
 from theta_nb.manifest.text import parse
 
-__all__ = ["Walk", "walk_history"]
+__all__ = ["Walk", "describe", "walk_history"]
 
 _LITERAL = {"GIT_LITERAL_PATHSPECS": "1"}
 _FIELDS = ("%H", "%P", "%an", "%aI", "%B")
@@ -132,18 +132,28 @@ def _starts(places: Places, revisions: Sequence[str]) -> list[str]:
 def _list(places: Places, start: Sequence[str], paths: Sequence[str], *, first_parent: bool) -> list[Commit]:
     """Commits that changed the paths, each with the nearest of its ancestors that did."""
     way = ["--first-parent"] if first_parent else ["--simplify-merges"]
+    commits = _read(places, ["--parents", "--topo-order", *way, *start, "--", *paths])
+    if not first_parent:
+        return commits
+    return [replace(commit, parents=commit.parents[:1]) for commit in commits]
+
+
+def _read(places: Places, arguments: Sequence[str]) -> list[Commit]:
+    """Commits that ``git log`` lists; what the user's configuration would add is turned off."""
     out = git(
         *("log", "-z", "--no-show-signature", "--no-follow", "--no-color", "--no-patch", "--encoding=UTF-8"),
-        *("--parents", "--topo-order", *way, f"--format=tformat:{'%x00'.join(_FIELDS)}"),
-        *(*start, "--", *paths),
+        *(f"--format=tformat:{'%x00'.join(_FIELDS)}", *arguments),
         cwd=places.top,
         env=_LITERAL,
     )
     words = out.decode("utf-8", "replace").split("\0")[:-1]
-    commits = [_commit(*words[i : i + len(_FIELDS)]) for i in range(0, len(words), len(_FIELDS))]
-    if not first_parent:
-        return commits
-    return [replace(commit, parents=commit.parents[:1]) for commit in commits]
+    return [_commit(*words[i : i + len(_FIELDS)]) for i in range(0, len(words), len(_FIELDS))]
+
+
+def describe(places: Places, revision: str) -> Commit:
+    """What git says of one commit, with the branches and tags that point at it."""
+    commits = _read(places, ["--no-walk", resolve(revision, places.cwd)])
+    return _with_refs(places, commits, {}, {commit.id: "" for commit in commits})[0]
 
 
 def _commit(oid: str, parents: str, author: str, date: str, message: str) -> Commit:

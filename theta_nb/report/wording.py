@@ -1,4 +1,4 @@
-"""Numbers, names and text from elsewhere in words for people; and how they may be emphasised."""
+"""Counts, names and text from elsewhere in words for people; and how words may be emphasised."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["PLAIN", "Ink", "count", "folded", "human_size", "shown_path", "visible"]
+__all__ = ["PLAIN", "Ink", "count", "folded", "shown_path", "visible"]
 
 _CONTROL = re.compile(r'[\x00-\x1f\x7f"\\\udc80-\udcff]')
 _ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -47,24 +47,6 @@ class _Plain:
 
 PLAIN: Ink = _Plain()
 """Text as it is."""
-
-
-def human_size(nbytes: int) -> str:
-    """A length in bytes, to be read by people.
-
-    Examples
-    --------
-    >>> human_size(999), human_size(90_900_000), human_size(2 * 10**12)
-    ('999 B', '90.9 MB', '2.0 TB')
-    """
-    if nbytes < 1000:
-        return f"{nbytes} B"
-    size = nbytes / 1000
-    for unit in ("kB", "MB", "GB", "TB"):
-        if size < 999.95:
-            return f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} PB"
 
 
 def count(number: int, noun: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from theta_nb.commands.grammar import care, checkpoints, setup, sharing
+from theta_nb.commands.grammar import care, checkpoints, history, setup, sharing
 from theta_nb.commands.grammar.arguments import Formatter
 
 __all__ = ["GROUPS", "Formatter"]
@@ -10,6 +10,7 @@ __all__ = ["GROUPS", "Formatter"]
 GROUPS = {
     "set up": (setup.install, setup.uninstall, setup.track, setup.untrack),
     "every day": (checkpoints.add, checkpoints.status, checkpoints.ls_files, checkpoints.checkout),
+    "look back": (history.log, history.show, history.blame),
     "share": (sharing.push, sharing.fetch, sharing.pull),
     "care": (care.fsck, care.gc, care.hooks, care.env, care.help_),
 }
