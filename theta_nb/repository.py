@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from git import Commit, Repo
 
     from theta_nb.commands.track import TrackResult
+    from theta_nb.report.history import Blame, History
 
 __all__ = ["Repository"]
 
@@ -202,6 +203,59 @@ class Repository:
     def fsck(self, *revisions: str, all_: bool = False, progress: Progress | None = None) -> FsckReport:
         """Prove that objects are sound and tensors can be rebuilt, as ``git theta fsck`` does."""
         return fsck(self._places, revisions=revisions, all_=all_, progress=progress)
+
+    # --- looking back -------------------------------------------------------------------------------------------------
+
+    def history(
+        self, path: Name, *revisions: str, first_parent: bool = False, all_: bool = False, limit: int | None = None
+    ) -> History:
+        """What the commits did to a checkpoint, through renames of the file; no value is read.
+
+        Parameters
+        ----------
+        path
+            The checkpoint.
+        revisions
+            Commits where it starts, or ranges ``A..B``; HEAD by default.
+        first_parent
+            Whether to follow only the first parent of merges.
+        all_
+            Whether to start at all branches and tags.
+        limit
+            Most commits, the newest.
+
+        Raises
+        ------
+        NotTrackedError
+            If no version of the file is stored by theta-nb.
+        ThetaError
+            If a revision does not exist, or no commit has the path.
+        """
+        from theta_nb.commands.log import log
+
+        name = self._name(path)
+        return log(self._places, name, revisions, first_parent=first_parent, all_=all_, limit=limit)
+
+    def blame(self, path: Name, *patterns: str | re.Pattern[str], rev: str | None = None) -> Blame:
+        """The commit that last changed each parameter.
+
+        Parameters
+        ----------
+        path
+            The checkpoint.
+        patterns
+            Globs or compiled regular expressions over parameter names; all parameters by default.
+        rev
+            The version that is asked about; HEAD by default.
+
+        Raises
+        ------
+        ThetaError
+            If there is no such version, it cannot be read, or a pattern matches nothing.
+        """
+        from theta_nb.commands.blame import blame
+
+        return blame(self._places, self._name(path), patterns, revision=rev)
 
     # --- reading ------------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,7 @@
-"""What log, show and blame print: lines of text for a result."""
+"""What log, show and blame print: lines of text for a result.
+
+The reports import NumPy, which the printing of other commands does not wait for.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from theta_nb.commands.show_checkpoints import NOTHING_STORED
-from theta_nb.report.history_text import blame_table, table
-from theta_nb.report.version import version_table
 
 if TYPE_CHECKING:
     from theta_nb.commands.terminal import Style
@@ -20,6 +21,8 @@ __all__ = ["blame", "log", "show"]
 
 def log(arguments: Namespace, result: Sequence[History], style: Style) -> list[str]:
     """The commits of each checkpoint, the newest first."""
+    from theta_nb.report.history_text import table
+
     if not result:
         return ["No tracked checkpoint matches."] if arguments.paths else NOTHING_STORED
     lines: list[str] = []
@@ -31,9 +34,13 @@ def log(arguments: Namespace, result: Sequence[History], style: Style) -> list[s
 
 def show(_: Namespace, result: CheckpointVersion, style: Style) -> list[str]:
     """A version and its parameters."""
+    from theta_nb.report.version import version_table
+
     return list(version_table(result, ink=style))
 
 
 def blame(_: Namespace, result: Blame, style: Style) -> list[str]:
     """Each parameter behind the commit that it comes from."""
+    from theta_nb.report.history_text import blame_table
+
     return list(blame_table(result, ink=style))
