@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from theta_nb.engine.diff import structural_diff
+from theta_nb.engine.measure import PairOfSources
 from theta_nb.engine.sources import FileSource, ManifestSource, Source
 from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.git.on_demand import bring
@@ -91,14 +92,18 @@ def compare_versions(
             f"{path} exists neither in {before.side.label} nor in {after.side.label}",
             hint="'git theta ls-files' shows the checkpoints, 'git log -- PATH' where one was.",
         )
-    return compare_sides(before, after)
+    return compare_sides(places, before, after)
 
 
-def compare_sides(old: Opened, new: Opened) -> CheckpointDiff:
-    """What changed between two sides that are open."""
+def compare_sides(places: Places, old: Opened, new: Opened) -> CheckpointDiff:
+    """What changed between two sides that are open, not measured yet."""
     before = old.source.parameters if old.source is not None else {}
     after = new.source.parameters if new.source is not None else {}
-    return CheckpointDiff(old.side, new.side, structural_diff(before, after), _other(old, new))
+    values = None
+    if old.source is not None and new.source is not None:
+        cache = os.path.join(places.theta_dir, "statistics.sqlite")
+        values = PairOfSources(old.source, new.source, cache=cache, workers=places.settings.workers)
+    return CheckpointDiff(old.side, new.side, structural_diff(before, after), _other(old, new), _values=values)
 
 
 def _names(opened: Opened) -> frozenset[str]:
