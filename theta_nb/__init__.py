@@ -16,15 +16,19 @@ from theta_nb.errors import ThetaError
 
 if TYPE_CHECKING:
     from theta_nb.engine.checkpoint import Checkpoint, TensorView
+    from theta_nb.report.checkpoint_diff import CheckpointDiff
+    from theta_nb.report.history import History
     from theta_nb.repository import Repository
 
-__all__ = ["Checkpoint", "Repository", "TensorView", "ThetaError", "__version__"]
+__all__ = ["Checkpoint", "CheckpointDiff", "History", "Repository", "TensorView", "ThetaError", "__version__"]
 
 __version__ = "0.1.0"
 
 # Imported on first use: 'import theta_nb' costs nothing that a filter or a shell prompt would notice.
 _LAZY = {
     "Checkpoint": "theta_nb.engine.checkpoint",
+    "CheckpointDiff": "theta_nb.report.checkpoint_diff",
+    "History": "theta_nb.report.history",
     "Repository": "theta_nb.repository",
     "TensorView": "theta_nb.engine.checkpoint",
 }

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from git import Commit, Repo
 
     from theta_nb.commands.track import TrackResult
+    from theta_nb.git.comparing import Where
+    from theta_nb.report.checkpoint_diff import CheckpointDiff
     from theta_nb.report.history import Blame, History
 
 __all__ = ["Repository"]
@@ -335,6 +337,59 @@ class Repository:
                 f"{name} at {rev or 'the index'} is not stored by theta-nb", hint="Run 'git theta track' and add it."
             )
         return parse(text, source=name)
+
+    # --- comparing ----------------------------------------------------------------------------------------------------
+
+    def diff(
+        self,
+        path: Name,
+        old: Where = "HEAD",
+        new: Where = None,
+        *,
+        new_path: Name | None = None,
+        measure: bool = True,
+        histograms: bool = False,
+        progress: Progress | None = None,
+    ) -> CheckpointDiff:
+        """What changed between two versions of a checkpoint, or between two checkpoints.
+
+        Parameters
+        ----------
+        path
+            The checkpoint.
+        old, new
+            Where each side is: a commit, ``""`` for the index, ``None`` for the work tree, a :class:`pathlib.Path` for
+            any file, or a state dict or module in memory. By default HEAD against the work tree.
+        new_path
+            The checkpoint of the new side, if it is another one.
+        measure
+            Whether to read the values that differ; without, the answer is instant, and ``measure()`` of the result
+            does it later.
+        histograms
+            Whether to count magnitudes as well.
+        progress
+            Called with bytes done and bytes in all. What it raises stops the work.
+
+        Raises
+        ------
+        ThetaError
+            If a revision is unknown, or neither side has the file.
+        NotTrackedError
+            If a version is not stored by theta-nb.
+        ManifestError
+            If a version is corrupt.
+        """
+        from theta_nb.git.comparing import compare_versions
+
+        found = compare_versions(
+            self._places,
+            self._name(path),
+            old,
+            new,
+            new_path=None if new_path is None else self._name(new_path),
+            executor=self._executor,
+        )
+        return found.measure(histograms=histograms, progress=progress) if measure else found
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

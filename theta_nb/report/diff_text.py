@@ -61,7 +61,7 @@ def summary(diff: CheckpointDiff) -> str:
         parts = ["no parameter differs" if diff.parameters else "no parameters"]
     total = diff.total
     if diff.measured != "structure" and total.delta_norm == total.delta_norm:
-        parts.append(f"‖Δ‖/‖old‖ of what was measured {short(total.relative)}")
+        parts.append(f"‖Δ‖/‖old‖ {short(total.relative)} over what was compared")
     parts += diff.other
     if diff.hidden:
         parts.append(f"{diff.hidden} not shown")

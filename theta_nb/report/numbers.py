@@ -24,7 +24,7 @@ def short(value: float) -> str:
     text = f"{value:.2e}"
     mantissa, exponent = text.split("e")
     power = int(exponent)
-    if -4 < power < 4:
+    if -3 < power < 4:
         return f"{float(text):.{max(0, 2 - power)}f}"
     return f"{mantissa}e{power}"
 

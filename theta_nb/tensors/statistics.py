@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from theta_nb.tensors.moments import Piece, Tally
 from theta_nb.tensors.spec import Shape
 
 __all__ = ["KERNEL_VERSION", "Histogram", "Statistics"]
@@ -48,6 +49,16 @@ class Histogram:
 
     __hash__ = None  # type: ignore[assignment]
 
+    @classmethod
+    def of(cls, tally: Tally) -> Histogram:
+        """The finite numbers of a tally."""
+        counts = tally.counts[1:-1]
+        filled = np.flatnonzero(counts)
+        if not len(filled):
+            return cls(0, counts[:0].copy(), int(tally.counts[0]))
+        first, last = int(filled[0]), int(filled[-1]) + 1
+        return cls(first - 126, counts[first:last].copy(), int(tally.counts[0]))
+
     @property
     def edges(self) -> npt.NDArray[np.float64]:
         """Lower edge of every bin, and the upper one of the last."""
@@ -79,8 +90,8 @@ class Statistics:
         Euclidean norms of the old values, the new ones, and their difference.
     max_abs_delta
         Largest absolute difference.
-    dot
-        Sum of the products of old and new.
+    cosine
+        Cosine of the angle between old and new; NaN where one of them is all zero.
     old_mean, new_mean, old_std, new_std
         Means and population standard deviations.
     old_nan, old_inf, new_nan, new_inf
@@ -98,7 +109,7 @@ class Statistics:
     new_norm: float
     delta_norm: float
     max_abs_delta: float
-    dot: float
+    cosine: float
     old_mean: float
     new_mean: float
     old_std: float
@@ -112,18 +123,37 @@ class Statistics:
     new_histogram: Histogram | None = None
     delta_histogram: Histogram | None = None
 
+    @classmethod
+    def of(cls, piece: Piece, overlap: Shape | None = None) -> Statistics:
+        """What the pieces of a parameter amount to."""
+        old, new = piece.old, piece.new
+        return cls(
+            numel=piece.numel,
+            changed=piece.changed,
+            sign_flips=piece.flips,
+            old_norm=old.norm,
+            new_norm=new.norm,
+            delta_norm=piece.delta.norm,
+            max_abs_delta=piece.largest,
+            cosine=piece.cosine,
+            old_mean=math.ldexp(old.mean, old.unit),
+            new_mean=math.ldexp(new.mean, new.unit),
+            old_std=old.std,
+            new_std=new.std,
+            old_nan=old.nan,
+            old_inf=old.inf,
+            new_nan=new.nan,
+            new_inf=new.inf,
+            overlap=overlap,
+            **_histograms(piece),
+        )
+
     @property
     def relative(self) -> float:
         """‖Δ‖/‖old‖; 0 where nothing changed, infinite where the old values are all zero."""
         if self.delta_norm == 0:
             return 0.0
         return self.delta_norm / self.old_norm if self.old_norm else math.inf
-
-    @property
-    def cosine(self) -> float:
-        """Cosine of the angle between old and new; NaN where one of them is all zero."""
-        scale = self.old_norm * self.new_norm
-        return max(-1.0, min(1.0, self.dot / scale)) if scale else math.nan
 
     @property
     def changed_share(self) -> float:
@@ -134,3 +164,10 @@ class Statistics:
     def flipped_share(self) -> float:
         """Share of entries whose sign changed, 0 to 1."""
         return self.sign_flips / self.numel if self.numel else 0.0
+
+
+def _histograms(piece: Piece) -> dict[str, Histogram]:
+    if piece.tallies is None:
+        return {}
+    names = ("old_histogram", "new_histogram", "delta_histogram")
+    return {name: Histogram.of(tally) for name, tally in zip(names, piece.tallies, strict=True)}
