@@ -13,7 +13,15 @@ import sys
 from collections.abc import Callable, Sequence
 
 from theta_nb.commands.parser import SEE_HELP, UsageError, build_parser, parse
-from theta_nb.commands.terminal import Style, colour_wanted, prepare_streams, progress_bars, silence_stdout, visible
+from theta_nb.commands.terminal import (
+    Style,
+    colour_wanted,
+    prepare_streams,
+    progress_bars,
+    shown_path,
+    silence_stdout,
+    visible,
+)
 from theta_nb.errors import ThetaError
 
 __all__ = ["run_command_line"]
@@ -70,12 +78,23 @@ def _run(argv: list[str]) -> int:
     style = Style(colour=colour_wanted(sys.stdout, os.environ), prefix=context.prefix)
     if getattr(arguments, "json", False):
         print(printing.as_json(arguments, result))
+    elif getattr(arguments, "html", None):
+        _write_page(printing.as_html(result), arguments.html)
     elif getattr(arguments, "nul", False):
         sys.stdout.flush()
         sys.stdout.buffer.write(b"".join(os.fsencode(style.relative(item.path)) + b"\0" for item in result))
     else:
         _show(printing.as_text(arguments, result, style), paged=arguments.command in printing.PAGED)
     return dispatch.exit_status(arguments, result)
+
+
+def _write_page(text: str, file: str) -> None:
+    if file == "-":
+        print(text, end="")
+        return
+    with open(file, "w", encoding="utf-8", errors="backslashreplace") as stream:
+        stream.write(text)
+    print(f"written {shown_path(file)}")
 
 
 def _show(text: str, *, paged: bool) -> None:

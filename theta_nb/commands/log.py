@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
-from theta_nb.engine.history import steps_of
+from theta_nb.engine.diff import ParameterChange
+from theta_nb.engine.history import Step, steps_of
+from theta_nb.git.comparing import compare_versions
 from theta_nb.git.history import walk_history
 from theta_nb.git.places import Places
 from theta_nb.report.history import History
 
 __all__ = ["log"]
+
+Progress = Callable[[int, int], None]
 
 
 def log(
@@ -46,4 +52,15 @@ def log(
         If a revision does not exist, or no commit has the path.
     """
     walk = walk_history(places, path, revisions, first_parent=first_parent, all_=all_, limit=limit)
-    return History(walk.path, steps_of(walk.commits, walk.versions), first_parent)
+    steps = steps_of(walk.commits, walk.versions)
+    return History(walk.path, steps, first_parent, _values=partial(_measured, places))
+
+
+def _measured(places: Places, step: Step, progress: Progress | None) -> tuple[ParameterChange, ...]:
+    """The changes of a step with statistics, from its parent's values and its own."""
+    before = step.renamed_from or step.path
+    with ThreadPoolExecutor(places.settings.workers, thread_name_prefix="theta") as executor:
+        found = compare_versions(
+            places, before, step.commit.parents[0], step.commit.id, new_path=step.path, executor=executor
+        )
+        return tuple(found.measure(progress=progress, executor=executor))

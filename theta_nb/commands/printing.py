@@ -11,7 +11,7 @@ from typing import Any
 from theta_nb.commands import show_checkpoints, show_history, show_setup, show_sharing
 from theta_nb.commands.terminal import Style
 
-__all__ = ["PAGED", "as_json", "as_text"]
+__all__ = ["PAGED", "as_html", "as_json", "as_text"]
 
 _TEXTS: dict[str, Callable[[Namespace, Any, Style], list[str]]] = {
     "install": show_setup.install,
@@ -24,6 +24,7 @@ _TEXTS: dict[str, Callable[[Namespace, Any, Style], list[str]]] = {
     "status": show_checkpoints.status,
     "ls-files": show_checkpoints.ls_files,
     "checkout": show_checkpoints.checkout,
+    "diff": show_history.diff,
     "log": show_history.log,
     "show": show_history.show,
     "blame": show_history.blame,
@@ -33,7 +34,7 @@ _TEXTS: dict[str, Callable[[Namespace, Any, Style], list[str]]] = {
     "fsck": show_checkpoints.fsck,
     "gc": show_checkpoints.gc,
 }
-PAGED = frozenset({"log", "show", "blame"})
+PAGED = frozenset({"diff", "log", "show", "blame"})
 """Commands whose output is long, and goes through a pager on a terminal."""
 
 _LIST_NAMES = {
@@ -41,6 +42,7 @@ _LIST_NAMES = {
     "status": "checkpoints",
     "ls-files": "checkpoints",
     "checkout": "checkpoints",
+    "diff": "diffs",
     "log": "histories",
 }
 
@@ -69,6 +71,11 @@ def as_json(arguments: Namespace, result: Any) -> str:
     else:
         value = {_LIST_NAMES[arguments.command]: [_item(item) for item in result]}
     return json.dumps(value, indent=2)
+
+
+def as_html(result: Any) -> str:
+    """A result as a document of its own."""
+    return show_history.html_page(result)
 
 
 def _item(item: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What log, show and blame print: lines of text for a result.
+"""What diff, log, show and blame print: lines of text for a result.
 
 The reports import NumPy, which the printing of other commands does not wait for.
 """
@@ -13,10 +13,33 @@ from theta_nb.commands.show_checkpoints import NOTHING_STORED
 
 if TYPE_CHECKING:
     from theta_nb.commands.terminal import Style
+    from theta_nb.report.checkpoint_diff import CheckpointDiff
     from theta_nb.report.history import Blame, History
     from theta_nb.report.version import CheckpointVersion
 
-__all__ = ["blame", "log", "show"]
+__all__ = ["blame", "diff", "html_page", "log", "show"]
+
+
+def diff(arguments: Namespace, result: Sequence[CheckpointDiff], style: Style) -> list[str]:
+    """What differs in each checkpoint; nothing where nothing does, as for git."""
+    from theta_nb.report.diff_stat import coloured_table, markdown, stat
+
+    lines: list[str] = []
+    for one in result:
+        if arguments.markdown:
+            shown = markdown(one)
+        else:
+            shown = stat(one, ink=style) if arguments.stat else coloured_table(one, ink=style)
+        lines += [*([""] if lines else []), *shown]
+    return lines
+
+
+def html_page(result: Sequence[CheckpointDiff]) -> str:
+    """A document that shows diffs and needs nothing else."""
+    from theta_nb.report.fragments import page
+
+    title = ", ".join(one.new.path or one.old.path for one in result) or "nothing differs"
+    return page(title, *(one.to_html() for one in result))
 
 
 def log(arguments: Namespace, result: Sequence[History], style: Style) -> list[str]:

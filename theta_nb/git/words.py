@@ -11,7 +11,7 @@ from theta_nb.git.places import Places
 from theta_nb.git.process import GitError, git_ok
 from theta_nb.git.tracked import filter_of, resolve, tracked_in_index
 
-__all__ = ["checkpoint_paths", "name_in_repository", "revisions_and_paths", "split_spec"]
+__all__ = ["checkpoint_paths", "meanings", "name_in_repository", "revisions_and_paths", "split_spec"]
 
 
 def revisions_and_paths(places: Places, words: Sequence[str], dashes: int | None = None) -> tuple[list[str], list[str]]:
@@ -60,6 +60,12 @@ def revisions_and_paths(places: Places, words: Sequence[str], dashes: int | None
             )
         revisions.append(word)
     return revisions, []
+
+
+def meanings(places: Places, word: str) -> list[str]:
+    """What a word is here, in words: a commit, a file, both, or neither."""
+    found = ["a commit"] if _is_revision(word, places) else []
+    return [*found, "a file"] if _is_path(word, places) else found
 
 
 def _is_revision(word: str, places: Places) -> bool:

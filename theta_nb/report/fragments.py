@@ -7,12 +7,12 @@ from html import escape
 
 from theta_nb.report.wording import visible
 
-__all__ = ["Markup", "bar", "chip", "details", "fragment", "grid", "text"]
+__all__ = ["Markup", "bar", "chip", "details", "fragment", "grid", "page", "text"]
 
 _STYLE = """\
 .theta-nb{font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.45}
 .theta-nb code{font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px;background:none}
-.theta-nb table{border-collapse:collapse;margin:6px 0;border:none}
+.theta-nb table{font-size:inherit;border-collapse:collapse;margin:6px 0;border:none}
 .theta-nb th,.theta-nb td{text-align:left;padding:3px 12px 3px 0;border:none;vertical-align:top;background:none}
 .theta-nb th{font-weight:600;border-bottom:1px solid var(--jp-border-color1,#8886)}
 .theta-nb tr{background:none!important}.theta-nb td.num,.theta-nb th.num{text-align:right}
@@ -45,6 +45,16 @@ def text(value: object) -> Markup:
 def fragment(*parts: str) -> str:
     """A fragment of a page with the style that its parts need."""
     return f"<div class='theta-nb'><style>{_STYLE}</style>{''.join(text(part) for part in parts)}</div>"
+
+
+def page(title: str, *bodies: str) -> str:
+    """A whole document that holds some fragments; light or dark as the reader's system is."""
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{text(title)}</title>'
+        '<meta name="viewport" content="width=device-width"><style>:root{color-scheme:light dark}'
+        "body{margin:24px;background:Canvas;color:CanvasText}</style></head><body>"
+        f"{'<hr>'.join(bodies)}</body></html>\n"
+    )
 
 
 def grid(head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: Sequence[int] = ()) -> Markup:

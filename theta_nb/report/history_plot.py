@@ -98,7 +98,7 @@ def _draw_matrix(figure: Figure, axes: Axes, matrix: ChangeMatrix, rows: list[in
     norm: Normalize = Normalize(0, 1)
     if matrix.measured and shown.count():
         low, high = float(shown.min()), float(shown.max())
-        norm = LogNorm(low if low < high else low / 10, high)
+        norm = LogNorm(low, high) if high > 10 * low else Normalize(0, high)
     image = axes.imshow(shown, aspect="auto", cmap="viridis", norm=norm, interpolation="nearest")
     axes.set_yticks(range(len(rows)), [(matrix.layers[row] or "(top)").replace("$", r"\$") for row in rows])
     step = max(1, len(matrix.commits) // 25)

@@ -1,4 +1,4 @@
-"""Commands that look at what was committed: log, show, blame."""
+"""Commands that compare and look back: diff, log, show, blame."""
 
 from __future__ import annotations
 
@@ -6,7 +6,45 @@ import argparse
 
 from theta_nb.commands.grammar.arguments import Commands, command, json_option
 
-__all__ = ["blame", "log", "show"]
+__all__ = ["blame", "diff", "log", "show"]
+
+SORT_KEYS = ("name", "relative", "delta", "max", "changed", "flips", "cosine", "size", "status")
+
+
+def diff(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
+    """Add ``git theta diff``."""
+    parser = command(
+        commands,
+        "diff",
+        """
+        Show which tensors differ between two versions of each checkpoint, and by how much. As for 'git diff': without
+        a commit the work tree against the index, with one against that commit, with two one against the other.
+        Only the values that differ are read.
+        """,
+        """
+        git theta diff                       what is not staged yet
+        git theta diff HEAD~1 HEAD model.safetensors --sort relative --top 20
+        git theta diff --stat v1.0..main     which tensors, without reading a value
+        git theta diff main --filter "encoder.*" --html changes.html
+        """,
+    )
+    parser.add_argument("words", nargs="*", metavar="REV | PATH", help="at most two commits, then files or folders")
+    parser.add_argument(
+        "--staged", "--cached", dest="staged", action="store_true", help="the index against HEAD or the given commit"
+    )
+    parser.add_argument("--stat", action="store_true", help="only which tensors differ, counted by block of the model")
+    parser.add_argument(
+        "-F", "--filter", dest="filters", metavar="GLOB", action="append", default=[], help="only these parameters"
+    )
+    parser.add_argument(
+        "--sort", metavar="KEY", choices=SORT_KEYS, default="name", help=f"order: {', '.join(SORT_KEYS)}"
+    )
+    parser.add_argument("--top", metavar="N", type=_number, help="only the first N parameters, in that order")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print tables for an issue or a review")
+    form.add_argument("--html", metavar="FILE", help="write a page that needs nothing else; '-' prints it")
+    form.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    return "diff", "which tensors differ between two versions, and by how much"
 
 
 def log(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
@@ -26,7 +64,7 @@ def log(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
         """,
     )
     parser.add_argument("words", nargs="*", metavar="REV | PATH", help="commits or ranges A..B, then files or folders")
-    parser.add_argument("-n", "--max-count", metavar="N", type=_count, help="only the newest N commits")
+    parser.add_argument("-n", "--max-count", metavar="N", type=_number, help="only the newest N commits")
     parser.add_argument("--first-parent", action="store_true", help="follow only the first parent of merges")
     parser.add_argument("--all", dest="all_", action="store_true", help="begin at all branches and tags")
     json_option(parser)
@@ -76,7 +114,7 @@ def blame(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
     return "blame", "which commit last changed each parameter"
 
 
-def _count(text: str) -> int:
+def _number(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or not 0 < int(text) < 10**9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of commits")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 up")
     return int(text)
