@@ -1,7 +1,7 @@
 """Pictures of a diff, by matplotlib.
 
 Lines and texts are of a middle grey and backgrounds transparent, so a picture reads well on a light page and on a dark
-one. Colours are those of Okabe and Ito (2008) and the map ``cividis`` (Nunez et al., 2018): both are told apart by
+one. Colours are close to those of Okabe and Ito (2008), and the map ``cividis`` (Nunez et al., 2018): both are told apart by
 readers who are colour-blind.
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["METRICS", "PLOTS", "plot"]
 
 _GREY = "#808080"
-_BLUE, _ORANGE, _GREEN = "#0072B2", "#E69F00", "#009E73"
+_BLUE, _ORANGE = "#2B8CC4", "#E69F00"
 _LONGEST_LABEL = 48
 
 METRICS: dict[str, str] = {
