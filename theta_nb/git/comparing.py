@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from theta_nb.engine.diff import structural_diff
 from theta_nb.engine.measure import PairOfSources
+from theta_nb.engine.memory_source import MemorySource, is_state
 from theta_nb.engine.sources import FileSource, ManifestSource, Source
 from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.git.on_demand import bring
@@ -26,9 +27,16 @@ from theta_nb.report.checkpoint_diff import CheckpointDiff, Side
 
 __all__ = ["Opened", "Where", "compare_sides", "compare_versions", "open_manifest", "open_version"]
 
-Progress = Callable[[int, int], None]
 
-Where = str | Path | Mapping[str, Any] | None
+class HasState(Protocol):
+    """A module or an optimizer."""
+
+    def state_dict(self) -> Any:
+        """Tensors by name."""
+        ...
+
+
+Where = str | Path | Mapping[Any, Any] | HasState | None
 """A commit (``""``: the index), a file, state in memory, or ``None``: the work tree."""
 
 
@@ -85,8 +93,12 @@ def compare_versions(
     ManifestError
         If a version is corrupt.
     """
-    before = open_version(places, path, old, executor)
-    after = open_version(places, new_path or path, new, executor, names=_names(before))
+    if is_state(old) and not is_state(new):
+        after = open_version(places, new_path or path, new, executor)
+        before = open_version(places, path, old, executor, names=_names(after))
+    else:
+        before = open_version(places, path, old, executor)
+        after = open_version(places, new_path or path, new, executor, names=_names(before))
     if not before.side.exists and not after.side.exists:
         raise ThetaError(
             f"{path} exists neither in {before.side.label} nor in {after.side.label}",
@@ -138,7 +150,9 @@ def open_version(
         return _open_file(places, os.path.abspath(where), os.fspath(where), "", executor, required=True)
     if isinstance(where, str):
         return _open_committed(places, path, where)
-    raise ThetaError(f"a {type(where).__name__} is no version of a checkpoint")
+    source = MemorySource(where, executor, names)
+    size = sum(parameter.nbytes for parameter in source.parameters.values() if not parameter.tied)
+    return Opened(Side("", "memory", format="memory", size=size, parameters=len(source.parameters)), source)
 
 
 def open_manifest(places: Places, manifest: Manifest | None, side: Side) -> Opened:

@@ -197,6 +197,8 @@ class CheckpointDiff:
         Why some statistics are missing, or empty.
     hidden
         Number of parameters that filters left out.
+    order
+        What the parameters are sorted by, one of :data:`SORT_KEYS`.
     """
 
     old: Side
@@ -206,6 +208,7 @@ class CheckpointDiff:
     measured: Literal["structure", "scalars", "histograms"] = "structure"
     unavailable: str = ""
     hidden: int = 0
+    order: str = "name"
     _values: Values | None = field(default=None, repr=False, compare=False)
 
     # --- as a collection ----------------------------------------------------------------------------------------------
@@ -287,7 +290,7 @@ class CheckpointDiff:
             if key not in _KEYS:
                 raise ThetaError(f"a diff cannot be sorted by {key!r}", hint=f"Use one of {', '.join(SORT_KEYS)}.")
             ordered.sort(key=_KEYS[key], reverse=not reverse)
-        return replace(self, parameters=tuple(ordered))
+        return replace(self, parameters=tuple(ordered), order=key)
 
     def top(self, count: int) -> CheckpointDiff:
         """The first ``count`` parameters that differ, in the present order."""
@@ -390,11 +393,11 @@ class CheckpointDiff:
 
         return to_dict(self)
 
-    def to_html(self) -> str:
-        """A self-contained HTML fragment: no script, nothing loaded from elsewhere."""
+    def to_html(self, *, page: bool = False) -> str:
+        """A self-contained HTML fragment, or a whole page: no script, nothing loaded from elsewhere."""
         from theta_nb.report.diff_html import to_html
 
-        return to_html(self)
+        return to_html(self, page=page)
 
     def to_pandas(self) -> pd.DataFrame:
         """A data frame with a row per parameter, unchanged ones included, indexed by name.

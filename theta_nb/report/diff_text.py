@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from theta_nb.engine.diff import Parameter, ParameterChange
     from theta_nb.report.checkpoint_diff import CheckpointDiff
 
-__all__ = ["SIGNS", "heading", "summary", "table", "what"]
+__all__ = ["SIGNS", "heading", "notes_of", "summary", "table", "what"]
 
 SIGNS = {
     "added": "+",
@@ -98,6 +98,11 @@ def _aligned(diff: CheckpointDiff, rows: Sequence[ParameterChange]) -> Iterator[
 def _cells(change: ParameterChange, *, measured: bool) -> list[str]:
     name = f"{SIGNS[change.status]} {change.name}"
     dtype, shape = what(change.old, change.new)
+    return [name, dtype, shape, *(_number_cells(change) if measured else ()), ", ".join(notes_of(change))]
+
+
+def notes_of(change: ParameterChange) -> list[str]:
+    """What else there is to say about a parameter."""
     notes = []
     if change.status == "renamed":
         notes.append(f"was {change.old_name}")
@@ -106,7 +111,7 @@ def _cells(change: ParameterChange, *, measured: bool) -> list[str]:
     notes += _not_finite(change)
     if change.note:
         notes.append(change.note)
-    return [name, dtype, shape, *(_number_cells(change) if measured else ()), ", ".join(notes)]
+    return notes
 
 
 def _number_cells(change: ParameterChange) -> list[str]:
