@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from theta_nb.errors import ThetaError
 
 if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
     from theta_nb.engine.checkpoint import Checkpoint, TensorView
     from theta_nb.report.checkpoint_diff import CheckpointDiff
     from theta_nb.report.history import History
@@ -38,6 +40,20 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Register the magic ``%theta``; IPython calls it for ``%load_ext theta_nb``."""
+    from theta_nb.jupyter.extension import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Take the magic away; IPython calls it for ``%unload_ext theta_nb``."""
+    from theta_nb.jupyter.extension import unload
+
+    unload(shell)
 
 
 def __dir__() -> list[str]:

@@ -139,6 +139,12 @@ def _add(arguments: Namespace, context: Context) -> Any:
     return add(context.places, arguments.paths, force=arguments.force, renormalize=arguments.renormalize)
 
 
+def _commit(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.commit import commit
+
+    return commit(context.places, arguments.messages, dict(arguments.metrics))
+
+
 def _status(arguments: Namespace, context: Context) -> Any:
     from theta_nb.commands.status import status
 
@@ -347,6 +353,7 @@ _COMMANDS: dict[str, Callable[[Namespace, Context], Any]] = {
     "track": _track,
     "untrack": _untrack,
     "add": _add,
+    "commit": _commit,
     "status": _status,
     "ls-files": _ls_files,
     "checkout": _checkout,

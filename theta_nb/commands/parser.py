@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,7 +14,12 @@ from theta_nb.errors import ThetaError
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-__all__ = ["SEE_HELP", "CommandLineParser", "UsageError", "build_parser", "closest", "parse"]
+__all__ = ["SEE_HELP", "CommandLineParser", "UsageError", "build_parser", "closest", "parse", "respelled"]
+
+PROGRAM = "git theta"
+"""What is typed in a terminal."""
+
+_IN_COLUMNS = re.compile(r"git theta(.*?)( {2,})")
 
 SEE_HELP = "'git theta -h' lists the commands."
 """The next step for whoever typed something that is no command."""
@@ -66,13 +72,17 @@ def closest(word: str, words: list[str]) -> str:
     return next(iter(difflib.get_close_matches(word, words, n=1, cutoff=0.6)), "")
 
 
-def build_parser(parser_class: type[argparse.ArgumentParser] = CommandLineParser) -> argparse.ArgumentParser:
+def build_parser(
+    parser_class: type[argparse.ArgumentParser] = CommandLineParser, prog: str = PROGRAM
+) -> argparse.ArgumentParser:
     """The parser of all commands.
 
     Parameters
     ----------
     parser_class
         What the parser and those of the commands are instances of; it decides what happens on a mistake.
+    prog
+        What is typed before a command; examples and explanations are spelled with it as well.
 
     Returns
     -------
@@ -85,15 +95,15 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = CommandLineParser
     ['*.pt']
     """
     parser = parser_class(
-        prog="git theta",
-        usage="git theta [-h] [--version] COMMAND ...",
+        prog=prog,
+        usage="%(prog)s [-h] [--version] COMMAND ...",
         description=_OVERVIEW,
         formatter_class=Formatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="store_true", help="show the version and exit")
     commands = parser.add_subparsers(
-        dest="command", metavar="COMMAND", prog="git theta", help=argparse.SUPPRESS, parser_class=parser_class
+        dest="command", metavar="COMMAND", prog=prog, help=argparse.SUPPRESS, parser_class=parser_class
     )
     overview = ""
     for title, members in GROUPS.items():
@@ -103,7 +113,24 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = CommandLineParser
             overview += f"  {name:<12}{summary}\n"
         overview += "\n"
     parser.epilog = overview + _WORKFLOW
+    if prog != PROGRAM:
+        for each in (parser, *commands.choices.values()):
+            each.description = respelled(each.description or "", prog)
+            each.epilog = respelled(each.epilog or "", prog)
     return parser
+
+
+def respelled(text: str, prog: str) -> str:
+    r"""A text about ``git theta`` for those who type something else; columns stay aligned.
+
+    Examples
+    --------
+    >>> respelled("git theta log      every checkpoint\nwhat 'git theta gc' does", "%theta").splitlines()
+    ['%theta log         every checkpoint', "what '%theta gc' does"]
+    """
+    fill = " " * (len(PROGRAM) - len(prog))
+    text = _IN_COLUMNS.sub(lambda match: f"{prog}{match[1]}{fill}{match[2]}", text)
+    return text.replace(PROGRAM, prog)
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str], names: Sequence[str]) -> argparse.Namespace | str:
@@ -129,13 +156,13 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str], names: Sequence[
     UsageError
         If it makes no sense.
     """
-    _check_command(argv, names)
+    _check_command(argv, names, parser.prog)
     try:
         arguments, unknown = parser.parse_known_args(argv)
     except _Help as help_text:
         return str(help_text).removesuffix("\n")
     if unknown:
-        command = f"git theta {arguments.command}" if arguments.command else "git theta"
+        command = f"{parser.prog} {arguments.command}" if arguments.command else parser.prog
         raise UsageError(f"{unknown[0]!r} is no argument of '{command}'", hint=f"'{command} -h' lists them.")
     if arguments.version:
         from theta_nb import __version__
@@ -149,10 +176,10 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str], names: Sequence[
     return arguments
 
 
-def _check_command(argv: Sequence[str], names: Sequence[str]) -> None:
+def _check_command(argv: Sequence[str], names: Sequence[str], prog: str) -> None:
     """Name the command that was meant, before argparse lists all of them."""
     if not argv or argv[0].startswith("-") or argv[0] in names:
         return
     meant = closest(argv[0], list(names))
-    hint = f"Did you mean 'git theta {meant}'?" if meant else SEE_HELP
-    raise UsageError(f"'{argv[0]}' is no command of git theta", hint=hint)
+    hint = f"Did you mean '{prog} {meant}'?" if meant else respelled(SEE_HELP, prog)
+    raise UsageError(f"'{argv[0]}' is no command of {prog}", hint=hint)

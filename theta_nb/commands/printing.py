@@ -11,7 +11,7 @@ from typing import Any
 from theta_nb.commands import show_checkpoints, show_history, show_setup, show_sharing
 from theta_nb.commands.terminal import Style
 
-__all__ = ["PAGED", "as_html", "as_json", "as_text"]
+__all__ = ["PAGED", "PLAIN_STYLE", "as_html", "as_json", "as_text"]
 
 _TEXTS: dict[str, Callable[[Namespace, Any, Style], list[str]]] = {
     "install": show_setup.install,
@@ -21,6 +21,7 @@ _TEXTS: dict[str, Callable[[Namespace, Any, Style], list[str]]] = {
     "hooks": show_setup.hooks,
     "env": show_setup.env,
     "add": show_checkpoints.add,
+    "commit": show_checkpoints.commit,
     "status": show_checkpoints.status,
     "ls-files": show_checkpoints.ls_files,
     "checkout": show_checkpoints.checkout,
@@ -36,6 +37,9 @@ _TEXTS: dict[str, Callable[[Namespace, Any, Style], list[str]]] = {
 }
 PAGED = frozenset({"diff", "log", "show", "blame"})
 """Commands whose output is long, and goes through a pager on a terminal."""
+
+PLAIN_STYLE = Style()
+"""For output that is no terminal."""
 
 _LIST_NAMES = {
     "track": "patterns",

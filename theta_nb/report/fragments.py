@@ -11,12 +11,14 @@ __all__ = ["Markup", "bar", "chip", "details", "fragment", "grid", "page", "text
 
 _STYLE = """\
 .theta-nb{font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.45}
-.theta-nb code{font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px;background:none}
+.theta-nb code,.theta-nb .mono{font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px;
+background:none}
 .theta-nb table{font-size:inherit;border-collapse:collapse;margin:6px 0;border:none}
 .theta-nb th,.theta-nb td{text-align:left;padding:3px 12px 3px 0;border:none;vertical-align:top;background:none}
 .theta-nb th{font-weight:600;border-bottom:1px solid var(--jp-border-color1,#8886)}
 .theta-nb tr{background:none!important}.theta-nb td.num,.theta-nb th.num{text-align:right}
-.theta-nb .dim{opacity:.65}.theta-nb .chip{border:1px solid var(--jp-border-color1,#8886);border-radius:9px;
+.theta-nb .dim{opacity:.65}.theta-nb .b{font-weight:600}
+.theta-nb .chip{border:1px solid var(--jp-border-color1,#8886);border-radius:9px;
 padding:0 7px;font-size:11px;white-space:nowrap}
 .theta-nb .good{color:var(--jp-success-color1,#1a7f37)}.theta-nb .bad{color:var(--jp-error-color1,#d1242f)}
 .theta-nb .warn{color:var(--jp-warn-color1,#bf8700)}

@@ -1,4 +1,4 @@
-"""Commands of every day: add, status, ls-files, checkout."""
+"""Commands of every day: add, commit, status, ls-files, checkout."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 from theta_nb.commands.grammar.arguments import Commands, command, json_option, paths_argument
 
-__all__ = ["add", "checkout", "ls_files", "status"]
+__all__ = ["add", "checkout", "commit", "ls_files", "status"]
 
 
 def add(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
@@ -27,6 +27,49 @@ def add(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
     parser.add_argument("-f", "--force", action="store_true", help="also files that git ignores")
     parser.add_argument("--renormalize", action="store_true", help="store committed files anew, by the current rules")
     return "add", "stage checkpoints, as 'git add' does"
+
+
+def commit(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
+    """Add ``git theta commit``."""
+    parser = command(
+        commands,
+        "commit",
+        """
+        Commit what is staged. Plain 'git commit' does the same; this command also keeps metrics with the commit,
+        as trailers of its message, where 'git theta log' shows them.
+        """,
+        """
+        git theta commit -m "fine-tune the head" --metric val_loss=0.31 --metric accuracy=0.92
+        """,
+    )
+    parser.add_argument(
+        "-m",
+        "--message",
+        dest="messages",
+        metavar="TEXT",
+        action="append",
+        required=True,
+        help="a paragraph of the message",
+    )
+    parser.add_argument(
+        "--metric",
+        dest="metrics",
+        metavar="NAME=VALUE",
+        type=_metric,
+        action="append",
+        default=[],
+        help="a number to keep with the commit",
+    )
+    json_option(parser)
+    return "commit", "commit what is staged, with metrics"
+
+
+def _metric(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        return name, int(value) if value.lstrip("-").isdecimal() else float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE with a number") from None
 
 
 def status(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
