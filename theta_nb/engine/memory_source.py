@@ -170,23 +170,15 @@ def _is_torch(value: Any) -> bool:
 
 
 def _held(name: str, value: Any) -> _Held:
+    place: tuple[Any, ...]
     if _is_torch(value):
         if str(value.layout) != "torch.strided" or value.is_quantized or value.is_meta:
             raise CheckpointError(f"{name!r} is not a dense tensor with values")
         kind = str(value.dtype).removeprefix("torch.")
-        place = (
-            value.device,
-            value.data_ptr(),
-            kind,
-            tuple(value.shape),
-            value.stride(),
-            value.is_conj(),
-            value.is_neg(),
-        )
         shape = tuple(value.shape)
+        view = (kind, shape, value.stride(), value.is_conj(), value.is_neg())
+        place = (value.device, value.data_ptr(), *view) if value.numel() else (name,)
         value = value.detach()
-        if not value.numel():
-            place = (name,)
     else:
         value = np.asarray(value)
         kind, shape = value.dtype.name, value.shape

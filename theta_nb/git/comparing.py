@@ -6,7 +6,7 @@ import os
 import stat
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +25,7 @@ from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, is_manifest, parse
 from theta_nb.report.checkpoint_diff import CheckpointDiff, Side
 
-__all__ = ["Opened", "Where", "compare_sides", "compare_versions", "open_manifest", "open_version"]
+__all__ = ["Opened", "Where", "compare_sides", "compare_versions", "open_file", "open_manifest", "open_version"]
 
 
 class HasState(Protocol):
@@ -145,9 +145,12 @@ def open_version(
         Parameter names of the other side: a key of a state dict that is one of them is meant as it is spelled.
     """
     if where is None:
-        return _open_file(places, os.path.join(places.top, path), path, "work tree", executor)
+        return open_file(places, os.path.join(places.top, path), Side(path, "work tree"), executor)
     if isinstance(where, Path):
-        return _open_file(places, os.path.abspath(where), os.fspath(where), "", executor, required=True)
+        found = open_file(places, os.path.abspath(where), Side(os.fspath(where), ""), executor)
+        if not found.side.exists:
+            raise ThetaError(f"{where} does not exist", hint="Name a checkpoint.")
+        return found
     if isinstance(where, str):
         return _open_committed(places, path, where)
     source = MemorySource(where, executor, names)
@@ -155,16 +158,14 @@ def open_version(
     return Opened(Side("", "memory", format="memory", size=size, parameters=len(source.parameters)), source)
 
 
-def open_manifest(places: Places, manifest: Manifest | None, side: Side) -> Opened:
-    """A side whose manifest is at hand."""
-    if manifest is None:
-        return Opened(Side(side.path, side.label, exists=False))
-    source = ManifestSource(manifest, places.store, bring=partial(bring, places))
+def open_manifest(places: Places, manifest: Manifest, side: Side, *, fetch: bool = True) -> Opened:
+    """A side whose manifest is at hand; with ``fetch``, objects that are missing are fetched when they are needed."""
+    source = ManifestSource(manifest, places.store, bring=partial(bring, places) if fetch else None)
     return Opened(_described(side, manifest, source), source, manifest)
 
 
 def _described(side: Side, manifest: Manifest, source: Source) -> Side:
-    return Side(side.path, side.label, format=manifest.format, size=manifest.size, parameters=len(source.parameters))
+    return replace(side, format=manifest.format, size=manifest.size, parameters=len(source.parameters))
 
 
 def _open_committed(places: Places, path: str, revision: str) -> Opened:
@@ -185,21 +186,25 @@ def _open_committed(places: Places, path: str, revision: str) -> Opened:
     return open_manifest(places, parse(text, source=f"{path} at {side.label}"), side)
 
 
-def _open_file(
-    places: Places, full: str, path: str, label: str, executor: Executor, *, required: bool = False
-) -> Opened:
+def open_file(places: Places, full: str, side: Side, executor: Executor, *, fetch: bool = True) -> Opened:
+    """A side that is a file: a checkpoint, or the manifest that stands for one.
+
+    Raises
+    ------
+    ThetaError
+        If it is no file, or cannot be read.
+    """
     try:
-        info = os.stat(full)
+        if not stat.S_ISREG(os.stat(full).st_mode):
+            raise ThetaError(f"{side.path} is not a file", hint="Name a checkpoint.")
+        with open(full, "rb") as file:
+            head = file.read(64)
+            text = head + file.read(MAX_MANIFEST_NBYTES + 1) if is_manifest(head) else None
+        if text is not None:
+            return open_manifest(places, parse(text, source=side.path), side, fetch=fetch)
+        source = FileSource(full, executor)
+    except (FileNotFoundError, NotADirectoryError):
+        return Opened(replace(side, exists=False))
     except OSError as error:
-        if required:
-            raise ThetaError(f"{path} cannot be read ({error.strerror})") from error
-        return Opened(Side(path, label, exists=False))
-    if not stat.S_ISREG(info.st_mode):
-        raise ThetaError(f"{path} is not a file", hint="Name a checkpoint.")
-    with open(full, "rb") as file:
-        head = file.read(64)
-        if is_manifest(head):
-            text = head + file.read(MAX_MANIFEST_NBYTES + 1)
-            return open_manifest(places, parse(text, source=path), Side(path, label))
-    source = FileSource(full, executor)
-    return Opened(_described(Side(path, label), source.manifest, source), source, source.manifest)
+        raise ThetaError(f"{side.path} cannot be read ({error.strerror})") from error
+    return Opened(_described(side, source.manifest, source), source, source.manifest)

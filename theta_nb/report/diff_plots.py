@@ -1,8 +1,8 @@
 """Pictures of a diff, by matplotlib.
 
 Lines and texts are of a middle grey and backgrounds transparent, so a picture reads well on a light page and on a dark
-one. Colours are close to those of Okabe and Ito (2008), and the map ``cividis`` (Nunez et al., 2018): both are told apart by
-readers who are colour-blind.
+one. Colours are close to those of Okabe and Ito (2008), and the map is ``cividis`` (Nunez et al., 2018): readers who are
+colour-blind tell both apart.
 """
 
 from __future__ import annotations
