@@ -117,6 +117,8 @@ def build_parser(
         for each in (parser, *commands.choices.values()):
             each.description = respelled(each.description or "", prog)
             each.epilog = respelled(each.epilog or "", prog)
+            for action in each._actions:  # argparse formats these, so a per cent sign is written twice
+                action.help = action.help and respelled(action.help, prog.replace("%", "%%"))
     return parser
 
 

@@ -45,7 +45,7 @@ class Commit:
     author: str
     date: datetime
     subject: str
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict, hash=False)
     branches: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
     head: bool = False

@@ -88,7 +88,7 @@ class Listing(Sequence[Any]):
         if self and all(hasattr(item, "to_html") for item in self):
             html = "<hr>".join(item.to_html() for item in self)
             return {"text/plain": "\n\n".join(item.table(limit=60) for item in self), "text/html": html}
-        return bundle(self.arguments, self, self.prefix)
+        return bundle(self.arguments, self.items, self.prefix)
 
 
 def bundle(arguments: Namespace, result: Any, prefix: str = "") -> Bundle:

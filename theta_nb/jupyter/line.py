@@ -91,16 +91,24 @@ def read_line(line: str, namespace: Mapping[str, Any]) -> Line:
 
 
 def _evaluate(expression: str, namespace: Mapping[str, Any]) -> Any:
-    name = expression.strip()
-    if name.isidentifier() and name in namespace:
-        return namespace[name]
+    try:
+        # What a cell would evaluate anyway; a value that is no text may be what is to be compared.
+        return eval(expression.strip(), dict(namespace))  # noqa: S307
+    except SyntaxError:
+        pass  # {loss:.3f} is no expression, but means something in a text
+    except Exception as error:
+        raise _not_put_in(expression, error) from error
     try:
         return FullEvalFormatter().vformat(f"{{{expression}}}", (), dict(namespace))
     except Exception as error:
-        raise UsageError(
-            f"{{{expression}}} cannot be put in: {type(error).__name__}: {error}",
-            hint="Braces hold names and expressions of the notebook.",
-        ) from error
+        raise _not_put_in(expression, error) from error
+
+
+def _not_put_in(expression: str, error: Exception) -> UsageError:
+    return UsageError(
+        f"{{{expression}}} cannot be put in: {type(error).__name__}: {error}",
+        hint="Braces hold names and expressions of the notebook.",
+    )
 
 
 def is_state(value: object) -> bool:
