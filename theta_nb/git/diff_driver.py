@@ -84,5 +84,7 @@ def _colours(places: Places, *, terminal: bool) -> Colours:
         return PLAIN
 
     slots = (("new", "green"), ("old", "red"), ("frag", "cyan"), ("meta", "bold"))
-    codes = [git_text("config", "--get-color", f"color.diff.{slot}", usual, cwd=places.top) for slot, usual in slots]
-    return Colours(*codes, "\x1b[m")
+    added, removed, changed, module = (
+        git_text("config", "--get-color", f"color.diff.{slot}", usual, cwd=places.top) for slot, usual in slots
+    )
+    return Colours(added, removed, changed, module, "\x1b[m")

@@ -1,7 +1,7 @@
 """Pictures of a diff, by matplotlib.
 
 Lines and texts are of a middle grey and backgrounds transparent, so a picture reads well on a light page and on a dark
-one. Colours are close to those of Okabe and Ito (2008), and the map is ``cividis`` (Nunez et al., 2018): readers who are
+one. Colours are close to those of Okabe and Ito (2008), the map is ``cividis`` (Nunez et al., 2018): readers who are
 colour-blind tell both apart.
 """
 

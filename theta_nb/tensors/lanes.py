@@ -27,8 +27,8 @@ from theta_nb.tensors.dtypes import DType, dtype_named
 
 __all__ = ["BLOCK_NUMEL", "bits_of", "is_single", "numbers_in", "numbers_of", "parts_of"]
 
-BLOCK_NUMEL = 65536
-"""Real numbers in a block: what is computed from one stays in a core's L2 cache."""
+BLOCK_NUMEL = 131072
+"""Real numbers in a block: what is computed from one stays near a core, and calls are few for their work."""
 
 Array = npt.NDArray[Any]
 

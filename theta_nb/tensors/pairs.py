@@ -60,7 +60,7 @@ class PairKernel:
         self._old, self._new = old, new
         self._parts = parts_of(old.dtype)
         self._new_parts = parts_of(new.dtype)
-        self._single = is_single(old.dtype) and is_single(new.dtype)
+        self._single = self._parts == self._new_parts and is_single(old.dtype) and is_single(new.dtype)
         self._same_bits = (old.dtype, old.conj, old.neg) == (new.dtype, new.conj, new.neg)
         self._tallies = (Tally(), Tally(), Tally()) if histograms else None
         self._singles = [np.empty(BLOCK_NUMEL, np.float32) for _ in range(3)] if self._single else []
@@ -74,13 +74,10 @@ class PairKernel:
             Raw bytes of equally many elements.
         """
         changed, signs = self._bits(old, new)
-        if self._parts != self._new_parts:
-            return self._double_block(old, new, None)
-        piece = self._single_block(old, new, changed, signs) if self._single else None
-        if piece is None:
-            with np.errstate(over="ignore", invalid="ignore"):
-                piece = self._double_block(old, new, changed)
-        return piece
+        # Overflow is looked for where it may happen; NaN and Inf are part of the data.
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            piece = self._single_block(old, new, changed, signs) if self._single else None
+            return self._double_block(old, new, changed) if piece is None else piece
 
     def take_tallies(self) -> Tallies | None:
         """Magnitudes of all blocks so far, to be put into one of their pieces; counting begins anew."""
@@ -125,9 +122,8 @@ class PairKernel:
         after = single_moments(new)
         if after is None:
             return None
-        with np.errstate(over="ignore"):
-            delta: Singles = np.subtract(new, old, out=buffers[2][: len(old)])
-            square = row_products(delta, delta)
+        delta: Singles = np.subtract(new, old, out=buffers[2][: len(old)])
+        square = row_products(delta, delta)
         if square is None:
             return None
         dot = _dot(old, new, before.square, after.square, square)
