@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from IPython.utils.text import FullEvalFormatter
+from IPython.utils.text import EvalFormatter
 
 from theta_nb.commands.parser import UsageError
 
@@ -99,7 +99,7 @@ def _evaluate(expression: str, namespace: Mapping[str, Any]) -> Any:
     except Exception as error:
         raise _not_put_in(expression, error) from error
     try:
-        return FullEvalFormatter().vformat(f"{{{expression}}}", (), dict(namespace))
+        return EvalFormatter().vformat(f"{{{expression}}}", (), dict(namespace))
     except Exception as error:
         raise _not_put_in(expression, error) from error
 

@@ -13,10 +13,11 @@ _STYLE = """\
 .theta-nb{font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:13px;line-height:1.45}
 .theta-nb code,.theta-nb .mono{font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px;
 background:none}
-.theta-nb table{font-size:inherit;border-collapse:collapse;margin:6px 0;border:none}
-.theta-nb th,.theta-nb td{text-align:left;padding:3px 12px 3px 0;border:none;vertical-align:top;background:none}
-.theta-nb th{font-weight:600;border-bottom:1px solid var(--jp-border-color1,#8886)}
-.theta-nb tr{background:none!important}.theta-nb td.num,.theta-nb th.num{text-align:right}
+div.theta-nb table{font-size:inherit;border-collapse:collapse;margin:6px 0;border:none}
+div.theta-nb table th,div.theta-nb table td{text-align:left;padding:3px 12px 3px 0;border:none;vertical-align:top;
+background:none}
+div.theta-nb table th{font-weight:600;border-bottom:1px solid var(--jp-border-color1,#8886)}
+.theta-nb tr{background:none!important}div.theta-nb table td.num,div.theta-nb table th.num{text-align:right}
 .theta-nb .dim{opacity:.65}.theta-nb .b{font-weight:600}
 .theta-nb .chip{border:1px solid var(--jp-border-color1,#8886);border-radius:9px;
 padding:0 7px;font-size:11px;white-space:nowrap}
