@@ -165,7 +165,7 @@ def structural_diff(old: Mapping[str, Parameter], new: Mapping[str, Parameter]) 
 
     A parameter is *renamed* if its value (dtype and shape included) stands under another name, and it is clear under
     which one; :func:`theta_nb.engine.renames.match_renamed` says when it is. Storages that no tensor looks at have
-    numbers, not names, and are recognised by their value alone.
+    numbers, not names, and are recognised by their value first.
 
     Parameters
     ----------
@@ -187,13 +187,15 @@ def structural_diff(old: Mapping[str, Parameter], new: Mapping[str, Parameter]) 
     for before, after in renamed.items():
         numbered = before.startswith("@") and after.startswith("@")
         changes.append(ParameterChange("unchanged" if numbered else "renamed", old[before], new[after]))
-    changes += [ParameterChange("removed", old[name], None) for name in removed.keys() - renamed.keys()]
-    changes += [ParameterChange("added", None, new[name]) for name in added.keys() - set(renamed.values())]
+    gone, come = removed.keys() - renamed.keys(), added.keys() - set(renamed.values())
+    changes += [ParameterChange("modified", old[name], new[name]) for name in gone & come]
+    changes += [ParameterChange("removed", old[name], None) for name in gone - come]
+    changes += [ParameterChange("added", None, new[name]) for name in come - gone]
     return tuple(sorted(changes, key=lambda change: (natural(change.name), change.status)))
 
 
 def _moved(old: Parameter, new: Parameter) -> bool:
-    """Whether two storages of one number are different ones: numbers shift as tensors come and go."""
+    """Whether two storages of one number may be different ones: numbers shift as tensors come and go."""
     return old.name.startswith("@") and old.digest != new.digest
 
 
@@ -205,7 +207,7 @@ def _status(old: Parameter, new: Parameter) -> Status:
     return "unchanged" if old.digest == new.digest else "modified"
 
 
-def natural(name: str) -> tuple[tuple[int, str], ...]:
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """Key that sorts names as people count.
 
     Examples
@@ -213,10 +215,9 @@ def natural(name: str) -> tuple[tuple[int, str], ...]:
     >>> sorted(["layer.10.weight", "layer.2.weight"], key=natural)
     ['layer.2.weight', 'layer.10.weight']
     """
-    parts: list[tuple[int, str]] = []
-    for is_number, text in _runs(name):
-        parts.append((int(text), "") if is_number and len(text) < 20 else (-1, text))
-    return tuple(parts)
+    return tuple(
+        (0, int(text), text) if is_number and len(text) < 20 else (1, 0, text) for is_number, text in _runs(name)
+    )
 
 
 def _runs(name: str) -> list[tuple[bool, str]]:
