@@ -14,17 +14,14 @@ if TYPE_CHECKING:
     from theta_nb.engine.history import Commit, Step
     from theta_nb.report.history import Blame, History
 
-__all__ = ["SCHEMA", "blame_to_dict", "commit_to_dict", "to_dict", "to_pandas"]
-
-SCHEMA = "theta.history/1"
-"""Name and version of the form, which ``history.schema.json`` describes."""
+__all__ = ["blame_to_dict", "commit_to_dict", "to_dict", "to_pandas"]
 
 
 def to_dict(history: History) -> dict[str, Any]:
     """A history as JSON types; what is no finite number is ``null``."""
     matrix = history.matrix()
     return {
-        "schema": SCHEMA,
+        "version": 1,
         "path": history.path,
         "first_parent": history.first_parent,
         "measured": history.measured,
@@ -116,7 +113,7 @@ def to_pandas(history: History) -> pd.DataFrame:
 def blame_to_dict(blame: Blame) -> dict[str, Any]:
     """A blame as JSON types: the commits once, and for each parameter which one it is."""
     return {
-        "schema": "theta.blame/1",
+        "version": 1,
         "path": blame.path,
         "revision": blame.revision,
         "commits": [commit_to_dict(commit) for commit in {line.commit.id: line.commit for line in blame}.values()],

@@ -74,7 +74,7 @@ class CheckpointVersion:
         from theta_nb.report.history_json import commit_to_dict
 
         return {
-            "schema": "theta.version/1",
+            "version": 1,
             "path": self.path,
             "revision": self.revision,
             "commit": commit_to_dict(self.commit) if self.commit is not None else None,
