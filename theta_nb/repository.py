@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from git import Commit, Repo
 
     from theta_nb.commands.track import TrackResult
+    from theta_nb.git.comparing import Where
+    from theta_nb.report.checkpoint_diff import CheckpointDiff
+    from theta_nb.report.history import Blame, History
 
 __all__ = ["Repository"]
 
@@ -203,6 +206,59 @@ class Repository:
         """Prove that objects are sound and tensors can be rebuilt, as ``git theta fsck`` does."""
         return fsck(self._places, revisions=revisions, all_=all_, progress=progress)
 
+    # --- looking back -------------------------------------------------------------------------------------------------
+
+    def history(
+        self, path: Name, *revisions: str, first_parent: bool = False, all_: bool = False, limit: int | None = None
+    ) -> History:
+        """What the commits did to a checkpoint, through renames of the file; no value is read.
+
+        Parameters
+        ----------
+        path
+            The checkpoint.
+        revisions
+            Commits where it starts, or ranges ``A..B``; HEAD by default.
+        first_parent
+            Whether to follow only the first parent of merges.
+        all_
+            Whether to start at all branches and tags.
+        limit
+            Most commits, the newest.
+
+        Raises
+        ------
+        NotTrackedError
+            If no version of the file is stored by theta-nb.
+        ThetaError
+            If a revision does not exist, or no commit has the path.
+        """
+        from theta_nb.commands.log import log
+
+        name = self._name(path)
+        return log(self._places, name, revisions, first_parent=first_parent, all_=all_, limit=limit)
+
+    def blame(self, path: Name, *patterns: str | re.Pattern[str], rev: str | None = None) -> Blame:
+        """The commit that last changed each parameter.
+
+        Parameters
+        ----------
+        path
+            The checkpoint.
+        patterns
+            Globs or compiled regular expressions over parameter names; all parameters by default.
+        rev
+            The version that is asked about; HEAD by default.
+
+        Raises
+        ------
+        ThetaError
+            If there is no such version, it cannot be read, or a pattern matches nothing.
+        """
+        from theta_nb.commands.blame import blame
+
+        return blame(self._places, self._name(path), patterns, revision=rev)
+
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def checkpoint(self, path: Name, rev: str | None = None) -> Checkpoint:
@@ -281,6 +337,59 @@ class Repository:
                 f"{name} at {rev or 'the index'} is not stored by theta-nb", hint="Run 'git theta track' and add it."
             )
         return parse(text, source=name)
+
+    # --- comparing ----------------------------------------------------------------------------------------------------
+
+    def diff(
+        self,
+        path: Name,
+        old: Where = "HEAD",
+        new: Where = None,
+        *,
+        new_path: Name | None = None,
+        measure: bool = True,
+        histograms: bool = False,
+        progress: Progress | None = None,
+    ) -> CheckpointDiff:
+        """What changed between two versions of a checkpoint, or between two checkpoints.
+
+        Parameters
+        ----------
+        path
+            The checkpoint.
+        old, new
+            Where each side is: a commit, ``""`` for the index, ``None`` for the work tree, a :class:`pathlib.Path` for
+            any file, or a state dict or module in memory. By default HEAD against the work tree.
+        new_path
+            The checkpoint of the new side, if it is another one.
+        measure
+            Whether to read the values that differ; without, the answer is instant, and ``measure()`` of the result
+            does it later.
+        histograms
+            Whether to count magnitudes as well.
+        progress
+            Called with bytes done and bytes in all. What it raises stops the work.
+
+        Raises
+        ------
+        ThetaError
+            If a revision is unknown, or neither side has the file.
+        NotTrackedError
+            If a version is not stored by theta-nb.
+        ManifestError
+            If a version is corrupt.
+        """
+        from theta_nb.git.comparing import compare_versions
+
+        found = compare_versions(
+            self._places,
+            self._name(path),
+            old,
+            new,
+            new_path=None if new_path is None else self._name(new_path),
+            executor=self._executor,
+        )
+        return found.measure(histograms=histograms, progress=progress) if measure else found
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ import io
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -49,7 +50,7 @@ def test_each_command_is_explained_with_examples(name: str, tmp_path: Path) -> N
     assert len(description.split("\n\n")[1]) > 60, "a sentence or two say what it does"
     assert f"git theta {name}" in examples
     for example in re.findall(rf"^  git theta ({name}\b.*)$", examples, re.MULTILINE):
-        words = [word.strip('"') for word in re.split(r" {2,}| \| ", example)[0].split()]
+        words = shlex.split(re.split(r" {2,}| \| ", example)[0])
         assert build_parser().parse_args(words).command == name, "examples are valid"
 
 

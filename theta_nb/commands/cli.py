@@ -12,13 +12,20 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 
-from theta_nb.commands.parser import UsageError, build_parser, closest
-from theta_nb.commands.terminal import Style, colour_wanted, prepare_streams, progress_bars, silence_stdout, visible
+from theta_nb.commands.parser import SEE_HELP, UsageError, build_parser, parse
+from theta_nb.commands.terminal import (
+    Style,
+    colour_wanted,
+    prepare_streams,
+    progress_bars,
+    shown_path,
+    silence_stdout,
+    visible,
+)
 from theta_nb.errors import ThetaError
 
 __all__ = ["run_command_line"]
 
-_SEE_HELP = "'git theta -h' lists the commands."
 _OK, _FAILED, _USAGE, _DEFECT, _INTERRUPTED, _BROKEN_PIPE = 0, 1, 2, 3, 130, 141
 
 
@@ -58,52 +65,49 @@ def run_command_line(argv: Sequence[str]) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    parser = build_parser()
-    _check_command(argv)
-    try:
-        arguments, unknown = parser.parse_known_args(argv)
-    except SystemExit:  # argparse, after it has printed a help text
-        return _OK
-    if unknown:
-        command = f"git theta {arguments.command}" if arguments.command else "git theta"
-        raise UsageError(f"{unknown[0]!r} is no argument of '{command}'", hint=f"'{command} -h' lists them.")
-    if arguments.version:
-        from theta_nb import __version__
+    from theta_nb.commands import dispatch
 
-        print(f"theta-nb {__version__}")
+    arguments = parse(build_parser(), argv, dispatch.command_names())
+    if isinstance(arguments, str):
+        print(arguments)
         return _OK
-    if arguments.command is None or arguments.command == "help":
-        topic = getattr(arguments, "topic", None)
-        _check_command([topic] if topic else [])
-        with contextlib.suppress(SystemExit):
-            parser.parse_args([topic, "-h"] if topic else ["-h"])
-        return _OK
-    from theta_nb.commands import dispatch, printing
+    from theta_nb.commands import printing
 
     context = dispatch.Context(os.getcwd(), progress_bars(sys.stderr))
     result = dispatch.execute(arguments, context)
     style = Style(colour=colour_wanted(sys.stdout, os.environ), prefix=context.prefix)
     if getattr(arguments, "json", False):
         print(printing.as_json(arguments, result))
+    elif getattr(arguments, "html", None):
+        _write_page(printing.as_html(result), arguments.html)
     elif getattr(arguments, "nul", False):
         sys.stdout.flush()
         sys.stdout.buffer.write(b"".join(os.fsencode(style.relative(item.path)) + b"\0" for item in result))
     else:
-        text = printing.as_text(arguments, result, style)
-        if text:
-            print(text)
+        _show(printing.as_text(arguments, result, style), paged=arguments.command in printing.PAGED)
     return dispatch.exit_status(arguments, result)
 
 
-def _check_command(argv: Sequence[str]) -> None:
-    """Name the command that was meant, before argparse lists all of them."""
-    from theta_nb.commands.dispatch import command_names
-
-    if not argv or argv[0].startswith("-") or argv[0] in command_names():
+def _write_page(text: str, file: str) -> None:
+    if file == "-":
+        print(text, end="")
         return
-    meant = closest(argv[0], command_names())
-    hint = f"Did you mean 'git theta {meant}'?" if meant else _SEE_HELP
-    raise UsageError(f"'{argv[0]}' is no command of git theta", hint=hint)
+    with open(file, "w", encoding="utf-8", errors="backslashreplace") as stream:
+        stream.write(text)
+    print(f"written {shown_path(file)}")
+
+
+def _show(text: str, *, paged: bool) -> None:
+    if not text:
+        return
+    if paged:
+        from theta_nb.commands.pager import pager_command, show_paged
+
+        pager = pager_command(sys.stdout, os.environ)
+        if pager:
+            show_paged(text, pager)
+            return
+    print(text)
 
 
 # --- commands that git runs -------------------------------------------------------------------------------------------
@@ -126,7 +130,7 @@ def _smudge(argv: Sequence[str]) -> int:
 
 def _only(argv: Sequence[str], name: str) -> str:
     if len(argv) > 1:
-        raise UsageError(f"'{name}' is started by git and takes one path", hint=_SEE_HELP)
+        raise UsageError(f"'{name}' is started by git and takes one path", hint=SEE_HELP)
     return argv[0] if argv else ""
 
 
@@ -137,7 +141,7 @@ def _merge_driver(argv: Sequence[str]) -> int:
     keep_base = bool(argv) and argv[0] == "--base"
     words = argv[1:] if keep_base else argv
     if not 4 <= len(words) <= 5:  # the fifth is the length of conflict markers, of which there are none
-        raise UsageError("'merge-driver' is started by git, with %O %A %B %P %L", hint=_SEE_HELP)
+        raise UsageError("'merge-driver' is started by git, with %O %A %B %P %L", hint=SEE_HELP)
     return merge_driver(words[0], words[1], words[2], words[3], keep_base=keep_base, warn=warn_on_stderr)
 
 
@@ -145,7 +149,7 @@ def _diff_driver(argv: Sequence[str]) -> int:
     from theta_nb.git.diff_driver import diff_driver
 
     if not argv:
-        raise UsageError("'diff-driver' is started by git, with a path and two files", hint=_SEE_HELP)
+        raise UsageError("'diff-driver' is started by git, with a path and two files", hint=SEE_HELP)
     print("\n".join(diff_driver(argv, terminal=sys.stdout.isatty())))
     return _OK
 
@@ -164,7 +168,7 @@ def _hook(argv: Sequence[str]) -> int:
         return _pre_commit()
     if name in ("post-checkout", "post-merge", "post-commit"):
         return _complete()
-    raise UsageError("'hook' is started by the hooks that 'git theta hooks' installs", hint=_SEE_HELP)
+    raise UsageError("'hook' is started by the hooks that 'git theta hooks' installs", hint=SEE_HELP)
 
 
 def _pre_push(argv: Sequence[str]) -> int:

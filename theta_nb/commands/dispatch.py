@@ -6,8 +6,10 @@ Printing is elsewhere (``printing``); the notebook magics call :func:`execute` a
 from __future__ import annotations
 
 import os
+import re
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from fnmatch import translate
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ from theta_nb.errors import ThetaError
 if TYPE_CHECKING:
     from theta_nb.commands.terminal import ProgressFactory
     from theta_nb.git.places import Places
+    from theta_nb.report.checkpoint_diff import CheckpointDiff
 
 __all__ = ["Context", "command_names", "execute", "exit_status"]
 
@@ -29,11 +32,16 @@ class Context:
         Absolute; paths among the arguments are relative to it.
     progress
         Opens progress displays.
+    states
+        State dicts and modules in memory that words of the command line may name; there are some in notebooks only.
     """
 
-    def __init__(self, folder: str, progress: ProgressFactory) -> None:
+    def __init__(
+        self, folder: str, progress: ProgressFactory, *, states: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> None:
         self.folder = folder
         self.progress = progress
+        self.states = states or {}
 
     @cached_property
     def places(self) -> Places:
@@ -129,6 +137,12 @@ def _add(arguments: Namespace, context: Context) -> Any:
     from theta_nb.commands.add import add
 
     return add(context.places, arguments.paths, force=arguments.force, renormalize=arguments.renormalize)
+
+
+def _commit(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.commit import commit
+
+    return commit(context.places, arguments.messages, dict(arguments.metrics))
 
 
 def _status(arguments: Namespace, context: Context) -> Any:
@@ -253,15 +267,107 @@ def _env(arguments: Namespace, context: Context) -> Any:
     return env(places, folder=context.folder)
 
 
+def _diff(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.diff import diff, sides_of
+
+    places = context.places
+    sides, paths = _sides_and_paths(arguments, context)
+    meant = sides_of(sides, staged=arguments.staged)
+    arguments.paths = paths
+    pattern = re.compile("|".join(map(translate, arguments.filters))) if arguments.filters else None
+    with context.progress("comparing") as progress:
+        found = diff(places, meant, paths, pattern=pattern, measure=not arguments.stat, progress=progress)
+    return tuple(_chosen(one, arguments) for one in found)
+
+
+def _sides_and_paths(arguments: Namespace, context: Context) -> tuple[list[Any], list[str]]:
+    """Versions (a commit by its name, state in memory as it is), then paths."""
+    from theta_nb.git.words import revisions_and_paths
+
+    words, dashes = list(arguments.words), arguments.dashes
+    last = len(words) if dashes is None else len(words) - dashes
+    in_memory = [index for index, word in enumerate(words[:last]) if word in context.states]
+    for index in in_memory:
+        _refuse_ambiguous(words[index], context)
+    if not in_memory:
+        revisions, paths = revisions_and_paths(context.places, words, dashes)
+        return list(revisions), paths
+    end = in_memory[-1] + 1
+    sides = [
+        context.states[word] if index in in_memory else revisions_and_paths(context.places, [word], 0)[0][0]
+        for index, word in enumerate(words[:end])
+    ]
+    revisions, paths = revisions_and_paths(context.places, words[end:], dashes)
+    return [*sides, *revisions], paths
+
+
+def _refuse_ambiguous(word: str, context: Context) -> None:
+    from theta_nb.git.words import meanings
+
+    others = meanings(context.places, word)
+    if others:
+        raise ThetaError(
+            f"{word!r} is a variable and also {' and '.join(others)} here",
+            hint="Give the variable another name, or write './' before the file or 'heads/' before the branch.",
+        )
+
+
+def _chosen(found: CheckpointDiff, arguments: Namespace) -> CheckpointDiff:
+    """The first parameters of a diff, in the order that was asked for."""
+    found = found.sort(arguments.sort)
+    return found if arguments.top is None else found.top(arguments.top)
+
+
+def _log(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.log import log
+    from theta_nb.git.words import checkpoint_paths, revisions_and_paths
+
+    places = context.places
+    revisions, paths = revisions_and_paths(places, arguments.words, arguments.dashes)
+    arguments.paths = paths
+    return tuple(
+        log(
+            places,
+            path,
+            revisions,
+            first_parent=arguments.first_parent,
+            all_=arguments.all_,
+            limit=arguments.max_count,
+        )
+        for path in checkpoint_paths(places, paths, revision=revisions[-1] if revisions else None)
+    )
+
+
+def _show(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.show import show
+    from theta_nb.git.words import split_spec
+
+    revision, path = split_spec(context.places, arguments.spec)
+    return show(context.places, path, revision, arguments.patterns)
+
+
+def _blame(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.blame import blame
+    from theta_nb.git.words import name_in_repository
+
+    path = name_in_repository(arguments.path, context.places)
+    return blame(context.places, path, arguments.patterns, revision=arguments.source)
+
+
 _COMMANDS: dict[str, Callable[[Namespace, Context], Any]] = {
     "install": _install,
     "uninstall": _uninstall,
     "track": _track,
     "untrack": _untrack,
     "add": _add,
+    "commit": _commit,
     "status": _status,
     "ls-files": _ls_files,
     "checkout": _checkout,
+    "diff": _diff,
+    "log": _log,
+    "show": _show,
+    "blame": _blame,
     "push": _push,
     "fetch": _fetch,
     "pull": _pull,

@@ -36,6 +36,8 @@ class GcReport:
         Objects of other commits than those in use that were deleted, or would be, because a remote has them.
     remote
         That remote; empty if none was asked.
+    dry_run
+        Whether nothing was deleted.
     """
 
     kept: int
@@ -47,6 +49,7 @@ class GcReport:
     pushed: int = 0
     pushed_bytes: int = 0
     remote: str = ""
+    dry_run: bool = False
 
 
 def gc(
@@ -116,7 +119,7 @@ def gc(
             if not dry_run:
                 store.delete(oid)
     temporary = _temporary_files(places, now, dry_run=dry_run)
-    return GcReport(kept, kept_bytes, deleted, deleted_bytes, recent, temporary, pushed, pushed_bytes, remote)
+    return GcReport(kept, kept_bytes, deleted, deleted_bytes, recent, temporary, pushed, pushed_bytes, remote, dry_run)
 
 
 def _time_of(path: str, otherwise: float) -> float:

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
-from theta_nb.commands import show_checkpoints, show_setup, show_sharing
+from theta_nb.commands import show_checkpoints, show_history, show_setup, show_sharing
 from theta_nb.commands.terminal import Style
 
-__all__ = ["as_json", "as_text"]
+__all__ = ["PAGED", "PLAIN_STYLE", "as_html", "as_json", "as_text"]
 
 _TEXTS: dict[str, Callable[[Namespace, Any, Style], list[str]]] = {
     "install": show_setup.install,
@@ -21,9 +21,14 @@ _TEXTS: dict[str, Callable[[Namespace, Any, Style], list[str]]] = {
     "hooks": show_setup.hooks,
     "env": show_setup.env,
     "add": show_checkpoints.add,
+    "commit": show_checkpoints.commit,
     "status": show_checkpoints.status,
     "ls-files": show_checkpoints.ls_files,
     "checkout": show_checkpoints.checkout,
+    "diff": show_history.diff,
+    "log": show_history.log,
+    "show": show_history.show,
+    "blame": show_history.blame,
     "push": show_sharing.push,
     "fetch": show_sharing.fetch,
     "pull": show_sharing.pull,
@@ -31,12 +36,20 @@ _TEXTS: dict[str, Callable[[Namespace, Any, Style], list[str]]] = {
     "gc": show_checkpoints.gc,
     "compact": show_checkpoints.compact,
 }
+PAGED = frozenset({"diff", "log", "show", "blame"})
+"""Commands whose output is long, and goes through a pager on a terminal."""
+
+PLAIN_STYLE = Style()
+"""For output that is no terminal."""
+
 _LIST_NAMES = {
     "track": "patterns",
     "status": "checkpoints",
     "ls-files": "checkpoints",
     "checkout": "checkpoints",
     "compact": "checkpoints",
+    "diff": "diffs",
+    "log": "histories",
 }
 
 
@@ -57,8 +70,19 @@ def as_text(arguments: Namespace, result: Any, style: Style) -> str:
 
 def as_json(arguments: Namespace, result: Any) -> str:
     """A result as one JSON object; lists stand under a name, and paths are relative to the top of the work tree."""
-    if is_dataclass(result) and not isinstance(result, type):
+    if hasattr(result, "to_dict"):
+        value = result.to_dict()
+    elif is_dataclass(result) and not isinstance(result, type):
         value = asdict(result)
     else:
-        value = {_LIST_NAMES[arguments.command]: [asdict(item) for item in result]}
+        value = {_LIST_NAMES[arguments.command]: [_item(item) for item in result]}
     return json.dumps(value, indent=2)
+
+
+def as_html(result: Any) -> str:
+    """A result as a document of its own."""
+    return show_history.html_page(result)
+
+
+def _item(item: Any) -> Any:
+    return item.to_dict() if hasattr(item, "to_dict") else asdict(item)

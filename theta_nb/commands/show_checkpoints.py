@@ -11,18 +11,32 @@ from theta_nb.commands.terminal import Style, count, folded, human_size, visible
 if TYPE_CHECKING:
     from theta_nb.commands.add import AddResult
     from theta_nb.commands.checkout import CheckedOut
+    from theta_nb.commands.commit import CommitResult
     from theta_nb.commands.compact import Compacted
     from theta_nb.commands.fsck import FsckReport
     from theta_nb.commands.gc import GcReport
     from theta_nb.commands.ls_files import StoredCheckpoint
     from theta_nb.commands.status import CheckpointStatus
 
-__all__ = ["add", "checkout", "compact", "fsck", "gc", "ls_files", "status"]
+__all__ = [
+    "NOTHING_STORED",
+    "add",
+    "checkout",
+    "commit",
+    "compact",
+    "facts_of",
+    "fsck",
+    "gc",
+    "ls_files",
+    "remark_of",
+    "status",
+]
 
-_NOTHING_STORED = [
+NOTHING_STORED = [
     "No checkpoint is stored yet.",
     'Track some with git theta track "*.safetensors", then git add them.',
 ]
+"""What is said where there is nothing to show yet."""
 
 
 def add(_: Namespace, result: AddResult, style: Style) -> list[str]:
@@ -30,10 +44,18 @@ def add(_: Namespace, result: AddResult, style: Style) -> list[str]:
     return [style.green(f"added {style.path(path)}") for path in result.added] + [visible(n) for n in result.notes]
 
 
+def commit(_: Namespace, result: CommitResult, style: Style) -> list[str]:
+    """The commit, what it carries, and which checkpoints it changed."""
+    where = visible(result.branch) or "detached HEAD"
+    lines = [f"{style.yellow(result.id[:8])} {visible(result.subject)} {style.dim(f'({where})')}"]
+    lines += [f"    {visible(name)} = {value:g}" for name, value in result.metrics.items()]
+    return lines + folded([f"    {style.path(path)}" for path in result.checkpoints])
+
+
 def status(arguments: Namespace, result: Sequence[CheckpointStatus], style: Style) -> list[str]:
     """Each checkpoint that differs from the last commit, with the names of what changed."""
     if not result:
-        return ["No tracked checkpoint matches."] if arguments.paths else _NOTHING_STORED
+        return ["No tracked checkpoint matches."] if arguments.paths else NOTHING_STORED
     loud = [item for item in result if item.state != "unchanged"]
     width = max((len(item.state) for item in loud), default=0)
     lines = [line for item in loud for line in _status_of(item, width, style)]
@@ -46,7 +68,7 @@ def _status_of(item: CheckpointStatus, width: int, style: Style) -> list[str]:
     emphasis = style.green if item.staged else style.red
     staged = " (staged)" if item.staged else ""
     head = f"{emphasis(f'{item.state:<{width}}')}  {style.bold(style.path(item.path))}{staged}"
-    facts = _facts(item)
+    facts = facts_of(item)
     lines = [f"{head}  {style.dim(', '.join(facts))}" if facts else head]
     if item.note:
         note = item.note.replace(item.path, style.word(item.path))  # commands in it are to be typed here
@@ -66,7 +88,8 @@ def _is_new(item: CheckpointStatus) -> bool:
     return len(item.added) == item.tensors
 
 
-def _facts(item: CheckpointStatus) -> list[str]:
+def facts_of(item: CheckpointStatus) -> list[str]:
+    """Numbers that describe a checkpoint and its change, in words."""
     facts = [count(item.tensors, "tensor")] if item.tensors else []
     facts += [human_size(item.size)] if item.size else []
     kinds = (("changed", item.changed), ("added", item.added), ("removed", item.removed))
@@ -103,18 +126,23 @@ def ls_files(arguments: Namespace, result: Sequence[StoredCheckpoint], style: St
     if arguments.name_only or arguments.nul:
         return [style.path(item.path) for item in result]
     if not result:
-        return ["No tracked checkpoint matches."] if arguments.paths or arguments.source else _NOTHING_STORED
+        return ["No tracked checkpoint matches."] if arguments.paths or arguments.source else NOTHING_STORED
     rows = [_columns(item) if arguments.long else () for item in result]
     widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
     lines = []
     for item, row in zip(result, rows, strict=True):
         cells = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
         cells[2:] = [cell.strip().rjust(width) for cell, width in zip(cells[2:], widths[2:], strict=True)]
-        remark = visible(item.message) or _REMARKS[item.state]
+        remark = remark_of(item)
         emphasis = style.red if item.state in ("broken", "conflict") else style.yellow
         tail = f"  {emphasis(f'({remark})')}" if remark else ""
         lines.append("  ".join([*cells, style.path(item.path)]) + tail)
     return lines
+
+
+def remark_of(item: StoredCheckpoint) -> str:
+    """What is special about a checkpoint; empty if nothing is."""
+    return visible(item.message) or _REMARKS[item.state]
 
 
 def _columns(item: StoredCheckpoint) -> tuple[str, ...]:
@@ -183,9 +211,9 @@ def compact(arguments: Namespace, result: Sequence[Compacted], style: Style) -> 
     return lines
 
 
-def gc(arguments: Namespace, result: GcReport, style: Style) -> list[str]:
+def gc(_: Namespace, result: GcReport, style: Style) -> list[str]:
     """What was deleted, or would be, and what stays."""
-    verb = "would delete" if arguments.dry_run else "deleted"
+    verb = "would delete" if result.dry_run else "deleted"
     temporary = f", {count(result.temporary, 'temporary file')}" if result.temporary else ""
     lines = [
         f"{verb} {count(result.deleted, 'object')}, {human_size(result.deleted_bytes)}{temporary}",

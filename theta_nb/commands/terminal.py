@@ -8,9 +8,12 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
+
+from theta_nb.report.numbers import size as human_size
+from theta_nb.report.wording import count, folded, shown_path, visible
 
 __all__ = [
     "Progress",
@@ -27,9 +30,7 @@ __all__ = [
     "visible",
 ]
 
-_CONTROL = re.compile(r'[\x00-\x1f\x7f"\\\udc80-\udcff]')
 _EXPANDED = re.compile(r"[$`\\!]")  # within double quotes
-_ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 Progress = Callable[[int, int], None]
 """Told how much is done, of how much."""
@@ -107,78 +108,6 @@ def colour_wanted(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Whether output to ``stream`` may be coloured: on a terminal that is not dumb, unless ``NO_COLOR`` is set."""
     # https://no-color.org: present and not empty, whatever its value.
     return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb" and stream.isatty()
-
-
-def human_size(nbytes: int) -> str:
-    """A length in bytes, to be read by people.
-
-    Examples
-    --------
-    >>> human_size(999), human_size(90_900_000), human_size(2 * 10**12)
-    ('999 B', '90.9 MB', '2.0 TB')
-    """
-    if nbytes < 1000:
-        return f"{nbytes} B"
-    size = nbytes / 1000
-    for unit in ("kB", "MB", "GB", "TB"):
-        if size < 999.95:
-            return f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} PB"
-
-
-def shown_path(path: str) -> str:
-    r"""A path on one line: quoted as git quotes it where it holds control characters, quotes or broken UTF-8.
-
-    Examples
-    --------
-    >>> print(shown_path("modèle 1.pt"), shown_path("a\nb.pt"))
-    modèle 1.pt "a\nb.pt"
-    """
-    if not _CONTROL.search(path):
-        return path
-
-    def escape(match: re.Match[str]) -> str:
-        character = match[0]
-        short = {"\n": "\\n", "\t": "\\t", "\r": "\\r", '"': '\\"', "\\": "\\\\"}.get(character)
-        return short or f"\\{ord(character) & 0xFF:03o}"
-
-    return f'"{_CONTROL.sub(escape, path)}"'
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    Examples
-    --------
-    >>> count(1, "tensor"), count(20_000, "tensor")
-    ('1 tensor', '20,000 tensors')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def folded(items: Sequence[str], most: int = 10) -> list[str]:
-    """At most so many items, and how many more there are.
-
-    Examples
-    --------
-    >>> folded(list("abcd"), 2)
-    ['a', 'b', '… and 2 more']
-    """
-    if len(items) <= most + 1:  # a line that says "1 more" is no shorter than the one it hides
-        return list(items)
-    return [*items[:most], f"… and {len(items) - most} more"]
-
-
-def visible(text: str) -> str:
-    r"""Text from elsewhere, fit for a terminal: on one line, control characters spelled out.
-
-    Examples
-    --------
-    >>> print(visible("a\tb\x1b[2J"))
-    a\tb\x1b[2J
-    """
-    return _ESCAPED.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
 
 
 def prepare_streams() -> None:

@@ -1,4 +1,4 @@
-"""The external diff driver of ``git theta install --rich-diff``: names what changed, from manifests.
+"""The external diff driver of ``git theta install --rich-diff``: what changed in a checkpoint, and by how much.
 
 git has smudged both sides to temporary files before it calls a driver (that is its cost, and why there is none by
 default); they are read only where git does not hold the content yet. Source: ``git(1)``, ``GIT_EXTERNAL_DIFF``.
@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 
-from theta_nb.engine.clean import Cleaner
-from theta_nb.engine.known import KnownChunks
+from theta_nb.git.comparing import Opened, compare_sides, open_file, open_manifest
 from theta_nb.git.places import Places, find_places
 from theta_nb.git.process import CatFile, GitError, git_text
 from theta_nb.git.versions import read_text
-from theta_nb.manifest.model import Manifest
-from theta_nb.manifest.text import is_manifest, parse
-from theta_nb.report.changes import change_lines
+from theta_nb.manifest.text import parse
+from theta_nb.report.checkpoint_diff import Side
+from theta_nb.report.diff_lines import PLAIN, Colours, diff_lines
 
 __all__ = ["diff_driver"]
 
@@ -39,42 +38,53 @@ def diff_driver(arguments: Sequence[str], *, terminal: bool) -> list[str]:
         If a side can be read neither from git nor from its file.
     """
     path = arguments[0]
-    if len(arguments) < 7:
-        return [f"theta diff {path}", "unmerged"]
     places = find_places()
+    colours = _colours(places, terminal=terminal)
+    if len(arguments) < 7:
+        heading = _heading(path, colours)
+        return [heading, "unmerged: take a side with 'git checkout --ours' or '--theirs', or write the merged file"]
     old_file, old_hex, old_mode, new_file, new_hex, new_mode = arguments[1:7]
+    new_path = arguments[7] if len(arguments) > 7 else path
     cat_file = CatFile(places.top)
-    try:
-        old = _side(places, cat_file, path, old_file, old_hex, None)
-        new = _side(places, cat_file, path, new_file, new_hex, old)
-    finally:
-        cat_file.close()
-    lines = [f"theta diff {path}" + (f" -> {arguments[7]}" if len(arguments) > 7 else "")]
+    with ThreadPoolExecutor(places.settings.workers, thread_name_prefix="theta") as executor:
+        try:
+            old = _side(places, cat_file, path, old_file, old_hex, executor)
+            new = _side(places, cat_file, new_path, new_file, new_hex, executor)
+        finally:
+            cat_file.close()
+        diff = compare_sides(places, old, new).measure(executor=executor)
+    lines = [_heading(path if path == new_path else f"{path} → {new_path}", colours)]
     if old_mode != new_mode and "." not in (old_mode, new_mode):
-        lines.append(f"mode {old_mode} -> {new_mode}")
-    return lines + list(change_lines(old, new, colour=_colour(places, terminal=terminal)))
+        lines.append(f"mode {old_mode} → {new_mode}")
+    lines += [line for line in arguments[8].splitlines() if line.startswith("similarity")] if arguments[8:] else []
+    return [*lines, *diff_lines(diff, colours=colours)]
 
 
-def _side(places: Places, cat_file: CatFile, path: str, file: str, oid: str, known: Manifest | None) -> Manifest | None:
+def _heading(text: str, colours: Colours) -> str:
+    return f"{colours.module}theta diff {text}{colours.reset}"
+
+
+def _side(places: Places, cat_file: CatFile, path: str, file: str, oid: str, executor: Executor) -> Opened:
+    """One side: by its blob where git holds a manifest, else from the file; nothing is fetched for a diff."""
+    side = Side(path, oid[:10] if oid.strip("0.") else "work tree")
     if file == os.devnull:
-        return None
+        return Opened(Side(path, side.label, exists=False))
     if oid.strip("0.") and (text := read_text(oid, cat_file)) is not None:
-        return parse(text, source=path)
-    fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with open(fd, "rb", closefd=False) as stream:
-            if is_manifest(stream.read(64)):
-                stream.seek(0)
-                return parse(stream.read(), source=path)
-        with ThreadPoolExecutor(places.settings.workers) as executor:
-            cleaner = Cleaner(places.store, executor, write=False)
-            return cleaner.file(fd, os.path.basename(path), KnownChunks([known] if known else []))[0]
-    finally:
-        os.close(fd)
+        return open_manifest(places, parse(text, source=path), side, fetch=False)
+    return open_file(places, os.path.join(places.top, file), side, executor, fetch=False)
 
 
-def _colour(places: Places, *, terminal: bool) -> bool:
+def _colours(places: Places, *, terminal: bool) -> Colours:
+    """The user's own colours for diffs, if git would use any here."""
     try:
-        return git_text("config", "--get-colorbool", "color.diff", str(terminal).lower(), cwd=places.top) == "true"
+        wanted = git_text("config", "--get-colorbool", "color.diff", str(terminal).lower(), cwd=places.top)
     except GitError:
-        return False
+        return PLAIN
+    if wanted != "true":
+        return PLAIN
+
+    slots = (("new", "green"), ("old", "red"), ("frag", "cyan"), ("meta", "bold"))
+    added, removed, changed, module = (
+        git_text("config", "--get-color", f"color.diff.{slot}", usual, cwd=places.top) for slot, usual in slots
+    )
+    return Colours(added, removed, changed, module, "\x1b[m")

@@ -1,0 +1,66 @@
+"""``git theta log``: what each commit did to a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from theta_nb.engine.diff import ParameterChange
+from theta_nb.engine.history import Step, steps_of
+from theta_nb.git.comparing import compare_versions
+from theta_nb.git.history import walk_history
+from theta_nb.git.places import Places
+from theta_nb.report.history import History
+
+__all__ = ["log"]
+
+Progress = Callable[[int, int], None]
+
+
+def log(
+    places: Places,
+    path: str,
+    revisions: Sequence[str] = (),
+    *,
+    first_parent: bool = False,
+    all_: bool = False,
+    limit: int | None = None,
+) -> History:
+    """History of one checkpoint, through renames of the file, from manifests alone.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    path
+        Relative to the top of the work tree.
+    revisions
+        Commits where it starts, or ranges ``A..B``; HEAD by default.
+    first_parent
+        Whether to follow only the first parent of merges.
+    all_
+        Whether to start at all branches and tags.
+    limit
+        Most commits, the newest.
+
+    Raises
+    ------
+    NotTrackedError
+        If no version of the file is stored by theta-nb.
+    ThetaError
+        If a revision does not exist, or no commit has the path.
+    """
+    walk = walk_history(places, path, revisions, first_parent=first_parent, all_=all_, limit=limit)
+    steps = steps_of(walk.commits, walk.versions)
+    return History(walk.path, steps, first_parent, _values=partial(_measured, places))
+
+
+def _measured(places: Places, step: Step, progress: Progress | None) -> tuple[ParameterChange, ...]:
+    """The changes of a step with statistics, from its parent's values and its own."""
+    before = step.renamed_from or step.path
+    with ThreadPoolExecutor(places.settings.workers, thread_name_prefix="theta") as executor:
+        found = compare_versions(
+            places, before, step.commit.parents[0], step.commit.id, new_path=step.path, executor=executor
+        )
+        return tuple(found.measure(progress=progress, executor=executor))

@@ -1,0 +1,135 @@
+"""The magic ``%theta``: the command line's words and options, with values instead of text."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
+
+from theta_nb.commands import dispatch, printing
+from theta_nb.commands.parser import UsageError, build_parser, parse
+from theta_nb.errors import ThetaError
+from theta_nb.jupyter.display import Listing
+from theta_nb.jupyter.errors import show_as_one_line
+from theta_nb.jupyter.line import read_line
+from theta_nb.jupyter.options import Theta, apply_options
+from theta_nb.jupyter.progress import progress_displays
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__all__ = ["PROGRAM", "ThetaMagics", "notebook_parser", "parsers_of"]
+
+PROGRAM = "%theta"
+"""What is typed in a notebook."""
+
+
+def parsers_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """Parsers of the commands, by name."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            return dict(action.choices)
+    return {}
+
+
+def notebook_parser() -> argparse.ArgumentParser:
+    """The parser of the command line, as its words are typed in a notebook."""
+    return build_parser(prog=PROGRAM)
+
+
+@magics_class
+class ThetaMagics(Magics):
+    """``%theta``.
+
+    Parameters
+    ----------
+    shell
+        Where it is registered.
+    options
+        Defaults.
+    """
+
+    def __init__(self, shell: InteractiveShell, options: Theta) -> None:
+        super().__init__(shell)
+        self._shell = shell
+        self.options = options
+
+    @no_var_expand  # git's own braces (HEAD@{1}) would be evaluated
+    @needs_local_scope
+    @line_cell_magic
+    def theta(self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None) -> Any:
+        """Replaced by the overview of the commands."""
+        try:
+            return self._run(line, cell, {**self._shell.user_ns, **(local_ns or {})})
+        except ThetaError as error:
+            show_as_one_line(error, self._shell)
+            raise
+        except OSError as error:
+            said = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            wrapped = ThetaError(said)
+            show_as_one_line(wrapped, self._shell)
+            raise wrapped from error
+
+    def _run(self, line: str, cell: str | None, namespace: Mapping[str, Any]) -> Any:
+        read = read_line(line, namespace)
+        words = read.words + _words_of_cell(read.words, cell)
+        parser = notebook_parser()
+        apply_options(self.options, parsers_of(parser))
+        arguments = parse(parser, words, dispatch.command_names())
+        if isinstance(arguments, str):
+            print(arguments)  # noqa: T201 - a help text, in the output of the cell
+            return None
+        progress = progress_displays(self._shell, wanted=self.options.progress)
+        context = dispatch.Context(os.getcwd(), progress, states=read.states)
+        result = dispatch.execute(arguments, context)
+        return _presented(arguments, result, context.prefix)
+
+
+def _words_of_cell(words: list[str], cell: str | None) -> list[str]:
+    """What a cell below the line says: the message of a commit."""
+    if cell is None:
+        return []
+    if words[:1] != ["commit"]:
+        raise UsageError("only '%%theta commit' takes a cell, with the message", hint="Write it as a line: %theta …")
+    return ["-m", cell.strip("\n")]
+
+
+def _presented(arguments: argparse.Namespace, result: Any, prefix: str) -> Any:
+    """The value to return: what the verb returned, as something that shows itself."""
+    if getattr(arguments, "json", False):
+        return json.loads(printing.as_json(arguments, result))
+    if getattr(arguments, "markdown", False):
+        from IPython.display import Markdown
+
+        return Markdown(printing.as_text(arguments, result, printing.PLAIN_STYLE))  # type: ignore[no-untyped-call]
+    if getattr(arguments, "html", None):
+        return _page(printing.as_html(result), arguments.html)
+    if isinstance(result, tuple):
+        # One history or diff is what was meant, not a list of one.
+        alone = len(result) == 1 and hasattr(result[0], "to_html")
+        return result[0] if alone else Listing(result, arguments, prefix)
+    return result
+
+
+def _page(page: str, file: str) -> Any:
+    from IPython.display import HTML, FileLink
+
+    if file == "-":
+        return HTML(page)  # type: ignore[no-untyped-call]
+    with open(file, "w", encoding="utf-8", errors="backslashreplace") as stream:
+        stream.write(page)
+    return FileLink(file)  # type: ignore[no-untyped-call]
+
+
+def _document() -> None:
+    """Have ``%theta?`` show the overview."""
+    with contextlib.suppress(AttributeError):
+        ThetaMagics.theta.__doc__ = notebook_parser().format_help()
+
+
+_document()

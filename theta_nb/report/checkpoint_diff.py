@@ -1,0 +1,438 @@
+"""The result of comparing two versions of a checkpoint: frozen data that can show itself."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from theta_nb.engine.checkpoint import matching
+from theta_nb.engine.diff import STATUSES, ParameterChange, Status, natural
+from theta_nb.errors import ThetaError
+from theta_nb.report.grouping import block_of, kind_of, module_of
+from theta_nb.tensors.spectrum import Spectrum
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+__all__ = ["SORT_KEYS", "ChangeGroup", "CheckpointDiff", "Side", "SortKey", "Values"]
+
+Progress = Callable[[int, int], None]
+GroupBy = Literal["module", "block", "kind", "dtype", "status"]
+SortKey = Literal["name", "relative", "delta", "max", "changed", "flips", "cosine", "size", "status"]
+
+_KEYS: dict[str, Callable[[ParameterChange], float]] = {
+    "relative": lambda c: _number(c, "relative"),
+    "delta": lambda c: _number(c, "delta_norm"),
+    "max": lambda c: _number(c, "max_abs_delta"),
+    "changed": lambda c: _number(c, "changed_share"),
+    "flips": lambda c: _number(c, "flipped_share"),
+    "cosine": lambda c: -_number(c, "cosine", math.inf),
+    "size": lambda c: float(c.current.nbytes),
+    "status": lambda c: float(-STATUSES.index(c.status)),
+}
+
+SORT_KEYS: tuple[str, ...] = ("name", *_KEYS)
+"""What a diff can be sorted by, largest change first (by name: ascending)."""
+
+
+def _number(change: ParameterChange, attribute: str, missing: float = -1.0) -> float:
+    """A statistic as a key to sort by; what was not measured, and what is no number, comes last."""
+    value = missing if change.statistics is None else float(getattr(change.statistics, attribute))
+    return missing if math.isnan(value) else value
+
+
+class Values(Protocol):
+    """Where a diff gets the values of its two sides when numbers are asked for."""
+
+    def measure(
+        self,
+        changes: Sequence[ParameterChange],
+        *,
+        histograms: bool,
+        progress: Progress | None,
+        executor: Executor | None,
+    ) -> tuple[ParameterChange, ...]:
+        """The same changes with statistics, or with a note why there are none."""
+        ...
+
+    def spectrum(self, change: ParameterChange, *, count: int, seed: int) -> Spectrum:
+        """Singular values of the difference of one parameter."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the two versions that were compared.
+
+    Parameters
+    ----------
+    path
+        Path of the checkpoint in the repository, or of a file; empty for state in memory.
+    label
+        What a person calls it: ``"HEAD~1"``, ``"work tree"``, ``"index"``, ``"memory"``.
+    exists
+        Whether there is such a file.
+    format
+        Name of the file format; empty where there is no file.
+    size
+        Length of the file in bytes.
+    parameters
+        Number of parameter groups.
+    """
+
+    path: str
+    label: str
+    exists: bool = True
+    format: str = ""
+    size: int = 0
+    parameters: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.path} ({self.label})" if self.path and self.label else self.path or self.label
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeGroup:
+    """Parameters that belong together, and what happened to them as a whole.
+
+    Parameters
+    ----------
+    key
+        Name of the module or block, kind or dtype.
+    changes
+        The parameters, unchanged ones included.
+
+    Notes
+    -----
+    Norms are those of one long vector of the parameters that were measured: the values of unchanged parameters are
+    not read, so they are no part of it. A value that several parameters share counts once.
+    """
+
+    key: str
+    changes: tuple[ParameterChange, ...]
+
+    @property
+    def counts(self) -> dict[Status, int]:
+        """Number of parameters by status, in the order of :data:`theta_nb.engine.diff.STATUSES`, without zeros."""
+        found = Counter(change.status for change in self.changes)
+        return {status: found[status] for status in STATUSES if found[status]}
+
+    @property
+    def differing(self) -> int:
+        """Number of parameters that are not unchanged."""
+        return sum(change.differs for change in self.changes)
+
+    @property
+    def old_norm(self) -> float:
+        """Norm of the old values of what was measured; NaN if nothing was."""
+        return self._norm("old_norm")
+
+    @property
+    def delta_norm(self) -> float:
+        """Norm of the difference; NaN if nothing was measured."""
+        return self._norm("delta_norm")
+
+    @property
+    def relative(self) -> float:
+        """‖Δ‖/‖old‖ over what was measured; NaN if nothing was."""
+        delta, old = self.delta_norm, self.old_norm
+        if math.isnan(delta) or delta == 0:
+            return delta
+        return delta / old if old else math.inf
+
+    @property
+    def max_abs_delta(self) -> float:
+        """Largest absolute difference; NaN if nothing was measured."""
+        return max((c.statistics.max_abs_delta for c in self.changes if c.statistics is not None), default=math.nan)
+
+    @property
+    def changed_share(self) -> float:
+        """Share of entries changed among what was measured; NaN if nothing was."""
+        measured = [c.statistics for c in self.changes if c.statistics is not None and not c.tied]
+        total = sum(statistics.numel for statistics in measured)
+        return sum(statistics.changed for statistics in measured) / total if total else math.nan
+
+    def _norm(self, attribute: str) -> float:
+        squares = [
+            float(getattr(c.statistics, attribute)) ** 2
+            for c in self.changes
+            if c.statistics is not None and not c.tied
+        ]
+        return math.sqrt(math.fsum(squares)) if squares else math.nan
+
+
+_GROUPERS: dict[str, Callable[[ParameterChange], str]] = {
+    "module": lambda c: module_of(c.name),
+    "block": lambda c: block_of(c.name),
+    "kind": lambda c: kind_of(c.name),
+    "dtype": lambda c: c.dtype,
+    "status": lambda c: c.status,
+}
+
+
+@dataclass(frozen=True)
+class CheckpointDiff:
+    """What changed between two versions of a checkpoint.
+
+    Iterating gives the parameters that differ; :attr:`parameters` has all of them. Filtering, sorting and measuring
+    return a new diff. In a notebook it shows itself.
+
+    Parameters
+    ----------
+    old, new
+        What was compared.
+    parameters
+        What happened to every parameter group.
+    other
+        Sentences about what is no tensor ("metadata or pickled values changed").
+    measured
+        Whether values were read: ``"structure"`` (not yet), ``"scalars"`` or ``"histograms"``.
+    unavailable
+        Why some statistics are missing, or empty.
+    hidden
+        Number of parameters that filters left out.
+    order
+        What the parameters are sorted by, one of :data:`SORT_KEYS`.
+    """
+
+    old: Side
+    new: Side
+    parameters: tuple[ParameterChange, ...]
+    other: tuple[str, ...] = ()
+    measured: Literal["structure", "scalars", "histograms"] = "structure"
+    unavailable: str = ""
+    hidden: int = 0
+    order: str = "name"
+    _values: Values | None = field(default=None, repr=False, compare=False)
+
+    # --- as a collection ----------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[ParameterChange]:
+        return (change for change in self.parameters if change.differs)
+
+    def __len__(self) -> int:
+        return sum(change.differs for change in self.parameters)
+
+    def __bool__(self) -> bool:
+        """Whether anything differs, also what is no tensor."""
+        return bool(self.other) or self.old.exists != self.new.exists or any(c.differs for c in self.parameters)
+
+    def __getitem__(self, name: str) -> ParameterChange:
+        """The change of one parameter, by its name on either side (the new side first)."""
+        for change in self.parameters:
+            if change.name == name:
+                return change
+        for change in self.parameters:
+            if change.old_name == name:
+                return change
+        raise KeyError(name)
+
+    @property
+    def counts(self) -> dict[Status, int]:
+        """Number of parameters by status, without zeros."""
+        return ChangeGroup("", self.parameters).counts
+
+    @property
+    def total(self) -> ChangeGroup:
+        """All parameters as one group: norms and shares of the whole model."""
+        return ChangeGroup("", self.parameters)
+
+    # --- choosing -----------------------------------------------------------------------------------------------------
+
+    def filter(
+        self, pattern: str | re.Pattern[str] | None = None, *, status: Status | Iterable[Status] | None = None
+    ) -> CheckpointDiff:
+        """The part whose names match ``pattern`` (on either side) and whose status is one of ``status``.
+
+        Parameters
+        ----------
+        pattern
+            Glob (``"encoder.*"``) or compiled regular expression over whole names.
+        status
+            One status or several.
+        """
+        kept = self.parameters
+        if pattern is not None:
+            names = {name for c in kept for name in (c.name, c.old_name) if name}
+            chosen = set(matching(names, pattern))
+            kept = tuple(c for c in kept if c.name in chosen or c.old_name in chosen)
+        if status is not None:
+            wanted = {status} if isinstance(status, str) else set(status)
+            unknown = sorted(wanted - set(STATUSES))
+            if unknown:
+                raise ThetaError(f"{unknown[0]!r} is no status", hint=f"Use one of {', '.join(STATUSES)}.")
+            kept = tuple(c for c in kept if c.status in wanted)
+        return self._with(kept)
+
+    def sort(self, key: SortKey | str = "relative", *, reverse: bool = False) -> CheckpointDiff:
+        """The same diff in another order: largest change first, or by name.
+
+        Parameters
+        ----------
+        key
+            One of :data:`SORT_KEYS`. What was not measured comes last, in the order of names.
+        reverse
+            Whether to turn the order round.
+
+        Raises
+        ------
+        ThetaError
+            If there is no such key.
+        """
+        ordered = sorted(self.parameters, key=lambda c: natural(c.name), reverse=reverse)
+        if key != "name":
+            if key not in _KEYS:
+                raise ThetaError(f"a diff cannot be sorted by {key!r}", hint=f"Use one of {', '.join(SORT_KEYS)}.")
+            ordered.sort(key=_KEYS[key], reverse=not reverse)
+        return replace(self, parameters=tuple(ordered), order=key)
+
+    def top(self, count: int) -> CheckpointDiff:
+        """The first ``count`` parameters that differ, in the present order."""
+        return self._with(tuple(self)[: max(0, count)])
+
+    def groups(self, by: GroupBy | str = "module") -> tuple[ChangeGroup, ...]:
+        """Parameters by ``"module"``, ``"block"``, ``"kind"``, ``"dtype"`` or ``"status"``, in the present order.
+
+        Raises
+        ------
+        ThetaError
+            If there is no such grouping.
+        """
+        if by not in _GROUPERS:
+            raise ThetaError(f"a diff cannot be grouped by {by!r}", hint=f"Use one of {', '.join(_GROUPERS)}.")
+        found: dict[str, list[ParameterChange]] = {}
+        for change in self.parameters:
+            found.setdefault(_GROUPERS[by](change), []).append(change)
+        return tuple(ChangeGroup(key, tuple(changes)) for key, changes in found.items())
+
+    def _with(self, kept: tuple[ParameterChange, ...]) -> CheckpointDiff:
+        return replace(self, parameters=kept, hidden=self.hidden + len(self.parameters) - len(kept))
+
+    # --- measuring ----------------------------------------------------------------------------------------------------
+
+    def measure(
+        self, *, histograms: bool = False, progress: Progress | None = None, executor: Executor | None = None
+    ) -> CheckpointDiff:
+        """The same diff with statistics of the values that changed.
+
+        Values are read chunk by chunk, in parallel; results are remembered on disk. Where values are not here, the
+        parameter carries a note that says why, and the rest is measured.
+
+        Parameters
+        ----------
+        histograms
+            Whether to count magnitudes as well.
+        progress
+            Called with bytes done and bytes in all. What it raises stops the work.
+        executor
+            Where chunks are worked on; threads of its own by default.
+        """
+        if self._values is None:
+            return self
+        enough = ("histograms",) if histograms else ("scalars", "histograms")
+        if self.measured in enough and not self.unavailable:
+            return self
+        found = self._values.measure(self.parameters, histograms=histograms, progress=progress, executor=executor)
+        missing = next((c.note for c in found if c.note.startswith("not measured")), "")
+        level: Literal["scalars", "histograms"] = "histograms" if histograms else "scalars"
+        return replace(self, parameters=found, measured=level, unavailable=missing)
+
+    def spectrum(self, name: str, *, count: int = 64, seed: int = 0) -> Spectrum:
+        """Largest singular values of the difference of one parameter, and its stable and effective rank.
+
+        Parameters
+        ----------
+        name
+            Parameter name, on either side.
+        count
+            How many singular values are wanted of a large matrix.
+        seed
+            Of the randomized method.
+
+        Raises
+        ------
+        ThetaError
+            If there is no difference to take it of.
+        """
+        change = self[name]
+        if self._values is None:
+            raise ThetaError("this diff has no values", hint="Make it anew with repo.diff().")
+        return self._values.spectrum(change, count=count, seed=seed)
+
+    # --- showing ------------------------------------------------------------------------------------------------------
+
+    def summary(self) -> str:
+        """One line: what changed, and by how much."""
+        from theta_nb.report.diff_text import summary
+
+        return summary(self)
+
+    def table(self, *, limit: int | None = None, unchanged: bool = False) -> str:
+        """Aligned text, one line per parameter that differs.
+
+        Parameters
+        ----------
+        limit
+            Most lines; the rest is counted.
+        unchanged
+            Whether to list unchanged parameters as well.
+        """
+        from theta_nb.report.diff_text import table
+
+        return table(self, limit=limit, unchanged=unchanged)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The diff as JSON types, as ``theta_nb/report/diff.schema.json`` describes them."""
+        from theta_nb.report.diff_json import to_dict
+
+        return to_dict(self)
+
+    def to_html(self, *, page: bool = False) -> str:
+        """A self-contained HTML fragment, or a whole page: no script, nothing loaded from elsewhere."""
+        from theta_nb.report.diff_html import to_html
+
+        return to_html(self, page=page)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A data frame with a row per parameter, unchanged ones included, indexed by name.
+
+        Raises
+        ------
+        ThetaError
+            If pandas is not installed.
+        """
+        from theta_nb.report.diff_frame import to_pandas
+
+        return to_pandas(self)
+
+    def plot(self, kind: str = "bars", **options: Any) -> Figure:
+        """A matplotlib figure.
+
+        Parameters
+        ----------
+        kind
+            ``"bars"`` (relative change per parameter), ``"heatmap"`` (block against role), ``"histograms"`` (of the
+            differences) or ``"spectra"`` (singular values of the differences).
+        options
+            Of :mod:`theta_nb.report.diff_plots`: ``top``, ``metric``, ``ax``, …
+        """
+        from theta_nb.report.diff_plots import plot
+
+        return plot(self, kind, **options)
+
+    def __str__(self) -> str:
+        return self.table()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Mapping[str, Any]:
+        """What a notebook shows and saves: data, static HTML and plain text."""
+        return {
+            "application/vnd.theta.diff+json": self.to_dict(),
+            "text/html": self.to_html(),
+            "text/plain": self.table(limit=60),
+        }

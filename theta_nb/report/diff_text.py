@@ -1,0 +1,145 @@
+"""A diff as aligned plain text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from theta_nb.report.numbers import cosine, percent, short, size
+
+if TYPE_CHECKING:
+    from theta_nb.engine.diff import Parameter, ParameterChange
+    from theta_nb.report.checkpoint_diff import CheckpointDiff
+
+__all__ = ["SIGNS", "heading", "notes_of", "summary", "table", "what"]
+
+SIGNS = {
+    "added": "+",
+    "removed": "-",
+    "renamed": ">",
+    "retyped": "~",
+    "reshaped": "~",
+    "modified": "~",
+    "unchanged": " ",
+}
+"""What stands before a parameter's name."""
+
+_NUMBERS = ("‖Δ‖/‖old‖", "max |Δ|", "changed", "flips", "cosine")
+
+
+def heading(diff: CheckpointDiff) -> str:
+    """What was compared with what: ``model.safetensors  HEAD~1 → HEAD``.
+
+    Examples
+    --------
+    >>> from theta_nb.report.checkpoint_diff import CheckpointDiff, Side
+    >>> heading(CheckpointDiff(Side("m.pt", "HEAD~1"), Side("m.pt", "HEAD"), ()))
+    'm.pt  HEAD~1 → HEAD'
+    """
+    old, new = diff.old, diff.new
+    if old.path == new.path or not (old.path and new.path):
+        return f"{new.path or old.path}  {old.label} → {new.label}".strip()
+    return f"{old} → {new}"
+
+
+def summary(diff: CheckpointDiff) -> str:
+    """One line: what changed, and by how much."""
+    old, new = diff.old, diff.new
+    if not new.exists:
+        return f"checkpoint removed, {old.parameters} parameters, {size(old.size)}"
+    if not old.exists:
+        return f"new checkpoint, {new.parameters} parameters, {size(new.size)}"
+    counts = diff.counts
+    here = len(diff.parameters) - counts.get("added", 0)
+    parts = [f"{counts.get('modified', 0)} of {here} parameters modified"] if here else []
+    parts += [
+        f"{counts[status]} {status}"
+        for status in ("added", "removed", "renamed", "retyped", "reshaped")
+        if counts.get(status)
+    ]
+    if not any(change.differs for change in diff.parameters):
+        parts = ["no parameter differs" if diff.parameters else "no parameters"]
+    total = diff.total
+    if diff.measured != "structure" and total.delta_norm == total.delta_norm:
+        parts.append(f"‖Δ‖/‖old‖ {short(total.relative)} over what was compared")
+    parts += diff.other
+    if diff.hidden:
+        parts.append(f"{diff.hidden} not shown")
+    return ", ".join(parts)
+
+
+def table(diff: CheckpointDiff, *, limit: int | None = None, unchanged: bool = False) -> str:
+    """A heading, a summary, and one line per parameter that differs."""
+    rows = list(diff.parameters) if unchanged else list(diff)
+    shown = rows if limit is None else rows[: max(0, limit)]
+    lines = [heading(diff), summary(diff)]
+    if diff.unavailable:
+        lines.append(f"Some statistics are missing: {diff.unavailable}")
+    if shown:
+        lines += ["", *_aligned(diff, shown)]
+    if len(rows) > len(shown):
+        lines.append(f"  … and {len(rows) - len(shown)} more")
+    return "\n".join(line for line in lines if line or shown)
+
+
+def _aligned(diff: CheckpointDiff, rows: Sequence[ParameterChange]) -> Iterator[str]:
+    measured = diff.measured != "structure"
+    cells = [["  parameter", "dtype", "shape", *(_NUMBERS if measured else ()), ""]]
+    cells += [_cells(change, measured=measured) for change in rows]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    for row in cells:
+        texts = [
+            cell.ljust(width) if column < 3 or column == len(row) - 1 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield "  ".join(texts).rstrip()
+
+
+def _cells(change: ParameterChange, *, measured: bool) -> list[str]:
+    name = f"{SIGNS[change.status]} {change.name}"
+    dtype, shape = what(change.old, change.new)
+    return [name, dtype, shape, *(_number_cells(change) if measured else ()), ", ".join(notes_of(change))]
+
+
+def notes_of(change: ParameterChange) -> list[str]:
+    """What else there is to say about a parameter."""
+    notes = []
+    if change.status == "renamed":
+        notes.append(f"was {change.old_name}")
+    if change.tied:
+        notes.append(f"tied to {change.tied}")
+    notes += _not_finite(change)
+    if change.note:
+        notes.append(change.note)
+    return notes
+
+
+def _number_cells(change: ParameterChange) -> list[str]:
+    found = change.statistics
+    if found is None:
+        return [""] * len(_NUMBERS)
+    return [
+        short(found.relative),
+        short(found.max_abs_delta),
+        percent(found.changed_share),
+        percent(found.flipped_share),
+        cosine(found.cosine),
+    ]
+
+
+def _not_finite(change: ParameterChange) -> Iterator[str]:
+    """What became of NaN and Inf, where there are any."""
+    found = change.statistics
+    if found is None:
+        return
+    for word, old, new in (("NaN", found.old_nan, found.new_nan), ("Inf", found.old_inf, found.new_inf)):
+        if old or new:
+            yield f"{word} {old} → {new}" if old != new else f"{word} {new}"
+
+
+def what(old: Parameter | None, new: Parameter | None) -> tuple[str, str]:
+    """Dtype and shape of a parameter, both where they changed."""
+    sides = [side for side in (old, new) if side is not None]
+    dtypes = dict.fromkeys(side.dtype for side in sides)
+    shapes = dict.fromkeys(f"[{','.join(map(str, side.shape))}]" for side in sides)
+    return " → ".join(dtypes), " → ".join(shapes)

@@ -1,0 +1,99 @@
+"""Parameters as a tree of modules, folded where it helps reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from theta_nb.engine.diff import ParameterChange
+from theta_nb.report.grouping import steps_of
+
+__all__ = ["Module", "module_tree"]
+
+_WORTH_FOLDING = 8
+"""Modules of fewer parameters are listed where they stand."""
+
+
+@dataclass
+class Module:
+    """A module and what is in it.
+
+    Parameters
+    ----------
+    label
+        Its name below its parent (several steps where there was no choice between).
+    rows
+        Parameters listed here, with their names below this module.
+    modules
+        Modules below that are worth folding.
+    changes
+        Every parameter below, unchanged ones included.
+    """
+
+    label: str
+    rows: list[tuple[str, ParameterChange]] = field(default_factory=list)
+    modules: list[Module] = field(default_factory=list)
+    changes: list[ParameterChange] = field(default_factory=list)
+
+    def walk(self, depth: int = 0) -> Iterator[tuple[int, Module]]:
+        """The module and those below, each with its depth."""
+        yield depth, self
+        for module in self.modules:
+            yield from module.walk(depth + 1)
+
+
+@dataclass
+class _Node:
+    children: dict[str, _Node] = field(default_factory=dict)
+    own: list[tuple[str, ParameterChange]] = field(default_factory=list)
+    changes: list[ParameterChange] = field(default_factory=list)
+
+
+def module_tree(changes: Iterable[ParameterChange], *, fold: int = _WORTH_FOLDING) -> Module:
+    """Tree of modules over all parameters; a module of fewer than ``fold`` of them is part of its parent.
+
+    Examples
+    --------
+    >>> from theta_nb.engine.diff import Parameter
+    >>> names = [f"enc.{i}.{kind}" for i in range(2) for kind in "abc"] + ["head.weight"]
+    >>> made = [ParameterChange("added", None, Parameter(name, "int8", (), b"")) for name in names]
+    >>> tree = module_tree(made, fold=3)
+    >>> [(depth, m.label, [name for name, _ in m.rows]) for depth, m in tree.walk()]
+    [(0, '', ['head.weight']), (1, 'enc', []), (2, '0', ['a', 'b', 'c']), (2, '1', ['a', 'b', 'c'])]
+    """
+    root = _Node()
+    for change in changes:
+        steps = steps_of(change.name)
+        node = root
+        node.changes.append(change)
+        for step in steps[:-1]:
+            node = node.children.setdefault(step, _Node())
+            node.changes.append(change)
+        node.own.append((steps[-1], change))
+    return _module("", root, fold)
+
+
+def _module(label: str, node: _Node, fold: int) -> Module:
+    while len(node.children) == 1 and not node.own:
+        step, only = next(iter(node.children.items()))
+        if len(only.changes) < fold:
+            break
+        label, node = label + step, only
+    found = Module(label.rstrip("./"), changes=node.changes)
+    for prefix, child in _spread("", node, fold):
+        if isinstance(child, _Node):
+            found.modules.append(_module(prefix, child, fold))
+        else:
+            found.rows.append((prefix, child))
+    return found
+
+
+def _spread(prefix: str, node: _Node, fold: int) -> Iterator[tuple[str, _Node | ParameterChange]]:
+    """What stands directly in a module: its parameters, small modules spread out, and large ones as they are."""
+    for name, change in node.own:
+        yield prefix + name, change
+    for step, child in node.children.items():
+        if len(child.changes) >= fold:
+            yield prefix + step, child
+        else:
+            yield from _spread(prefix + step, child, fold)

@@ -1,0 +1,348 @@
+"""The kernel of the statistics: what one pass over a pair of blocks gives, and how such pieces are added up.
+
+A block is small enough to stay in a core's L2 cache while a dozen NumPy operations go over it. Sums over it are taken
+in float32 by rows of 8192 numbers, and added up in float64 from there; where float32 would overflow, underflow or meet
+NaN or Inf, the block is done in float64 instead, scaled by a power of two. Blocks are merged in their order by the
+update of Chan, Golub & LeVeque (1979), so a result depends neither on the number of threads nor on what finished first.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Moments", "Piece", "Tally"]
+
+Array = npt.NDArray[Any]
+Singles = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+_ROW = 8192
+_SMALL = 1e-24  # a row of float32 whose squares sum to less may have lost some to underflow
+_BINS = 256
+_CODES = 2**20  # exponents noted before they are counted
+_LOWEST = -127  # exponent of bin 0: zeros and what is below the normal float32 numbers
+
+
+@dataclass(slots=True)
+class Moments:
+    """Count, mean and scatter of the finite numbers of one side, in units of ``2**unit``.
+
+    Parameters
+    ----------
+    count
+        Finite numbers.
+    mean
+        Their mean.
+    scatter
+        Sum of the squared deviations from it.
+    unit
+        Exponent of the unit; not 0 only for float64 far from 1, whose squares would leave the range.
+    nan, inf
+        Numbers that are not finite.
+    """
+
+    count: int = 0
+    mean: float = 0.0
+    scatter: float = 0.0
+    unit: int = 0
+    nan: int = 0
+    inf: int = 0
+
+    @property
+    def square(self) -> float:
+        """Sum of squares, in the square of the unit."""
+        return self.scatter + self.count * self.mean**2
+
+    @property
+    def norm(self) -> float:
+        """Euclidean norm."""
+        return _scaled(math.sqrt(self.square), self.unit)
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation; 0 of nothing."""
+        return _scaled(math.sqrt(self.scatter / self.count), self.unit) if self.count else 0.0
+
+    def add(self, other: Moments) -> None:
+        """Take the numbers of another piece as well."""
+        self.nan += other.nan
+        self.inf += other.inf
+        if not other.count:
+            return
+        if not self.count:
+            self.count, self.mean, self.scatter, self.unit = other.count, other.mean, other.scatter, other.unit
+            return
+        unit = max(self.unit, other.unit)
+        mean, scatter = _in_unit(self, unit)
+        other_mean, other_scatter = _in_unit(other, unit)
+        total = self.count + other.count
+        gap = other_mean - mean
+        self.mean = mean + gap * (other.count / total)
+        self.scatter = scatter + other_scatter + gap * gap * (self.count * (other.count / total))
+        self.count, self.unit = total, unit
+
+
+def _in_unit(moments: Moments, unit: int) -> tuple[float, float]:
+    shift = moments.unit - unit
+    return _scaled(moments.mean, shift), _scaled(moments.scatter, 2 * shift)
+
+
+def _scaled(value: float, exponent: int) -> float:
+    try:
+        return math.ldexp(value, exponent)
+    except OverflowError:
+        return math.copysign(math.inf, value)
+
+
+class Tally:
+    """Counts of magnitudes by binary exponent: bin ``i`` counts ``2**(i-127) <= |x| < 2**(i-126)``, bin 0 the rest.
+
+    Attributes
+    ----------
+    counts
+        int64, 256 bins; the last one is for what is not finite. Complete after :meth:`settle`.
+    """
+
+    def __init__(self, counts: npt.NDArray[np.int64] | None = None) -> None:
+        self.counts = np.zeros(_BINS, np.int64) if counts is None else counts
+        self._codes = np.empty(0, np.uint8)
+        self._filled = 0
+
+    def add(self, numbers: Array) -> None:
+        """Count a block."""
+        if numbers.dtype == np.float32:
+            np.right_shift(numbers.view(np.uint32), 23, out=self._space(len(numbers)), casting="unsafe")
+        else:
+            self._add_doubles(numbers)
+
+    def add_bfloat16(self, bits: npt.NDArray[np.uint16]) -> None:
+        """Count a block of bfloat16, given their bits: half as many bytes to go over."""
+        np.right_shift(bits, 7, out=self._space(len(bits)), casting="unsafe")
+
+    def add_zeros(self, count: int) -> None:
+        """Count zeros."""
+        self.counts[0] += count
+
+    def _space(self, count: int) -> npt.NDArray[np.uint8]:
+        """Where to put the exponents of the next numbers."""
+        if self._filled + count > len(self._codes):
+            self.settle()
+            if count > len(self._codes):
+                self._codes = np.empty(max(count, _CODES), np.uint8)
+        self._filled += count
+        return self._codes[self._filled - count : self._filled]
+
+    def settle(self) -> None:
+        """Count what was only noted so far.
+
+        Two codes are counted at once, as one number of 16 bits, and told apart afterwards. Counting is the dearest
+        step; the table of pairs stays in the cache, as only some exponents ever occur.
+        """
+        codes = self._codes[: self._filled]
+        self._filled = 0
+        if len(codes) < _BINS * _BINS:
+            self.counts += np.bincount(codes, minlength=_BINS)
+            return
+        even = len(codes) & ~1
+        pairs = np.bincount(codes[:even].view(np.uint16), minlength=_BINS * _BINS).reshape(_BINS, _BINS)
+        self.counts += pairs.sum(axis=0)
+        self.counts += pairs.sum(axis=1)
+        self.counts += np.bincount(codes[even:], minlength=_BINS)
+
+    def _add_doubles(self, numbers: Array) -> None:
+        bits = numbers.view(np.uint64)
+        np.take(_double_codes(), (bits >> np.uint64(52)).view(np.int64), out=self._space(len(numbers)), mode="clip")
+
+
+@cache
+def _double_codes() -> npt.NDArray[np.uint8]:
+    """Bin of a float64 by the 12 bits of its sign and exponent."""
+    exponents = np.arange(4096) % 2048
+    codes = np.clip(exponents - 1023 - _LOWEST, 0, _BINS - 2)
+    codes[exponents == 2047] = _BINS - 1
+    return codes.astype(np.uint8)
+
+
+Tallies = tuple[Tally, Tally, Tally]
+
+
+@dataclass(slots=True)
+class Piece:
+    """Everything that is known of a pair of blocks, or of many.
+
+    Parameters
+    ----------
+    numel
+        Elements compared.
+    changed, flips
+        As in :class:`theta_nb.tensors.statistics.Statistics`.
+    old, new
+        Moments of the two sides.
+    delta
+        Moments of the difference, of which only ``count``, ``scatter`` (the sum of squares: its mean is taken as 0)
+        and ``unit`` are used.
+    largest
+        Largest absolute difference.
+    dot, old_square, new_square
+        Sums of products over numbers that are finite on both sides, in the units of ``old`` and ``new``.
+    tallies
+        Magnitudes of old, new and difference, where they are wanted.
+    """
+
+    numel: int = 0
+    changed: int = 0
+    flips: int = 0
+    old: Moments = field(default_factory=Moments)
+    new: Moments = field(default_factory=Moments)
+    delta: Moments = field(default_factory=Moments)
+    largest: float = 0.0
+    dot: float = 0.0
+    old_square: float = 0.0
+    new_square: float = 0.0
+    tallies: Tallies | None = None
+
+    def add(self, other: Piece) -> None:
+        """Take another piece as well; the order of additions decides about the last bits."""
+        before = self.old.unit, self.new.unit
+        first = not self.numel
+        self.numel += other.numel
+        self.changed += other.changed
+        self.flips += other.flips
+        self.old.add(other.old)
+        self.new.add(other.new)
+        self.delta.add(other.delta)
+        self.largest = max(self.largest, other.largest)
+        units = self.old.unit, self.new.unit
+        mine = (0.0, 0.0, 0.0) if first else _products(self, before, units)
+        theirs = _products(other, (other.old.unit, other.new.unit), units)
+        self.dot, self.old_square, self.new_square = (a + b for a, b in zip(mine, theirs, strict=True))
+        if other.tallies is not None:
+            mine_, theirs_ = self.tallies or (Tally(), Tally(), Tally()), other.tallies
+            self.tallies = mine_
+            for tally, more in zip(mine_, theirs_, strict=True):
+                tally.counts += more.counts
+
+    @property
+    def cosine(self) -> float:
+        """Cosine of the angle between the two sides, over what is finite on both; NaN where one of them is zero."""
+        old, new = math.sqrt(self.old_square), math.sqrt(self.new_square)
+        if not old or not new:
+            return math.nan
+        direct = self.dot / old / new
+        if direct < 0.9 or self.old.unit != self.new.unit or not math.isfinite(direct):
+            return max(-1.0, min(1.0, direct))
+        # Close to 1 the product has lost the digits that tell how close; the difference still has them.
+        shift = self.delta.unit - self.old.unit
+        delta = _scaled(self.delta.scatter, 2 * shift)
+        return max(-1.0, min(1.0, 1.0 - (delta - (old - new) ** 2) / (2.0 * old * new)))
+
+
+def _products(piece: Piece, units: tuple[int, int], wanted: tuple[int, int]) -> tuple[float, float, float]:
+    old, new = units[0] - wanted[0], units[1] - wanted[1]
+    if not old and not new:
+        return piece.dot, piece.old_square, piece.new_square
+    return _scaled(piece.dot, old + new), _scaled(piece.old_square, 2 * old), _scaled(piece.new_square, 2 * new)
+
+
+# --- one block --------------------------------------------------------------------------------------------------------
+
+
+def single_moments(numbers: Singles) -> Moments | None:
+    """Moments of a block of float32, or ``None`` where float32 does not do."""
+    square = row_products(numbers, numbers)
+    if square is None:
+        return None
+    count = len(numbers)
+    mean = row_sum(numbers) / count
+    scatter = square - count * mean * mean
+    if scatter < 0.5 * square:
+        # Mostly mean: what is left of the squares has lost digits, so it is taken from the deviations.
+        deviations = numbers - np.float32(mean)
+        around = row_products(deviations, deviations)
+        if around is None:
+            return None
+        rest = row_sum(deviations)
+        scatter = around - rest * rest / count
+        mean = float(np.float32(mean)) + rest / count
+    return Moments(count, mean, max(scatter, 0.0))
+
+
+def row_products(left: Singles, right: Singles) -> float | None:
+    """Sum of the products of two blocks of float32, or ``None`` if it is not finite."""
+    total = 0.0
+    for rows in _rows(left, right):
+        sums = np.vecdot(*rows)
+        if left is right and not sums.min() >= _SMALL:
+            sums = _with_small_rows(rows[0], sums)
+        total += float(sums.sum(dtype=np.float64))
+    return total if math.isfinite(total) else None
+
+
+def _with_small_rows(rows: Singles, sums: Singles) -> Doubles:
+    """Sums of squares where some rows are so small that their squares underflow."""
+    exact: Doubles = sums.astype(np.float64)
+    for index in np.flatnonzero(sums < _SMALL):
+        row = rows[index].astype(np.float64)
+        exact[index] = np.dot(row, row)
+    return exact
+
+
+_ONES = np.ones(_ROW, np.float32)
+
+
+def row_sum(numbers: Singles) -> float:
+    """Sum of a block of float32."""
+    total = 0.0
+    for rows, _ in _rows(numbers, numbers):
+        total += float(np.vecdot(rows, _ONES[: rows.shape[1]]).sum(dtype=np.float64))
+    return total
+
+
+def _rows(left: Array, right: Array) -> list[tuple[Array, Array]]:
+    """Both blocks as matrices of short rows, and what is left over as a single one."""
+    whole = len(left) // _ROW * _ROW
+    found = [(left[:whole].reshape(-1, _ROW), right[:whole].reshape(-1, _ROW))] if whole else []
+    if whole < len(left):
+        found.append((left[whole:].reshape(1, -1), right[whole:].reshape(1, -1)))
+    return found
+
+
+def double_moments(numbers: Doubles, finite: npt.NDArray[np.bool_] | None) -> tuple[Moments, Doubles]:
+    """Moments of a block of float64, and its numbers in the unit of the moments, with 0 for what is not finite."""
+    nan = inf = 0
+    count = len(numbers)
+    if finite is not None:
+        nan = int(np.count_nonzero(np.isnan(numbers)))
+        count = int(np.count_nonzero(finite))
+        inf = len(numbers) - count - nan
+        numbers = np.where(finite, numbers, 0.0)
+    if not count:
+        return Moments(nan=nan, inf=inf), numbers
+    unit = unit_of(numbers)
+    if unit:
+        numbers = np.ldexp(numbers, -unit)
+    chosen = numbers if finite is None else numbers[finite]
+    mean = float(chosen.mean())
+    deviations = chosen - mean
+    rest = float(deviations.mean())
+    scatter = double_products(deviations, deviations) - count * rest * rest
+    return Moments(count, mean + rest, max(scatter, 0.0), unit, nan, inf), numbers
+
+
+def double_products(left: Doubles, right: Doubles) -> float:
+    """Sum of the products of two blocks of float64, by short rows: BLAS would split long ones between threads."""
+    return math.fsum(float(sums) for rows in _rows(left, right) for sums in np.vecdot(*rows))
+
+
+def unit_of(numbers: Doubles) -> int:
+    """Exponent of a unit in which squares of the numbers stay in the range of float64; 0 where they do anyway."""
+    largest = max(float(numbers.max()), -float(numbers.min())) if len(numbers) else 0.0
+    if largest == 0 or 1e-120 < largest < 1e120:
+        return 0
+    return math.frexp(largest)[1] if math.isfinite(largest) else 1024
