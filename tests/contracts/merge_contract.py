@@ -116,9 +116,7 @@ class MergeContract:
         arrays = tensors(count, (40, 30))
         assert same(self.merge(method, *arrays), self.merge(method, *arrays))
 
-    def test_many_blocks_are_merged_like_one(
-        self, method: Method, count: int, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_many_blocks_are_merged_like_one(self, method: Method, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
         arrays = tensors(count, (60, 50))
         one = self.merge(method, *arrays)
         with monkeypatch.context() as patch:

@@ -31,9 +31,7 @@ def ties(base: np.ndarray, inputs: list[np.ndarray], density: float) -> np.ndarr
     return base + elected(trimmed, [1.0] * len(deltas), True)
 
 
-def breadcrumbs(
-    base: np.ndarray, inputs: list[np.ndarray], density: float, gamma: float, election: bool
-) -> np.ndarray:
+def breadcrumbs(base: np.ndarray, inputs: list[np.ndarray], density: float, gamma: float, election: bool) -> np.ndarray:
     """Drop both ends; of equal magnitudes the last is larger."""
     out = []
     kept, top = int(density * base.size), int(gamma * base.size)

@@ -107,7 +107,14 @@ SHARED: list[tuple[str, dict[str, Any], str, dict[str, Any], bool, tuple[int, in
     ),
     ("ties", {"density": 0.3}, "ties", {"weight": 1.0, "density": 0.3}, True, (2, 9)),
     ("ties", {"weight": 0.4, "normalize": False}, "ties", {"weight": 0.4, "normalize": False}, True, (2, 9)),
-    ("breadcrumbs", {"density": 0.6, "gamma": 0.1}, "breadcrumbs", {"weight": 1.0, "density": 0.6, "gamma": 0.1}, True, (2, 9)),
+    (
+        "breadcrumbs",
+        {"density": 0.6, "gamma": 0.1},
+        "breadcrumbs",
+        {"weight": 1.0, "density": 0.6, "gamma": 0.1},
+        True,
+        (2, 9),
+    ),
     (
         "breadcrumbs_ties",
         {"density": 0.6, "gamma": 0.1},
@@ -143,12 +150,14 @@ def test_shared_methods_give_mergekits_numbers(row: Any, case: str, arrays: Arra
     if not counted(arrays, low, high) or (ours in SELECTING and case in WITH_TIES):
         return  # which of equal numbers mergekit selects depends on the sort: see the next test
     made = merge_tensors(ours, arrays[1:], base=arrays[0], **mine)
-    try:
-        wide = oracle(theirs, arrays, base, np.float64, **parameters)
-    except ValueError as error:  # directions that cancel out: ours averages
-        assert "weighted sum of the input tensors is zero" in str(error)
-        assert np.isfinite(made).all()
+    if case == "opposite" and mine.get("space") == "task" and len(arrays) == 3:
+        # Opposite to the last bits: the direction in which mergekit goes is that of the rounding. Ours is the average.
+        agree(made, np.mean(arrays[1:], axis=0, dtype=np.float64), arrays)
         return
+    if ours == "multislerp" and case in ("zeros", "nothing changed", "opposite") and len(arrays) > 3:
+        assert np.isfinite(made).all()  # without a mean direction ours averages, and mergekit may give up
+        return
+    wide = oracle(theirs, arrays, base, np.float64, **parameters)
     agree(made, wide, arrays, election=ours in ELECTING)
     if case not in ("nearly parallel", "wide range", "opposite"):  # there mergekit's own float32 is off
         single = oracle(theirs, arrays, base, np.float32, **parameters)
@@ -159,12 +168,19 @@ WITH_TIES = ("equal magnitudes", "coarse", "one changed", "opposite", "zeros", "
 
 
 @pytest.mark.parametrize(
-    ("case", "arrays"), [(name, x) for name, x in CASES if name in WITH_TIES], ids=lambda x: x if isinstance(x, str) else ""
+    ("case", "arrays"),
+    [(name, x) for name, x in CASES if name in WITH_TIES],
+    ids=lambda x: x if isinstance(x, str) else "",
 )
 def test_selection_among_equal_numbers_is_in_order(case: str, arrays: Arrays) -> None:
     base, *inputs = arrays
     election = case == "opposite"
-    agree(merge_tensors("ties", inputs, base=base, density=0.3), references.ties(base, inputs, 0.3), arrays, election=election)
+    agree(
+        merge_tensors("ties", inputs, base=base, density=0.3),
+        references.ties(base, inputs, 0.3),
+        arrays,
+        election=election,
+    )
     for name, vote in (("breadcrumbs", False), ("breadcrumbs_ties", True)):
         made = merge_tensors(name, inputs, base=base, density=0.6, gamma=0.1)
         agree(made, references.breadcrumbs(base, inputs, 0.6, 0.1, vote), arrays, election=election)

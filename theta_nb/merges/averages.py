@@ -8,7 +8,7 @@ from typing import Annotated
 from theta_nb.merges.gram import Combination, Gram
 from theta_nb.merges.group import Array, Group
 from theta_nb.merges.method import merge_method
-from theta_nb.merges.parameters import MergeError, PerModel, Range, Weight, spread
+from theta_nb.merges.parameters import MergeError, Range, Weight, spread
 
 __all__ = [
     "average_all",
@@ -45,7 +45,9 @@ def ours(gram: Gram) -> Combination:
 
 
 @merge_method("theirs", title="Theirs", base="none", inputs=(2, 0))
-def theirs(gram: Gram, *, which: Annotated[int, Range(1, 1000), "which of the others, counted from 1"] = 1) -> Combination:
+def theirs(
+    gram: Gram, *, which: Annotated[int, Range(1, 1000), "which of the others, counted from 1"] = 1
+) -> Combination:
     """Take their value; of several others, the first or the one that ``which`` says.
 
     Examples
@@ -90,7 +92,8 @@ def _normalized(weights: Sequence[float], name: str) -> tuple[float, ...]:
     total = sum(weights)
     if abs(total) < 1e-8:
         raise MergeError(
-            f"{name}: the weights sum to {total:g}, and cannot be normalized", hint="Change them, or set normalize=false."
+            f"{name}: the weights sum to {total:g}, and cannot be normalized",
+            hint="Change them, or set normalize=false.",
         )
     return tuple(weight / total for weight in weights)
 
@@ -111,9 +114,7 @@ def linear(
     return Combination(_normalized(weights, gram.name or "linear") if normalize else weights)
 
 
-@merge_method(
-    "task_arithmetic", title="Task arithmetic", paper="https://arxiv.org/abs/2212.04089", base="needed"
-)
+@merge_method("task_arithmetic", title="Task arithmetic", paper="https://arxiv.org/abs/2212.04089", base="needed")
 def task_arithmetic(
     gram: Gram,
     *,

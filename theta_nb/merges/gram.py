@@ -79,7 +79,8 @@ class Gram:
     def inputs(self) -> Array:
         """Inner products of the inputs, shape (..., K, K)."""
         m = self.matrix
-        return m[..., :1, :1] + m[..., 1:, :1] + m[..., :1, 1:] + m[..., 1:, 1:]
+        made: Array = m[..., :1, :1] + m[..., 1:, :1] + m[..., :1, 1:] + m[..., 1:, 1:]
+        return made
 
     def space(self, space: str) -> Array:
         """Inner products of the inputs (``"weights"``) or of the task vectors (``"task"``)."""
@@ -87,7 +88,8 @@ class Gram:
 
     def norms(self) -> Array:
         """Norms of the inputs."""
-        return np.sqrt(np.maximum(np.diagonal(self.inputs, axis1=-2, axis2=-1), 0))
+        made: Array = np.sqrt(np.maximum(np.diagonal(self.inputs, axis1=-2, axis2=-1), 0))
+        return made
 
     def cosines(self, space: str = "task") -> Array:
         """Cosines between task vectors or inputs; 0 where one is zero."""

@@ -267,4 +267,4 @@ class Group:
 
     def number(self, value: float) -> Any:
         """A scalar of the dtype in which is computed."""
-        return np.dtype(self.dtype).type(value)
+        return np.float64(value) if np.dtype(self.dtype) == np.float64 else np.float32(value)

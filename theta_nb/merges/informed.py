@@ -14,9 +14,7 @@ from theta_nb.merges.parameters import MergeError, Range, Weight, spread
 __all__ = ["fisher", "regmean"]
 
 
-@merge_method(
-    "fisher", title="Fisher", paper="https://arxiv.org/abs/2111.09832", base="none", statistics="fisher"
-)
+@merge_method("fisher", title="Fisher", paper="https://arxiv.org/abs/2111.09832", base="none", statistics="fisher")
 def fisher(
     group: Group,
     *,
@@ -100,5 +98,3 @@ def regmean(
     solved = np.linalg.lstsq(sum(grams, np.zeros((width, width))), right, rcond=None)[0]
     made: Array = solved.T.astype(group.dtype)
     return made
-
-

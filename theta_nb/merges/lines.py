@@ -18,7 +18,7 @@ _PARAMETERS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ScaledByDepth(Method):
     """A method whose task vectors are multiplied by ``lines_alpha + lines_beta * depth`` first.
 
@@ -28,20 +28,16 @@ class ScaledByDepth(Method):
         The method.
     """
 
-    inner: Method | None = None
+    inner: Method
 
     def delta_scale(self, depth: float, parameters: Mapping[str, Value]) -> float:
         """Factor of the task vectors at a depth from 0 to 1."""
-        alpha, beta = parameters["lines_alpha"], parameters["lines_beta"]
-        assert isinstance(alpha, int | float)
-        assert isinstance(beta, int | float)
-        return alpha + beta * depth
+        return _number(parameters["lines_alpha"]) + _number(parameters["lines_beta"]) * depth
 
     def blocks(self, group: Group, parameters: Mapping[str, Value]) -> Iterator[Array]:
         """The result of the inner method on scaled task vectors."""
         if group.base is None:
             raise MergeError(f"{group.name}: LiNeS scales differences to a common ancestor, and there is none")
-        assert self.inner is not None
         factor = self.delta_scale(group.depth, parameters)
         # Rankings that were made beforehand are those of other numbers.
         scaled = replace(group, scaled=factor, histogram=None, model_cut=None)
@@ -49,11 +45,14 @@ class ScaledByDepth(Method):
 
     def from_gram(self, gram: Gram, parameters: Mapping[str, Value]) -> Combination:
         """The inner method's combination of the scaled task vectors; ``gram`` is theirs."""
-        assert self.inner is not None
         return self.inner.from_gram(gram, self._inner_parameters(parameters))
 
     def _inner_parameters(self, parameters: Mapping[str, Value]) -> dict[str, Value]:
         return {name: value for name, value in parameters.items() if not name.startswith("lines_")}
+
+
+def _number(value: Value) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def lines(inner: Method) -> ScaledByDepth:

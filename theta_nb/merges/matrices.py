@@ -36,6 +36,11 @@ def _mean(deltas: Sequence[Array], weights: Sequence[float]) -> Array:
     return made
 
 
+def _plus_mean(base: Array, deltas: Sequence[Array], weights: Sequence[float], scale: float) -> Array:
+    made: Array = base + _mean(deltas, weights) * base.dtype.type(scale)
+    return made
+
+
 def _svd(matrix: Array) -> tuple[Array, Array, Array] | None:
     """Thin singular value decomposition in float64, or ``None`` where the matrix holds NaN or Inf."""
     if not np.isfinite(matrix).all():
@@ -67,11 +72,11 @@ def iso_c(group: Group, *, weight: Weight = 1.0, scale: Scale = 1.0) -> Array:
     base, deltas = _task_vectors(group)
     weights = spread(weight, len(deltas))
     if not _is_matrix(group):
-        return base + _mean(deltas, weights) * group.number(scale)
+        return _plus_mean(base, deltas, weights, scale)
     total = sum((w * delta.astype(np.float64) for w, delta in zip(weights, deltas, strict=True)), np.zeros(group.shape))
     parts = _svd(total)
     if parts is None:
-        return base + _mean(deltas, weights) * group.number(scale)
+        return _plus_mean(base, deltas, weights, scale)
     u, s, v = parts
     made: Array = (base + (scale * s.mean()) * (u @ v)).astype(group.dtype)
     return made
@@ -102,7 +107,7 @@ def tsv_m(group: Group, *, weight: Weight = 1.0, scale: Scale = 1.0) -> Array:
     parts = [_svd(delta) for delta in deltas] if _is_matrix(group) else [None]
     found = [part for part in parts if part is not None]
     if len(found) < len(deltas):
-        return base + _mean(deltas, weights) * group.number(scale)
+        return _plus_mean(base, deltas, weights, scale)
     rank = max(min(group.shape) // len(deltas), 1)
     u = np.concatenate([part[0][:, :rank] for part in found], axis=1)
     s = np.concatenate([w * part[1][:rank] for w, part in zip(weights, found, strict=True)])
@@ -164,7 +169,7 @@ def widen(
 
 def _scores(change: Array, above: float, calibration: float) -> Array:
     """Scores of columns, shape (models, columns), from how much they changed."""
-    models, columns = change.shape
+    columns = change.shape[1]
     rank = np.empty(change.shape)
     order = np.argsort(change, axis=1, kind="stable")
     np.put_along_axis(rank, order, np.broadcast_to(np.arange(columns) / columns, change.shape), axis=1)

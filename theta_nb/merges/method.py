@@ -127,7 +127,7 @@ class Method:
         """
         if self.base == "needed" and group.base is None:
             raise MergeError(
-                f"{group.name}: the merge method {self.name!r} works on differences to a common ancestor, and there is none",
+                f"{group.name}: the merge method {self.name!r} needs a common ancestor, and there is none",
                 hint="Use a method without one, such as linear or slerp.",
             )
         if self.gram:
@@ -152,7 +152,8 @@ class Method:
     def from_gram(self, gram: Gram, parameters: Mapping[str, Value]) -> Combination:
         """The linear combination, from the Gram matrix alone."""
         made = self.function(gram, **parameters)
-        assert isinstance(made, Combination)
+        if not isinstance(made, Combination):
+            raise TypeError(f"the merge method {self.name!r} returned {type(made).__name__}, not a Combination")
         return made
 
 

@@ -91,9 +91,7 @@ def emr(
         yield total
 
 
-@merge_method(
-    "pcb", title="PCB", paper="https://arxiv.org/abs/2410.02396", base="needed", exact=False, tolerance=1e-5
-)
+@merge_method("pcb", title="PCB", paper="https://arxiv.org/abs/2410.02396", base="needed", exact=False, tolerance=1e-5)
 def pcb(
     group: Group,
     *,
@@ -112,7 +110,8 @@ def pcb(
     [4.0, 0.0, 0.0]
     """
     block = group.whole()
-    assert block.base is not None
+    if block.base is None:
+        raise MergeError(f"{group.name}: there is no common ancestor, so there are no task vectors")
     if not group.size:
         return block.base
     deltas = np.stack([x.reshape(-1) - block.base.reshape(-1) for x in block.inputs])

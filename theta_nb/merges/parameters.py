@@ -115,23 +115,20 @@ class ParameterSpec:
         return self._number(value)
 
     def _number(self, value: object) -> float | int:
-        number: float | int
+        if isinstance(value, bool) or not (isinstance(value, str | int) or hasattr(value, "__float__")):
+            raise MergeError(f"{self.name} is {value!r}, and must be a number")
         try:
-            if isinstance(value, bool) or not isinstance(value, str | int | float):
-                # NumPy's numbers are welcome; truth values and containers are mistakes.
-                if isinstance(value, bool) or not hasattr(value, "__float__"):
-                    raise ValueError
-                value = float(value)
-            number = int(str(value)) if self.kind == "int" and not isinstance(value, float) else float(value)
+            number = float(value)
+            whole = int(value) if self.kind == "int" and isinstance(value, str | int) else number
         except (ValueError, OverflowError):
-            raise MergeError(f"{self.name} is {value!r}, and must be a number") from None
-        if self.kind == "int" and number != (number := int(number) if math.isfinite(number) else 0):
-            raise MergeError(f"{self.name} is {value!r}, and must be a whole number")
+            raise MergeError(f"{self.name} is {str(value)[:40]!r}, and must be a number") from None
         if not math.isfinite(number):
-            raise MergeError(f"{self.name} is {value!r}, and must be finite")
+            raise MergeError(f"{self.name} is {value}, and must be finite")
+        if self.kind == "int" and not float(whole).is_integer():
+            raise MergeError(f"{self.name} is {value}, and must be a whole number")
         if not self.range.soft and not self.range.low <= number <= self.range.high:
             raise MergeError(f"{self.name} is {value}, and must lie in {self.range.low:g} to {self.range.high:g}")
-        return number
+        return int(whole) if self.kind == "int" else number
 
     def bind(self, value: object, labels: Sequence[str]) -> Value:
         """Value for a merge of the inputs ``labels``: a tuple, one for each, where every input has its own.

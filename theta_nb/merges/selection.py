@@ -40,14 +40,14 @@ def keys(values: Array, *, magnitude: bool = True) -> Array:
     unsigned: type[np.unsignedinteger[Any]] = np.uint64 if values.dtype == np.float64 else np.uint32
     bits = values.view(unsigned)
     sign = unsigned(1) << unsigned(63 if unsigned is np.uint64 else 31)
-    if magnitude:
-        return bits & ~sign
-    return np.where(bits & sign, ~bits, bits | sign)
+    found: Array = bits & ~sign if magnitude else np.where(bits & sign, ~bits, bits | sign)
+    return found
 
 
 def _bucket(found: Array) -> Array:
     shift = found.dtype.itemsize * 8 - 16
-    return found >> found.dtype.type(shift)
+    bucket: Array = found >> found.dtype.type(shift)
+    return bucket
 
 
 def histogram(blocks: Blocks, *, magnitude: bool = True) -> Array:
@@ -166,7 +166,8 @@ class Picker:
             return np.zeros(len(found), bool)
         key = found.dtype.type(self._cut.key)
         if self._cut.all_equal:
-            return found >= key
+            mask: Array = found >= key
+            return mask
         mask = found > key
         if self._left:
             equal = np.flatnonzero(found == key)[: self._left]

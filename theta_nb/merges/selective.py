@@ -20,11 +20,12 @@ Tiny = Annotated[float, Range(0, 1), "differences up to this size count as none"
 def _variance(deltas: Sequence[Array]) -> Array:
     """Variance between the models at every position, rounded as float32 unless the tensors are wider."""
     if len(deltas) == 2:
-        half = (deltas[0] - deltas[1]) * deltas[0].dtype.type(0.5)
-        return np.square(half)
+        half: Array = (deltas[0] - deltas[1]) * deltas[0].dtype.type(0.5)
+        return half * half
     count = deltas[0].dtype.type(len(deltas))
     mean = sum(deltas[1:], deltas[0].copy()) / count
-    return sum((np.square(delta - mean) for delta in deltas), np.zeros_like(mean)) / count
+    made: Array = sum((np.square(delta - mean) for delta in deltas), np.zeros_like(mean)) / count
+    return made
 
 
 def _variances(group: Group) -> Iterator[Array]:
@@ -33,7 +34,9 @@ def _variances(group: Group) -> Iterator[Array]:
 
 @merge_method("sce", title="SCE", paper="https://arxiv.org/abs/2408.07990", base="needed")
 def sce(
-    group: Group, *, density: Annotated[float, Range(0, 1), "share of the positions, those that vary most, that is merged"] = 1.0
+    group: Group,
+    *,
+    density: Annotated[float, Range(0, 1), "share of the positions that is merged, those that vary most"] = 1.0,
 ) -> Iterator[Array]:
     """Select the positions that vary most, weight each model by its energy there, erase the minority's signs, average.
 

@@ -158,9 +158,7 @@ def ties(
     return sparse_merge(group, make, [1.0] * count, weights=weights, election=True, normalize=normalize, scale=scale)
 
 
-def _dare(
-    group: Group, densities: Sequence[float], rescale: str, seed: int
-) -> tuple[list[sparsify.Make], list[float]]:
+def _dare(group: Group, densities: Sequence[float], rescale: str, seed: int) -> tuple[list[sparsify.Make], list[float]]:
     make = [sparsify.random(group, k, density, seed) for k, density in enumerate(densities)]
     if rescale == "density":
         return make, [1 / density if 0 < density < 1 else 1.0 for density in densities]

@@ -40,7 +40,7 @@ def _masking(mask: Callable[[Array], Array]) -> Sparsifier:
 
 
 def trim(group: Group, index: int, density: float, scope: str = "tensor") -> Make:
-    """Keep the largest entries of task vector ``index``: a share ``density`` of the tensor's, or of the whole model's."""
+    """Keep the largest entries of task vector ``index``: a share of the tensor's, or of the whole model's."""
     if density >= 1 or not group.size:
         return keep_all
     if scope == "model" and group.model_cut is not None:
@@ -159,7 +159,7 @@ def magnitude_draws(group: Group, index: int, density: float, epsilon: float, se
 
 def _by_rank(rows: Array, density: float, epsilon: float) -> Array:
     """Probability of every entry from the rank of its magnitude within its row; the middle for rows of one entry."""
-    count, length = rows.shape
+    length = rows.shape[1]
     if length == 1:
         return np.full(rows.shape, density)
     order = np.argsort(np.abs(rows), axis=1, kind="stable" if length <= 16 else None)

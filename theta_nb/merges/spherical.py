@@ -16,11 +16,12 @@ Space = Annotated[
     Literal["weights", "task"], "whether the weights themselves are merged, or the differences to the ancestor"
 ]
 Axis = Annotated[
-    Literal["tensor", "row", "column"], "what is taken as a vector: the tensor, each row (last dimension), or each column"
+    Literal["tensor", "row", "column"],
+    "what is one vector: the tensor, each row (last dimension), or each column",
 ]
 
-_COLLINEAR = 1e-8
-"""Below this sine two vectors have no plane, and interpolation is linear."""
+_COLLINEAR = 1e-6
+"""Below this sine (the rounding of float32 weights) two vectors have no plane, and interpolation is linear."""
 
 
 def _arc(cosine: Any, t: float, threshold: float) -> tuple[Any, Any]:
@@ -81,9 +82,7 @@ def _placed(*coefficients: Any, axis: str) -> tuple[Any, ...]:
     return tuple(np.expand_dims(c, 0 if axis == "column" else -1) for c in coefficients)
 
 
-@merge_method(
-    "multislerp", title="Multi-SLERP", paper="https://goddard.blog/posts/multislerp-wow-what-a-cool-idea"
-)
+@merge_method("multislerp", title="Multi-SLERP", paper="https://goddard.blog/posts/multislerp-wow-what-a-cool-idea")
 def multislerp(gram: Gram, *, weight: Weight = 1.0, space: Space = "weights") -> Combination:
     """Average any number of tensors or task vectors in the tangent space of the sphere at their mean direction.
 
@@ -105,12 +104,12 @@ def multislerp(gram: Gram, *, weight: Weight = 1.0, space: Space = "weights") ->
     # Directions are written as coefficients of the unit vectors; a zero vector has none.
     present = norms > 0
     mean = np.where(present, weights, 0.0)
-    length = np.sqrt(max(mean @ unit @ mean, 0.0))
-    if not np.isfinite(products).all() or length < 1e-8 or gram.count == 1:
+    length = np.sqrt(np.maximum(mean @ unit @ mean, 0.0))
+    if not np.isfinite(products).all() or length < _COLLINEAR or gram.count == 1:
         return Combination(tuple(weights), shifted=space == "task")
     mean = mean / length
     tangent = mean * length - (weights @ unit @ mean) * mean
-    size = np.sqrt(max(tangent @ unit @ tangent, 0.0))
+    size = np.sqrt(np.maximum(tangent @ unit @ tangent, 0.0))
     direction = np.cos(size) * mean + np.sinc(size / np.pi) * tangent
     scale = weights @ norms
     return Combination(_from_units(direction * scale, norms), shifted=space == "task")
@@ -122,9 +121,7 @@ def _from_units(coefficients: Any, norms: Any) -> tuple[float, ...]:
     return tuple(float(c) for c in np.where(norms > 0, coefficients / safe, 0.0))
 
 
-@merge_method(
-    "karcher", title="Karcher mean", paper="https://arxiv.org/abs/2603.04972", base="none"
-)
+@merge_method("karcher", title="Karcher mean", paper="https://arxiv.org/abs/2603.04972", base="none")
 def karcher(
     gram: Gram,
     *,
