@@ -7,7 +7,6 @@ correctly, so differences are formed there and widened.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from theta_nb.merges.parameters import MergeError
 if TYPE_CHECKING:
     from theta_nb.merges.group import Array, Group
 
-__all__ = ["Combination", "Gram", "combine", "gram_of"]
+__all__ = ["Combination", "Gram", "combine", "gram_along", "gram_of"]
 
 Coefficient = Any
 """A float, or an array of one number for each vector along an axis, broadcastable to the tensor."""
@@ -109,10 +108,11 @@ class Gram:
             raise MergeError(f"{self.name}: the weights are needed for a merge by {axis}s")
         return self.along(axis)
 
-    def distance(self, left: Combination, right: Combination) -> float:
-        """Norm of the difference of two combinations."""
-        d = left.vector(self) - right.vector(self)
-        return math.sqrt(max(float(d @ self.matrix @ d), 0.0))
+    def length(self, coordinates: Array) -> Array:
+        """Norm of vectors given by their coordinates, shape (..., K+1)."""
+        square = np.einsum("...i,...ij,...j->...", coordinates, self.matrix, coordinates)
+        made: Array = np.sqrt(np.maximum(square, 0.0))
+        return made
 
 
 @dataclass(frozen=True)
@@ -160,14 +160,20 @@ class Combination:
             raise MergeError(f"a recorded combination has {len(numbers)} numbers for {count} inputs")
         return cls(tuple(numbers[2:]), numbers[1], bool(numbers[0]))
 
-    def vector(self, gram: Gram) -> Array:
-        """Coordinates of the result in the basis of ``gram.matrix``."""
-        c = np.array([float(x) for x in self.inputs])
-        if not self.shifted:
-            return np.concatenate([[float(self.base) + c.sum()], c])
-        if gram.has_base:
-            return np.concatenate([[1.0], c])
-        raise MergeError(f"{gram.name}: there is no common ancestor, so there are no task vectors")
+    def coordinates(self, gram: Gram) -> Array:
+        """Coordinates of the result in the basis of ``gram.matrix``, shape (..., K+1).
+
+        Raises
+        ------
+        MergeError
+            If task vectors are combined and there is no common ancestor.
+        """
+        if self.shifted and not gram.has_base:
+            raise MergeError(f"{gram.name}: there is no common ancestor, so there are no task vectors")
+        leading = gram.matrix.shape[:-2]
+        c = np.stack([np.broadcast_to(np.asarray(x, np.float64), leading) for x in self.inputs], axis=-1)
+        origin = np.ones(leading) if self.shifted else np.asarray(self.base) + c.sum(axis=-1)
+        return np.concatenate([np.broadcast_to(origin, leading)[..., None], c], axis=-1)
 
 
 def cosines(products: Array) -> Array:
@@ -184,8 +190,16 @@ def cosines(products: Array) -> Array:
     return np.where(product > 0, np.clip(products / safe, -1, 1), 0.0)
 
 
-def gram_of(group: Group) -> Gram:
-    """Gram matrix of a group in one pass over its blocks, accumulated in float64."""
+def gram_of(group: Group, watch: Callable[[list[Array]], None] | None = None) -> Gram:
+    """Gram matrix of a group in one pass over its blocks, accumulated in float64.
+
+    Parameters
+    ----------
+    group
+        The tensor.
+    watch
+        Shown the differences of every block, as they pass.
+    """
     count = len(group.inputs)
     has_base = group.base is not None
     matrix = np.zeros((count + 1, count + 1))
@@ -202,15 +216,17 @@ def gram_of(group: Group) -> Gram:
         for k in range(first, count):
             np.subtract(block.inputs[k], origin, out=narrow[:length])
             rows[k + 1][:] = narrow[:length]
+        if watch is not None:
+            watch(rows[1:])
         used = [0, *range(first + 1, count + 1)]
         for position, i in enumerate(used):
             for j in used[position:]:
                 matrix[i, j] += rows[i] @ rows[j]
     matrix = np.triu(matrix) + np.triu(matrix, 1).T
-    return Gram(matrix, has_base, group.name, lambda axis: _gram_along(group, axis))
+    return Gram(matrix, has_base, group.name, lambda axis: gram_along(group, axis))
 
 
-def _gram_along(group: Group, axis: str) -> Gram:
+def gram_along(group: Group, axis: str) -> Gram:
     """Gram matrices of the rows (vectors along the last dimension) or columns (along the first) of a tensor."""
     block = group.whole()
     has_base = block.base is not None
@@ -221,13 +237,7 @@ def _gram_along(group: Group, axis: str) -> Gram:
     # Shape (..., K+1, n): the remaining dimensions count vectors.
     stack = np.moveaxis(stack, 0, -2) if stack.ndim > 1 else stack[:, None]
     matrix = stack @ np.swapaxes(stack, -1, -2)
-    position = {"row": -1, "column": 0}[axis]
-    return _Along(matrix, has_base, group.name, None, position)
-
-
-@dataclass(frozen=True)
-class _Along(Gram):
-    position: int = -1
+    return Gram(matrix, has_base, group.name)
 
 
 def combine(group: Group, combination: Combination) -> Iterator[Array]:

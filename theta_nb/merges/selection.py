@@ -16,7 +16,7 @@ import numpy as np
 
 from theta_nb.merges.group import Array
 
-__all__ = ["BUCKETS", "Cut", "Picker", "histogram", "keys", "order_statistics", "select_largest"]
+__all__ = ["BUCKETS", "NOTHING", "Cut", "Picker", "histogram", "keys", "order_statistics", "select_largest"]
 
 BUCKETS = 2**16
 """Buckets of a histogram: one for each value of the upper 16 bits."""
@@ -79,6 +79,7 @@ class Cut:
 
 
 NOTHING = Cut(2**64, 0, True)
+"""Selects no number at all."""
 
 
 def select_largest(
@@ -162,7 +163,7 @@ class Picker:
 
     def mask(self, found: Array) -> Array:
         """Which of the next block's numbers are selected, given their keys."""
-        if self._cut is NOTHING:
+        if self._cut == NOTHING:
             return np.zeros(len(found), bool)
         key = found.dtype.type(self._cut.key)
         if self._cut.all_equal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -48,7 +49,7 @@ def slerp(gram: Gram, *, t: Annotated[float, Range(0, 1, soft=True), "0 is ours,
     [0.7071, 0.7071]
     """
     first, second = _arc(gram.cosines("weights")[..., 0, 1], t, 0.9995)
-    return Combination((float(first), float(second)))
+    return Combination((first, second))
 
 
 @merge_method("nuslerp", title="NuSLERP", inputs=(2, 2), paper="https://github.com/arcee-ai/mergekit")
@@ -78,7 +79,7 @@ def nuslerp(gram: Gram, *, weight: Weight = 1.0, space: Space = "weights", axis:
 def _placed(*coefficients: Any, axis: str) -> tuple[Any, ...]:
     """Coefficients in a shape that broadcasts to the tensor."""
     if axis == "tensor":
-        return tuple(float(c) for c in coefficients)
+        return coefficients
     return tuple(np.expand_dims(c, 0 if axis == "column" else -1) for c in coefficients)
 
 
@@ -95,30 +96,49 @@ def multislerp(gram: Gram, *, weight: Weight = 1.0, space: Space = "weights") ->
     >>> merge_tensors("multislerp", [[2.0, 0], [0, 2]]).round(4).tolist()
     [1.4142, 1.4142]
     """
+    weights = _shares(weight, gram, "multislerp")
+    products = gram.space(space)
+    unit, norms = cosines(products), _norms(products)
+    # Directions are written as coefficients of the unit vectors; a zero vector has none.
+    mean = np.where(norms > 0, weights, 0.0)
+    length = _length(mean, unit)
+    flat = ~(length >= _COLLINEAR) | ~np.isfinite(products).all(axis=(-2, -1)) | (gram.count == 1)
+    with np.errstate(all="ignore"):
+        mean = mean / length[..., None]
+        along = np.einsum("i,...ij,...j->...", weights, unit, mean)[..., None]
+        tangent = mean * length[..., None] - along * mean
+        size = _length(tangent, unit)[..., None]
+        direction = np.cos(size) * mean + np.sinc(size / np.pi) * tangent
+        scaled = _from_units(direction * (norms @ weights)[..., None], norms)
+    return _listed(np.where(flat[..., None], weights, scaled), shifted=space == "task")
+
+
+def _shares(weight: float | Sequence[float], gram: Gram, method: str) -> Any:
+    """Weights that sum to one."""
     weights = np.array(spread(weight, gram.count))
     if abs(weights.sum()) < 1e-8:
-        raise MergeError(f"{gram.name or 'multislerp'}: the weights sum to {weights.sum():g}")
-    weights = weights / weights.sum()
-    products = gram.space(space)
-    unit, norms = cosines(products), np.sqrt(np.maximum(np.diag(products), 0))
-    # Directions are written as coefficients of the unit vectors; a zero vector has none.
-    present = norms > 0
-    mean = np.where(present, weights, 0.0)
-    length = np.sqrt(np.maximum(mean @ unit @ mean, 0.0))
-    if not np.isfinite(products).all() or length < _COLLINEAR or gram.count == 1:
-        return Combination(tuple(weights), shifted=space == "task")
-    mean = mean / length
-    tangent = mean * length - (weights @ unit @ mean) * mean
-    size = np.sqrt(np.maximum(tangent @ unit @ tangent, 0.0))
-    direction = np.cos(size) * mean + np.sinc(size / np.pi) * tangent
-    scale = weights @ norms
-    return Combination(_from_units(direction * scale, norms), shifted=space == "task")
+        raise MergeError(f"{gram.name or method}: the weights sum to {weights.sum():g}, and cannot be normalized")
+    return weights / weights.sum()
 
 
-def _from_units(coefficients: Any, norms: Any) -> tuple[float, ...]:
+def _norms(products: Any) -> Any:
+    return np.sqrt(np.maximum(np.diagonal(products, axis1=-2, axis2=-1), 0))
+
+
+def _length(coefficients: Any, products: Any) -> Any:
+    """Norm of a combination of vectors with the given inner products."""
+    square = np.einsum("...i,...ij,...j->...", coefficients, products, coefficients)
+    return np.sqrt(np.maximum(square, 0.0))
+
+
+def _from_units(coefficients: Any, norms: Any) -> Any:
     """Coefficients of the vectors from those of their unit vectors."""
-    safe = np.where(norms > 0, norms, 1.0)
-    return tuple(float(c) for c in np.where(norms > 0, coefficients / safe, 0.0))
+    return np.where(norms > 0, coefficients / np.where(norms > 0, norms, 1.0), 0.0)
+
+
+def _listed(coefficients: Any, *, shifted: bool = False) -> Combination:
+    """A combination from an array whose last axis counts the inputs."""
+    return Combination(tuple(coefficients[..., k] for k in range(coefficients.shape[-1])), shifted=shifted)
 
 
 @merge_method("karcher", title="Karcher mean", paper="https://arxiv.org/abs/2603.04972", base="none")
@@ -140,49 +160,44 @@ def karcher(
     >>> merge_tensors("karcher", [[1.0, 0], [0, 1]]).round(4).tolist()
     [0.7071, 0.7071]
     """
-    weights = np.array(spread(weight, gram.count))
-    if abs(weights.sum()) < 1e-8:
-        raise MergeError(f"{gram.name or 'karcher'}: the weights sum to {weights.sum():g}")
-    weights = weights / weights.sum()
+    weights = _shares(weight, gram, "karcher")
+    if gram.count == 1:
+        return Combination((1.0,))
     products, norms = gram.inputs, gram.norms()
-    if not np.isfinite(products).all():
-        return Combination(tuple(weights))
     valid = norms > tol
-    if gram.count == 1 or not valid.any():
-        return Combination((1.0,) if gram.count == 1 else (0.0,) * gram.count)
-    unit = cosines(products)
     shares = np.where(valid, weights, 0.0)
-    total = shares.sum()
-    shares = shares / total if abs(total) >= 1e-8 else shares
-    mean = _karcher(unit, shares, valid, max_iter, tol)
-    return Combination(_from_units(mean * (weights @ norms), norms))
+    total = shares.sum(axis=-1, keepdims=True)
+    shares = np.divide(shares, total, out=shares.copy(), where=np.abs(total) >= 1e-8)
+    with np.errstate(all="ignore"):
+        mean = _karcher(cosines(products), shares, valid, max_iter, tol)
+        scaled = _from_units(mean * (norms @ weights)[..., None], norms)
+    flat: Any = ~np.isfinite(products).all(axis=(-2, -1))
+    some: Any = valid.any(axis=-1)
+    made = np.where(some[..., None], scaled, 0.0)
+    return _listed(np.where(flat[..., None], weights, made))
 
 
 def _karcher(unit: Any, shares: Any, valid: Any, max_iter: int, tol: float) -> Any:
     """Coefficients of the mean direction over the unit vectors whose Gram matrix is ``unit``."""
-
-    def length(c: Any) -> float:
-        return float(np.sqrt(max(c @ unit @ c, 0.0)))
-
-    mean = shares.copy()
-    if length(mean) < tol:
-        mean = np.where(np.arange(len(shares)) == int(np.argmax(valid)), 1.0, 0.0)
-    else:
-        mean /= length(mean)
+    length = _length(shares, unit)[..., None]
+    first = np.arange(shares.shape[-1]) == np.argmax(valid, axis=-1)[..., None]
+    mean = np.where(length < tol, first, shares / length)
+    going = np.ones(mean.shape[:-1], bool)[..., None]
     for _ in range(max_iter):
-        cosine = np.clip(unit @ mean, -1, 1)
+        cosine = np.clip(np.einsum("...ij,...j->...i", unit, mean), -1, 1)
         theta = np.arccos(cosine)
-        moved = valid & (theta >= tol)
+        sine = np.sin(theta)
         # The opposite point has no direction to go to; its sine is zero, and mergekit would divide by it.
-        sine = np.where(np.sin(theta) > 1e-12, np.sin(theta), np.inf)
+        moved = valid & (theta >= tol) & (sine > 1e-12)
         pull = np.where(moved, shares * theta / sine, 0.0)
-        tangent = pull - (pull @ cosine) * mean
-        size = length(tangent)
-        if size < tol:
+        tangent = pull - (pull * cosine).sum(axis=-1, keepdims=True) * mean
+        size = _length(tangent, unit)[..., None]
+        going = going & (size >= tol)
+        if not going.any():
             break
-        mean = np.cos(size) * mean + np.sin(size) / size * tangent
-        if (norm := length(mean)) > tol:
-            mean /= norm
+        step = np.cos(size) * mean + np.sin(size) / size * tangent
+        norm = _length(step, unit)[..., None]
+        mean = np.where(going, np.where(norm > tol, step / norm, step), mean)
     return mean
 
 
