@@ -231,8 +231,13 @@ def spread(value: float | Sequence[float], count: int) -> tuple[float, ...]:
     return (float(value),) * count
 
 
+_SHOWN = 50
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Hint for a name that does not exist: the closest one, or all."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, 1)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(names) or 'none'}."
+    close = difflib.get_close_matches(name, names, 1, 0.5)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Known: {', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}." if names else ""

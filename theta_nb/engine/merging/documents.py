@@ -95,7 +95,13 @@ def write_yaml(form: Mapping[str, Any]) -> str:
     """Plain data as YAML, keys in their order, lists of numbers on one line."""
     import yaml
 
-    made: str = yaml.safe_dump(dict(form), sort_keys=False, default_flow_style=None, allow_unicode=True, width=100)
+    class Plain(yaml.SafeDumper):  # type: ignore[misc]
+        def ignore_aliases(self, data: Any) -> bool:
+            return True  # readers refuse them
+
+    made: str = yaml.dump(
+        dict(form), Dumper=Plain, sort_keys=False, default_flow_style=None, allow_unicode=True, width=100
+    )
     return made
 
 

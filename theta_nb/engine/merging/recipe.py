@@ -204,8 +204,11 @@ class Recipe:
         )
         settings = Settings(form["choice"] and Choice(**form["choice"]), overrides)
         for choice in (settings.default, *(one.choice for one in overrides)):
-            for name in choice.parameters if choice is not None else ():
-                choice.function.parameter(name)  # type: ignore[union-attr]
+            if choice is None:
+                continue
+            function = choice.function
+            for name in choice.parameters:
+                function.parameter(name)
         for one in overrides:
             compiled(one.pattern, one.regex)
         decided = {

@@ -493,9 +493,9 @@ class MergeSession:
         """Evaluate all combinations of some parameters' values; see :meth:`Tries.sweep`."""
         return self.tries.sweep(function, into=into, **grid)
 
-    def search(self, function: Callable[[Any], Any], *, budget: int, into: Any = None, **ranges: Any) -> Try:
+    def search(self, function: Callable[[Any], Any], *, budget: int, **options: Any) -> Try:
         """Look for the best values of some parameters; see :meth:`Tries.search`."""
-        return self.tries.search(function, budget=budget, into=into, **ranges)
+        return self.tries.search(function, budget=budget, **options)
 
     # --- recipes --------------------------------------------------------------------------------------------------
 
@@ -530,10 +530,14 @@ class MergeSession:
                 self._checked(choice.method, choice.parameters)
         self._choose(recipe.settings)
         if check:
-            for name, numbers in recipe.decided.items():
-                if name in self.decisions:
-                    self._decided[name] = (self._fingerprint(self.decisions[name]), dict(numbers))
+            self.take_decided(recipe)
         return self
+
+    def take_decided(self, recipe: Recipe) -> None:
+        """Use the numbers that a recipe of these inputs and choices decided, instead of computing them."""
+        for name, numbers in recipe.decided.items():
+            if name in self.decisions:
+                self._decided[name] = (self._fingerprint(self.decisions[name]), dict(numbers))
 
     def save(self, path: str) -> None:
         """Write choices, history and tries as a JSON file, to be read by :meth:`load`."""

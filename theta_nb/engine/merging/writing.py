@@ -316,7 +316,7 @@ def load_session(session: MergeSession, path: str) -> MergeSession:
     current.check(session.base, session.inputs)
     session._steps, session._place = steps, place
     session._forget()
-    session.apply(current)
+    session.take_decided(current)
     session.tries.extend(tries)
     return session
 
