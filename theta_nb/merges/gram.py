@@ -8,7 +8,7 @@ correctly, so differences are formed there and widened.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,13 +18,14 @@ from theta_nb.merges.parameters import MergeError
 if TYPE_CHECKING:
     from theta_nb.merges.group import Array, Group
 
-__all__ = ["Combination", "Gram", "combine", "gram_along", "gram_of"]
+__all__ = ["Combination", "Gram", "combine", "gram_along", "gram_of", "inner_products"]
+
+_DOT = 2**13
 
 Coefficient = Any
 """A float, or an array of one number for each vector along an axis, broadcastable to the tensor."""
 
 
-@dataclass(frozen=True)
 class Gram:
     """Inner products of an origin and the differences of the inputs to it.
 
@@ -32,13 +33,16 @@ class Gram:
     ----------
     matrix
         Float64, shape (..., K+1, K+1) for K inputs: first the origin, then the differences. Leading dimensions count
-        vectors, where a tensor is taken as many of them.
+        vectors, where a tensor is taken as many of them. Or a function that computes it when it is first looked at:
+        many methods never do.
     has_base
         Whether the origin is the common ancestor; else it is the first input, whose difference is then zero.
     name
         Tensor, for messages.
     along
         Computes the matrices of the vectors along an axis (``"row"``, ``"column"``) from the weights.
+    count
+        Number of inputs; needed where the matrix is not known yet.
 
     Examples
     --------
@@ -48,15 +52,26 @@ class Gram:
     (array([3., 4.]), np.float64(0.0))
     """
 
-    matrix: Array
-    has_base: bool
-    name: str = ""
-    along: Callable[[str], Gram] | None = None
+    def __init__(
+        self,
+        matrix: Array | Callable[[], Array],
+        has_base: bool,
+        name: str = "",
+        along: Callable[[str], Gram] | None = None,
+        count: int = 0,
+    ) -> None:
+        self._matrix = matrix
+        self.has_base = has_base
+        self.name = name
+        self.along = along
+        self.count = count if callable(matrix) else int(matrix.shape[-1]) - 1
 
     @property
-    def count(self) -> int:
-        """Number of inputs."""
-        return int(self.matrix.shape[-1]) - 1
+    def matrix(self) -> Array:
+        """The inner products."""
+        if callable(self._matrix):
+            self._matrix = self._matrix()
+        return self._matrix
 
     @property
     def differences(self) -> Array:
@@ -96,9 +111,11 @@ class Gram:
 
     def scaled(self, factor: float) -> Gram:
         """The matrix after the differences are multiplied by ``factor``."""
-        scale = np.ones(self.matrix.shape[-1])
+        if factor == 1:
+            return self
+        scale = np.ones(self.count + 1)
         scale[1:] = factor
-        return replace(self, matrix=self.matrix * scale[:, None] * scale)
+        return Gram(lambda: self.matrix * scale[:, None] * scale, self.has_base, self.name, None, self.count)
 
     def by(self, axis: str) -> Gram:
         """The matrices of the vectors along ``axis``; of the whole tensor for ``"tensor"``."""
@@ -190,8 +207,19 @@ def cosines(products: Array) -> Array:
     return np.where(product > 0, np.clip(products / safe, -1, 1), 0.0)
 
 
-def gram_of(group: Group, watch: Callable[[list[Array]], None] | None = None) -> Gram:
-    """Gram matrix of a group in one pass over its blocks, accumulated in float64.
+def gram_of(group: Group) -> Gram:
+    """Gram matrix of a group, computed when it is first looked at."""
+    return Gram(
+        lambda: inner_products(group),
+        group.base is not None,
+        group.name,
+        lambda axis: gram_along(group, axis),
+        len(group.inputs),
+    )
+
+
+def inner_products(group: Group, watch: Callable[[list[Array]], None] | None = None) -> Array:
+    """The matrix of :class:`Gram` in one pass over the blocks of a group, accumulated in float64.
 
     Parameters
     ----------
@@ -221,9 +249,14 @@ def gram_of(group: Group, watch: Callable[[list[Array]], None] | None = None) ->
         used = [0, *range(first + 1, count + 1)]
         for position, i in enumerate(used):
             for j in used[position:]:
-                matrix[i, j] += rows[i] @ rows[j]
-    matrix = np.triu(matrix) + np.triu(matrix, 1).T
-    return Gram(matrix, has_base, group.name, lambda axis: gram_along(group, axis))
+                matrix[i, j] += _dot(rows[i], rows[j])
+    made: Array = np.triu(matrix) + np.triu(matrix, 1).T
+    return made
+
+
+def _dot(left: Array, right: Array) -> float:
+    """Inner product in pieces that BLAS does not spread over threads: these would fight with ours for the cores."""
+    return sum(float(left[k : k + _DOT] @ right[k : k + _DOT]) for k in range(0, len(left), _DOT))
 
 
 def gram_along(group: Group, axis: str) -> Gram:

@@ -252,7 +252,8 @@ class Group:
         from theta_nb.merges.gram import gram_of
 
         known = self.known_gram if self.known_gram is not None else gram_of(self)
-        return known.scaled(self.scaled) if self.scaled != 1.0 and self.known_gram is not None else known
+        # Blocks of a scaled group are scaled already; what was known beforehand is not.
+        return known.scaled(self.scaled) if self.known_gram is not None else known
 
     def decide(self, key: str, compute: Callable[[], float | Sequence[float]]) -> tuple[float, ...]:
         """Numbers that follow from sums: computed once and recorded, or taken from the record."""

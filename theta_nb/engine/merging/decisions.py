@@ -8,13 +8,12 @@ from typing import Any
 
 from theta_nb.engine.merging.choices import Choice, Settings
 from theta_nb.engine.merging.inputs import TensorInfo
-from theta_nb.engine.merging.rules import mergeable, rule_for
+from theta_nb.engine.merging.rules import Rule, mergeable, rule_for
 from theta_nb.engine.merging.states import Resolution, Unit
 from theta_nb.merges.method import Method
 from theta_nb.merges.parameters import MergeError, Value
-from theta_nb.merges.table import method_named
 
-__all__ = ["BASE", "Decision", "decide"]
+__all__ = ["BASE", "Decider", "Decision", "decide"]
 
 BASE = -1
 """Position that stands for the ancestor."""
@@ -82,19 +81,102 @@ class Decision:
 
 
 def decide(unit: Unit, settings: Settings, depth: float, labels: Sequence[str]) -> Decision:
-    """What is done with a parameter.
+    """What is done with one parameter; see :class:`Decider`."""
+    return Decider([unit], {unit.name: depth}, labels).all(settings)[unit.name]
 
-    An override that names it counts before everything. Then come the resolution of its state, the rules for what is
-    no weight, and the method in use.
 
-    Raises
-    ------
-    MergeError
-        If parameters are wrong for the inputs that have the tensor.
+class Decider:
+    """Decides for all parameters of a merge.
+
+    What does not depend on choices is found out once, since a slider asks again at every step.
+
+    Parameters
+    ----------
+    units
+        The parameters.
+    depths
+        Their places in the model.
+    labels
+        Names of the inputs.
     """
-    override = settings.override_for(unit.name)
-    if override is not None:
-        return _chosen(unit, override.choice, depth, labels, f"override {override.pattern}")
+
+    def __init__(self, units: Sequence[Unit], depths: Mapping[str, float], labels: Sequence[str]) -> None:
+        self._labels = tuple(labels)
+        self._facts = [_Facts.of(unit, depths[unit.name]) for unit in units]
+
+    def all(self, settings: Settings) -> dict[str, Decision]:
+        """What is done with every parameter.
+
+        An override that names it counts before everything. Then come the resolution of its state, the rules for what
+        is no weight, and the method in use.
+
+        Raises
+        ------
+        MergeError
+            If parameters are wrong for the inputs that have the tensor.
+        """
+        bound: dict[Any, Mapping[str, Value]] = {}
+        return {facts.unit.name: self._one(facts, settings, bound) for facts in self._facts}
+
+    def _one(self, facts: _Facts, settings: Settings, bound: dict[Any, Mapping[str, Value]]) -> Decision:
+        unit = facts.unit
+        override = settings.override_for(unit.name) if settings.overrides else None
+        if override is not None:
+            return self._chosen(facts, override.choice, f"override {override.pattern}", bound)
+        if facts.settled is not None:
+            return facts.settled
+        if facts.rule is not None:
+            reason = f"{facts.rule.name}: {facts.rule.reason}"
+            return self._chosen(facts, Choice(facts.rule.method, {}), reason, bound)
+        if settings.default is None:
+            return Decision(unit, take=0, reason="waits for a choice", open=True)
+        return self._chosen(facts, settings.default, unit.state.value, bound)
+
+    def _chosen(self, facts: _Facts, choice: Choice, reason: str, bound: dict[Any, Mapping[str, Value]]) -> Decision:
+        unit, method, labels, present = facts.unit, choice.function, self._labels, facts.present
+        if method.name in _TAKES:
+            return Decision(unit, take=_TAKES[method.name], reason=reason)
+        if method.name == "theirs":
+            which = choice.at(facts.depth, labels)["which"]
+            if not isinstance(which, int) or which >= len(labels):
+                raise MergeError(f"theirs: which is {which}, and there are {len(labels) - 1} others")
+            return Decision(unit, take=which, reason=reason)
+        if not facts.numbers:
+            return Decision(unit, take=0, reason=f"{reason}; no numbers to merge, ours is kept")
+        if method.base == "needed" and unit.base is None:
+            choice, reason = _AVERAGE, f"{reason}; no ancestor, so averaged"
+            method = choice.function
+        if len(present) < method.inputs[0]:
+            return Decision(unit, take=present[0], reason=f"{reason}; only {labels[present[0]]} has it")
+        key = (id(choice), facts.depth if choice.graded else 0.0, present)
+        if key not in bound:
+            bound[key] = choice.at(facts.depth, labels, [labels[k] for k in present])
+        return Decision(unit, method=method, parameters=bound[key], inputs=present, reason=reason)
+
+
+_AVERAGE = Choice("linear", {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What does not depend on choices."""
+
+    unit: Unit
+    depth: float
+    present: tuple[int, ...]
+    numbers: bool
+    rule: Rule | None
+    settled: Decision | None
+
+    @classmethod
+    def of(cls, unit: Unit, depth: float) -> _Facts:
+        present = tuple(k for k, info in enumerate(unit.versions) if info is not None)
+        infos = [info for info in (unit.base, *unit.versions) if info is not None]
+        return cls(unit, depth, present, bool(present) and all(map(mergeable, infos)), rule_for(unit), _settled(unit))
+
+
+def _settled(unit: Unit) -> Decision | None:
+    """What its state alone decides; ``None`` where somebody or a rule has to."""
     resolution = unit.resolution
     if resolution is Resolution.OURS:
         return Decision(unit, take=0, reason=unit.state.value)
@@ -104,35 +186,9 @@ def decide(unit: Unit, settings: Settings, depth: float, labels: Sequence[str]) 
         return Decision(unit, reason=unit.state.value)
     if resolution is Resolution.CONFLICT:
         return Decision(unit, take=0, reason=f"conflict: {unit.state.value}", open=True)
-    rule = rule_for(unit)
-    if rule is not None:
-        return _chosen(unit, Choice(rule.method, {}), depth, labels, f"{rule.name}: {rule.reason}")
-    if settings.default is None:
-        return Decision(unit, take=0, reason="waits for a choice", open=True)
-    return _chosen(unit, settings.default, depth, labels, unit.state.value)
+    return None
 
 
 def _first(unit: Unit) -> int:
     """The first of the others that has the parameter."""
     return next((k for k, info in enumerate(unit.versions) if k and info is not None), 0)
-
-
-def _chosen(unit: Unit, choice: Choice, depth: float, labels: Sequence[str], reason: str) -> Decision:
-    method = choice.function
-    if method.name in _TAKES:
-        return Decision(unit, take=_TAKES[method.name], reason=reason)
-    if method.name == "theirs":
-        which = choice.at(depth, labels)["which"]
-        if not isinstance(which, int) or which >= len(unit.versions):
-            raise MergeError(f"theirs: which is {which}, and there are {len(unit.versions) - 1} others")
-        return Decision(unit, take=which, reason=reason)
-    present = tuple(k for k, info in enumerate(unit.versions) if info is not None)
-    infos = [info for info in (unit.base, *unit.versions) if info is not None]
-    if not present or not all(map(mergeable, infos)):
-        return Decision(unit, take=0, reason=f"{reason}; no numbers to merge, ours is kept")
-    if method.base == "needed" and unit.base is None:
-        method, choice, reason = method_named("linear"), Choice("linear", {}), f"{reason}; no ancestor, so averaged"
-    if len(present) < method.inputs[0]:
-        return Decision(unit, take=present[0], reason=f"{reason}; only {labels[present[0]]} has it")
-    parameters = choice.at(depth, labels, [labels[k] for k in present])
-    return Decision(unit, method=method, parameters=parameters, inputs=present, reason=reason)

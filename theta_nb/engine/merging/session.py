@@ -15,13 +15,13 @@ from theta_nb.engine.merging import preview as previews
 from theta_nb.engine.merging import writing
 from theta_nb.engine.merging.choices import Choice, Override, Settings, compiled, depths, preset
 from theta_nb.engine.merging.computing import Kitchen, nbytes_of
-from theta_nb.engine.merging.decisions import Decision, decide
+from theta_nb.engine.merging.decisions import Decider, Decision
 from theta_nb.engine.merging.inputs import MergeInput
 from theta_nb.engine.merging.preview import Preview, PreviewRow
 from theta_nb.engine.merging.recipe import Recipe
 from theta_nb.engine.merging.rules import mergeable, rule_for
 from theta_nb.engine.merging.states import State, Unit, units
-from theta_nb.engine.merging.statistics import StatisticsCache
+from theta_nb.engine.merging.statistics import Statistics, StatisticsCache
 from theta_nb.engine.merging.tries import Tries, Try
 from theta_nb.merges.group import Array
 from theta_nb.merges.parameters import MergeError, nearest
@@ -96,6 +96,9 @@ class MergeSession:
         self.units: tuple[Unit, ...] = units(base.tensors if base else None, [source.tensors for source in inputs])
         self._by_name = {unit.name: unit for unit in self.units}
         self.depths: Mapping[str, float] = depths(self._by_name)
+        self._decider = Decider(self.units, self.depths, self.labels)
+        self._measurable = {unit.name for unit in self.units if unit.state is not State.EQUAL and _measurable(unit)}
+        self._statistics: dict[str, Statistics] = {}
         self.kitchen = Kitchen(base, inputs, cache or StatisticsCache(), statistics)
         changed = (unit for unit in self.units if unit.state is State.CHANGED_BOTH)
         self.kitchen.rank_over([unit for unit in changed if rule_for(unit) is None])
@@ -209,8 +212,7 @@ class MergeSession:
     @cached_property
     def decisions(self) -> Mapping[str, Decision]:
         """What is done with every parameter."""
-        made = ((u, decide(u, self.settings, self.depths[u.name], self.labels)) for u in self.units)
-        return {unit.name: decision for unit, decision in made}
+        return self._decider.all(self.settings)
 
     @property
     def open(self) -> tuple[str, ...]:
@@ -219,10 +221,14 @@ class MergeSession:
 
     def measure(self, progress: Progress | None = None) -> MergeSession:
         """Have the statistics of all parameters at hand: one pass over what differs."""
-        wanted = [unit for unit in self.units if unit.state is not State.EQUAL and _measurable(unit)]
-        missing = [unit for unit in wanted if self.kitchen.known(unit) is None]
-        self._each(missing, self.kitchen.measured, progress)
-        self.kitchen.statistics.save()
+        missing = [u for u in self.units if u.name in self._measurable and u.name not in self._statistics]
+
+        def work(unit: Unit) -> None:
+            self._statistics[unit.name] = self.kitchen.measured(unit)
+
+        self._each(missing, work, progress)
+        if missing:
+            self.kitchen.statistics.save()
         return self
 
     def preview(self, *, measure: bool = True, progress: Progress | None = None) -> Preview:
@@ -238,7 +244,7 @@ class MergeSession:
         if measure:
             self.measure(progress)
         decisions = list(self.decisions.values())
-        known = [self._statistics(decision.unit) for decision in decisions]
+        known = [self._statistics.get(decision.unit.name) for decision in decisions]
         predicted = previews.predict(decisions, known, [self._scale(decision) for decision in decisions])
         rows = tuple(map(self._row, decisions, known, predicted))
         return Preview(rows, self.labels, self.base is not None)
@@ -246,7 +252,7 @@ class MergeSession:
     def explain(self, name: str) -> str:
         """The formula of one parameter with its numbers, and why it is used."""
         decision = self.decision(name)
-        known = self.kitchen.measured(decision.unit) if _measurable(decision.unit) else None
+        known = self.kitchen.measured(decision.unit) if name in self._measurable else None
         return previews.explain(decision, known, self.depths[name], self.labels, self._scale(decision))
 
     def decision(self, name: str) -> Decision:
@@ -265,9 +271,6 @@ class MergeSession:
         if decision.method is None:
             return 1.0
         return decision.method.delta_scale(self.depths[decision.unit.name], decision.parameters)
-
-    def _statistics(self, unit: Unit) -> Any:
-        return self.kitchen.known(unit) if unit.state is not State.EQUAL and _measurable(unit) else None
 
     def _row(self, decision: Decision, known: Any, predicted: previews.Prediction | None) -> PreviewRow:
         unit = decision.unit

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from blake3 import blake3
 
-from theta_nb.merges.gram import Gram, gram_along, gram_of
+from theta_nb.merges.gram import Gram, gram_along, inner_products
 from theta_nb.merges.group import Array, Group
 
 __all__ = ["KERNEL_VERSION", "Statistics", "StatisticsCache", "measure"]
@@ -69,8 +69,8 @@ def measure(group: Group) -> Statistics:
         shared += int(np.count_nonzero(positive + negative > 1))
 
     with np.errstate(all="ignore"):
-        gram = gram_of(group, watch if group.base is not None and len(group.inputs) > 1 else None)
-    return Statistics(gram.matrix, conflicts, shared)
+        products = inner_products(group, watch if group.base is not None and len(group.inputs) > 1 else None)
+    return Statistics(products, conflicts, shared)
 
 
 def key_of(digests: list[bytes], has_base: bool) -> bytes:
