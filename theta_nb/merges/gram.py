@@ -18,7 +18,7 @@ from theta_nb.merges.parameters import MergeError
 if TYPE_CHECKING:
     from theta_nb.merges.group import Array, Group
 
-__all__ = ["Combination", "Gram", "combine", "gram_along", "gram_of", "inner_products"]
+__all__ = ["Combination", "Gram", "combine", "dot", "gram_along", "gram_of", "inner_products"]
 
 _DOT = 2**13
 
@@ -249,12 +249,12 @@ def inner_products(group: Group, watch: Callable[[list[Array]], None] | None = N
         used = [0, *range(first + 1, count + 1)]
         for position, i in enumerate(used):
             for j in used[position:]:
-                matrix[i, j] += _dot(rows[i], rows[j])
+                matrix[i, j] += dot(rows[i], rows[j])
     made: Array = np.triu(matrix) + np.triu(matrix, 1).T
     return made
 
 
-def _dot(left: Array, right: Array) -> float:
+def dot(left: Array, right: Array) -> float:
     """Inner product in pieces that BLAS does not spread over threads: these would fight with ours for the cores."""
     return sum(float(left[k : k + _DOT] @ right[k : k + _DOT]) for k in range(0, len(left), _DOT))
 

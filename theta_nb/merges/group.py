@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from theta_nb.merges.gram import Gram
     from theta_nb.merges.selection import Cut
 
-__all__ = ["BLOCK", "Array", "ArrayReader", "Block", "Deltas", "Group", "Reader", "widen"]
+__all__ = ["BLOCK", "Array", "ArrayReader", "Block", "Deltas", "Group", "Reader", "keep", "widen"]
 
 Array = npt.NDArray[Any]
 
@@ -59,6 +59,24 @@ def widen(values: Array) -> Array:
         wide <<= 16
         return wide.view(np.float32)
     return values.astype(np.float32)
+
+
+def keep(values: Array, mask: Array) -> None:
+    """Set to zero, in place, what a mask does not name; also NaN and Inf, which a product would not get rid of.
+
+    Several times as fast as an indexed assignment, since there is nothing to branch on.
+
+    Examples
+    --------
+    >>> values = np.array([1, np.nan, 3], np.float32)
+    >>> keep(values, np.array([True, False, True])); values.tolist()
+    [1.0, 0.0, 3.0]
+    """
+    unsigned: Any = np.uint64 if values.itemsize == 8 else np.uint32
+    bits = values.view(unsigned)
+    ones = mask.astype(unsigned)
+    np.negative(ones, out=ones)
+    np.bitwise_and(bits, ones, out=bits)
 
 
 class ArrayReader:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import numpy as np
 
-from theta_nb.merges.group import Array, Group
+from theta_nb.merges.group import Array, Group, keep
 from theta_nb.merges.method import merge_method
 from theta_nb.merges.parameters import MergeError, Range, Weight, spread
 from theta_nb.merges.sign_election import Scale
@@ -39,7 +39,7 @@ def consensus(
         for delta in part.deltas:
             # An entry that no task changed needs nobody's vote: zero is not >= what is asked of it, but harmless.
             votes += np.abs(delta) >= group.number(tall) * np.abs(total - delta)
-        total[votes < agreement] = 0
+        keep(total, votes >= agreement)
         if scale != 1:
             total *= group.number(scale)
         total += part.base
@@ -69,9 +69,10 @@ def emr(
             negative = sum(part.deltas[1:], part.deltas[0].copy()) < 0
             size = np.zeros_like(part.base)
             for delta in part.deltas:
-                agrees = np.where(negative, delta < 0, ~(delta <= 0))
-                np.maximum(size, np.abs(delta), out=size, where=agrees)
-            np.negative(size, out=size, where=negative)
+                largest = np.abs(delta)
+                keep(largest, (delta < 0) == negative)
+                np.maximum(size, largest, out=size)
+            np.copysign(size, np.where(negative, size.dtype.type(-1), size.dtype.type(1)), out=size)
             yield part.base, size, part.deltas
 
     def rescale() -> float:
@@ -84,7 +85,7 @@ def emr(
     factor = scale * (group.decide("rescale", rescale)[0] if task else 1.0)
     for base, total, deltas in unified():
         if task:
-            total[~(deltas[task - 1] * total > 0)] = 0
+            keep(total, deltas[task - 1] * total > 0)
         if factor != 1:
             total *= group.number(factor)
         total += base

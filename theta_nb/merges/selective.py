@@ -7,10 +7,12 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from theta_nb.merges.group import Array, Group
+from theta_nb.merges.gram import dot
+from theta_nb.merges.group import Array, Group, keep
 from theta_nb.merges.method import merge_method
 from theta_nb.merges.parameters import Range
 from theta_nb.merges.selection import Picker, histogram, keys, order_statistics, select_largest
+from theta_nb.merges.sign_election import elect
 
 __all__ = ["arcee_fusion", "nearswap", "ram", "ramplus", "sce"]
 
@@ -54,21 +56,10 @@ def sce(
     mask = pick()
     for part in group.deltas():
         if mask is not None:
-            dropped = ~mask(part.deltas)
+            chosen = mask(part.deltas)
             for delta in part.deltas:
-                delta[dropped] = 0
-        total = sum(part.deltas[1:], part.deltas[0].copy())
-        negative = total < 0
-        total[:] = 0
-        divisor = np.zeros_like(total)
-        for delta, weight in zip(part.deltas, weights, strict=True):
-            agrees = np.where(negative, delta < 0, ~(delta <= 0))
-            delta *= group.number(weight)
-            delta[~agrees] = 0
-            total += delta
-            divisor += agrees * group.number(weight)
-        divisor[divisor == 0] = 1
-        total /= divisor
+                keep(delta, chosen)
+        total = elect(part.deltas, [1.0] * len(weights), normalize=True, shares=weights)
         total += part.base
         yield total
 
@@ -77,9 +68,16 @@ def _by_variance(group: Group, density: float) -> Any:
     """Starts a function that says, block after block, which positions are selected; ``None`` where all are."""
     if density >= 1 or not group.size:
         return lambda: None
-    counts = histogram(lambda: _variances(group))
     # A position where all models agree is never selected: its variance is the smallest number there is.
-    nonzero = sum(int(np.count_nonzero(block)) for block in _variances(group))
+    nonzero = 0
+
+    def counted() -> Iterator[Array]:
+        nonlocal nonzero
+        for block in _variances(group):
+            nonzero += int(np.count_nonzero(block))
+            yield block
+
+    counts = histogram(counted)
     cut = select_largest(lambda: _variances(group), int(nonzero * density), group.size, counts=counts)
 
     def start() -> Any:
@@ -94,8 +92,9 @@ def _energies(group: Group, mask: Any) -> tuple[float, ...]:
     for part in group.deltas():
         chosen = None if mask is None else mask(part.deltas)
         for k, delta in enumerate(part.deltas):
-            used = (delta if chosen is None else delta[chosen]).astype(np.float64)
-            sums[k] += used @ used
+            if chosen is not None:
+                keep(delta, chosen)
+            sums[k] += dot(wide := delta.astype(np.float64), wide)
     total = float(sums.sum())
     if not np.isfinite(total) or total == 0:
         return (1 / len(sums),) * len(sums)
@@ -112,7 +111,7 @@ def _ram(group: Group, factors: Sequence[float], epsilon: float) -> Iterator[Arr
         unique = counts == 1
         total = np.zeros_like(part.base)
         for delta, one, factor in zip(part.deltas, changed, factors, strict=True):
-            delta[~one] = 0
+            keep(delta, one)
             if factor != 1:
                 np.multiply(delta, group.number(factor), out=delta, where=unique)
             np.divide(delta, shared, out=delta)
@@ -192,7 +191,7 @@ def arcee_fusion(group: Group) -> Iterator[Array]:
         total = part.base.copy()
         for k, delta in enumerate(part.deltas):
             importance, threshold = make[k]
-            delta[~(importance(part.base, delta) >= group.number(threshold))] = 0
+            keep(delta, importance(part.base, delta) >= group.number(threshold))
             total += delta
         yield total
 

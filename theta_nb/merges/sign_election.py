@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 
 from theta_nb.merges import sparsify
-from theta_nb.merges.group import Array, Group
+from theta_nb.merges.group import Array, Group, keep
 from theta_nb.merges.method import merge_method
 from theta_nb.merges.parameters import PerModel, Range, Seed, Weight, spread
 
@@ -41,34 +41,45 @@ Epsilon = Annotated[PerModel, Range(0, 0.5), "half the spread of the probabiliti
 Gamma = Annotated[PerModel, Range(0, 1), "share of the largest entries that is dropped"]
 
 
-def elect(deltas: Sequence[Array], weights: Sequence[float], *, normalize: bool) -> Array:
-    """Sum the weighted entries that have the sign of the sum of all; in memory of the first one.
+def elect(
+    deltas: Sequence[Array], weights: Sequence[float], *, normalize: bool, shares: Sequence[float] | None = None
+) -> Array:
+    """Sum the weighted entries that have the sign of the sum of all; the deltas are overwritten.
 
     An entry whose sum is zero counts as positive. Zero entries have no vote. Divided by the weights of those that
-    agree, if ``normalize``.
+    agree, if ``normalize``. With ``shares``, what is left after the election is weighted by these.
 
     Examples
     --------
     >>> elect([np.array([2.0, 1]), np.array([-1.0, 3])], [1, 1], normalize=True).tolist()
     [2.0, 2.0]
     """
-    total = np.zeros_like(deltas[0])
-    for delta, weight in zip(deltas, weights, strict=True):
+    total: Array = deltas[0] * deltas[0].dtype.type(weights[0])
+    deltas[0][:] = total
+    for delta, weight in zip(deltas[1:], weights[1:], strict=True):
         if weight != 1:
             delta *= delta.dtype.type(weight)
         total += delta
     negative = total < 0
-    total[:] = 0
-    divisor = np.zeros_like(total) if normalize else None
-    for delta, weight in zip(deltas, weights, strict=True):
-        agrees = np.where(negative, delta < 0, ~(delta <= 0))  # NaN takes part, and shows
-        # A product with the mask would turn an overruled Inf into NaN.
-        delta[~agrees] = 0
-        total += delta
-        if divisor is not None:
-            divisor += agrees * delta.dtype.type(weight)
-    if divisor is not None:
-        divisor[divisor == 0] = 1
+    divisor = np.empty_like(total)
+    share = np.empty_like(total)
+    for position, (delta, weight) in enumerate(zip(deltas, shares or weights, strict=True)):
+        # Where there is a NaN the sum is one, and counts as positive, so it takes part and shows.
+        agrees = (delta < 0) == negative
+        keep(delta, agrees)
+        if normalize:
+            agrees &= delta != 0
+            np.multiply(agrees, delta.dtype.type(weight), out=share if position else divisor)
+        if shares is not None:
+            delta *= delta.dtype.type(weight)
+        if position:
+            total += delta
+            if normalize:
+                divisor += share
+        else:
+            total[:] = delta
+    if normalize:
+        divisor += divisor == 0
         total /= divisor
     return total
 

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from theta_nb.merges.draws import Draws, limit
-from theta_nb.merges.group import Array, Group
+from theta_nb.merges.group import Array, Group, keep
 from theta_nb.merges.selection import Cut, Picker, keys, select_largest
 
 __all__ = ["Sparsifier", "band", "keep_all", "magnitude_draws", "random", "rescaled", "trim"]
@@ -33,8 +33,7 @@ def keep_all() -> Sparsifier:
 
 def _masking(mask: Callable[[Array], Array]) -> Sparsifier:
     def apply(delta: Array) -> None:
-        # Multiplication would turn a dropped Inf into NaN.
-        delta[~mask(delta)] = 0
+        keep(delta, mask(delta))
 
     return apply
 
@@ -145,16 +144,39 @@ def magnitude_draws(group: Group, index: int, density: float, epsilon: float, se
         draws = Draws(seed, group.name, index)
 
         def apply(delta: Array) -> None:
-            probability = _by_rank(delta.reshape(-1, length), density, epsilon).reshape(-1)
-            # 2**32 itself has no place in the draws' type; it is never reached, as a draw is below it.
-            dropped = draws.take(len(delta)) >= probability * 2.0**32
-            if divide:
-                np.divide(delta, probability, out=delta, where=probability > 0)
-            delta[dropped] = 0
+            drawn = draws.take(len(delta))
+            rows = delta.reshape(-1, length)
+            if not divide:
+                keep(delta, _kept_by_rank(rows, drawn.reshape(rows.shape), density, epsilon).reshape(-1))
+                return
+            probability = _by_rank(rows, density, epsilon).reshape(-1)
+            kept = drawn < probability * 2.0**32
+            np.divide(delta, np.where(kept, probability, 1), out=delta)
+            keep(delta, kept)
 
         return apply
 
     return make
+
+
+def _kept_by_rank(rows: Array, drawn: Array, density: float, epsilon: float) -> Array:
+    """What :func:`_by_rank` would keep, without anybody's rank: each draw says which rank is enough.
+
+    Sorting the values alone is several times as fast as finding out where each of them stands.
+    """
+    length = rows.shape[1]
+    if length == 1 or epsilon == 0:
+        return drawn < limit(density)
+    size = np.abs(rows)
+    wanted = np.multiply(drawn, (length - 1) / (2 * epsilon * 2.0**32), dtype=np.float32)
+    wanted -= np.float32((density - epsilon) * (length - 1) / (2 * epsilon))
+    enough = np.clip(wanted + 1, 0, length - 1)  # truncated, that is the first rank above what is wanted
+    place = enough.astype(np.int32)
+    ordered = np.sort(size, axis=1)
+    place += np.arange(0, rows.size, length, dtype=np.int32)[:, None]
+    kept: Array = size >= np.take(ordered, place)
+    kept &= wanted < length - 1
+    return kept
 
 
 def _by_rank(rows: Array, density: float, epsilon: float) -> Array:
