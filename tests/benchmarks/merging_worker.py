@@ -1,0 +1,142 @@
+"""One merge in one process: ``python merging_worker.py theta-nb|mergekit METHOD FOLDER OUT REPEAT``.
+
+Reads ``base``, ``ours`` and ``theirs`` (safetensors) from the folder, merges, writes OUT, as often as asked, and prints
+the seconds of each run as JSON. The process as a whole is measured by whoever starts it. A script of its own, so that
+neither contender pays for the other's imports.
+
+``python merging_worker.py model FOLDER MEGABYTES`` makes the three files; ``python merging_worker.py preview FOLDER``
+times previews of a thousand tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+# Parameters of each method in the words of both: the same work.
+METHODS: dict[str, tuple[dict[str, object], str, dict[str, object], bool]] = {
+    "linear": ({}, "linear", {"weight": 1.0}, False),
+    "slerp": ({"t": 0.4}, "slerp", {"t": 0.4}, False),
+    "task_arithmetic": ({"weight": 0.5}, "task_arithmetic", {"weight": 0.5}, True),
+    "ties": ({"density": 0.3}, "ties", {"weight": 1.0, "density": 0.3}, True),
+    "dare_ties": ({"density": 0.3, "rescale": "l1"}, "dare_ties", {"weight": 1.0, "density": 0.3}, True),
+    "della": ({"density": 0.3, "rescale": "l1"}, "della", {"weight": 1.0, "density": 0.3}, True),
+    "sce": ({"density": 0.3}, "sce", {"select_topk": 0.3}, True),
+    "karcher": ({}, "karcher", {}, False),
+    "model_stock": ({}, "model_stock", {}, True),
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the command line says."""
+    if arguments[0] == "model":
+        make(Path(arguments[1]), float(arguments[2]))
+        return 0
+    if arguments[0] == "preview":
+        print(json.dumps(preview(Path(arguments[1]))))
+        return 0
+    who, method, folder, out, repeat = arguments
+    work = (ours if who == "theta-nb" else mergekit)(method, Path(folder), Path(out))
+    seconds = []
+    for _ in range(int(repeat)):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    print(json.dumps(seconds))
+    return 0
+
+
+def ours(method: str, folder: Path, out: Path) -> Callable[[], None]:
+    """The merge by theta-nb: files in, file out, digests of all inputs included."""
+    from theta_nb.engine.merging.inputs import FileInput
+    from theta_nb.engine.merging.session import MergeSession
+
+    parameters, _, _, _ = METHODS[method]
+
+    def work() -> None:
+        base, *inputs = (FileInput(name, folder / f"{name}.safetensors") for name in ("base", "ours", "theirs"))
+        session = MergeSession(base, inputs).use(method, **parameters)
+        session.write(str(out))
+        for source in (base, *inputs):
+            source.close()
+
+    return work
+
+
+def mergekit(method: str, folder: Path, out: Path) -> Callable[[], None]:
+    """The merge by mergekit's own functions on the same files; its command line would import much more."""
+    import torch
+    from mergekit.merge_methods import merge_state_dicts
+    from safetensors.torch import load_file, save_file
+
+    _, name, parameters, with_base = METHODS[method]
+
+    def work() -> None:
+        wanted = ["base", "ours", "theirs"] if with_base else ["ours", "theirs"]
+        states = {label: load_file(folder / f"{label}.safetensors") for label in wanted}
+        base = "base" if with_base else "ours" if name == "slerp" else None
+        with torch.no_grad():
+            merged = merge_state_dicts(states, name, parameters=parameters, base=base)
+        save_file({key: value.contiguous() for key, value in merged.items()}, out)
+
+    return work
+
+
+def make(folder: Path, megabytes: float) -> None:
+    """A base and two fine-tunes that differ from it by a hundredth, tensors of 2816 x 1024 and their vectors."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    count = max(1, round(megabytes * 1e6 / (2816 * 1024 * 4)))
+    random = np.random.Generator(np.random.SFC64(0))
+    base = {}
+    for k in range(count):
+        base[f"layers.{k:02}.weight"] = 0.02 * random.standard_normal((2816, 1024), dtype=np.float32)
+        base[f"layers.{k:02}.norm"] = 1 + 0.1 * random.standard_normal(1024, dtype=np.float32)
+    save_file(base, folder / "base.safetensors")
+    for label in ("ours", "theirs"):
+        state = {n: x + 2e-4 * random.standard_normal(x.shape, dtype=np.float32) for n, x in base.items()}
+        save_file(state, folder / f"{label}.safetensors")
+
+
+def preview(folder: Path) -> dict[str, float]:
+    """Seconds of previews of 1,000 tensors, and of TIES before and after its density changed."""
+    import numpy as np
+
+    from theta_nb.engine.merging.inputs import FileInput, StateInput
+    from theta_nb.engine.merging.session import MergeSession
+
+    random = np.random.default_rng(0)
+    base = {f"layers.{k}.w": random.standard_normal(64, dtype=np.float32) for k in range(1000)}
+    states = [{n: x + random.standard_normal(64, dtype=np.float32) for n, x in base.items()} for _ in range(2)]
+    inputs = [StateInput(label, state) for label, state in zip("ab", states, strict=True)]
+    session = MergeSession(StateInput("base", base), inputs).use("slerp", t=0.5)
+    out = {"first": _timed(session.preview)}
+    for method, first, second in (("slerp", 0.3, 0.4), ("karcher", 10, 11), ("task_arithmetic", 0.5, 0.6)):
+        name = {"slerp": "t", "karcher": "max_iter", "task_arithmetic": "scale"}[method]
+        session.use(method, **{name: first}).preview()
+        times = []
+        for k in range(7):
+            value = second + k if method == "karcher" else second + 0.01 * k
+            times.append(_timed(lambda m=method, n=name, v=value: session.use(m, **{n: v}).preview()))
+        out[method] = sorted(times)[3]
+    files = [FileInput(name, folder / f"{name}.safetensors") for name in ("base", "ours", "theirs")]
+    session = MergeSession(files[0], files[1:])
+    into = {name: np.empty(info.shape, np.float32) for name, info in files[1].tensors.items()}
+    out["ties"] = _timed(lambda: session.use("ties", density=0.3).materialize(into))
+    out["ties again"] = _timed(lambda: session.use("ties", density=0.4).materialize(into))
+    return out
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

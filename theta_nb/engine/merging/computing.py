@@ -1,0 +1,262 @@
+"""Computes the merged value of single parameters, block by block."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from theta_nb.engine.merging.decisions import BASE, Decision
+from theta_nb.engine.merging.inputs import MergeInput, TensorInfo, WideReader
+from theta_nb.engine.merging.states import Unit
+from theta_nb.engine.merging.statistics import Statistics, StatisticsCache, gram_for, key_of, measure
+from theta_nb.merges.group import Array, Group
+from theta_nb.merges.parameters import MergeError
+from theta_nb.merges.selection import NOTHING, Cut, histogram, select_largest
+from theta_nb.merges.tensors import merge_tensors
+from theta_nb.tensors.dtypes import DTYPES
+
+__all__ = ["Kitchen", "Sink"]
+
+Sink = Callable[[int, Array], None]
+"""Takes bytes of the result and their offset; must copy what it keeps."""
+
+_COPY_NBYTES = 2**22
+_RANKED = 2**15  # larger tensors have their histograms remembered
+
+
+class Kitchen:
+    """Reads the inputs and computes results; safe to share between threads.
+
+    Parameters
+    ----------
+    base
+        The ancestor, or ``None``.
+    inputs
+        What is merged; the first is ours.
+    statistics
+        Where Gram matrices are remembered.
+    spare
+        Statistics of the training data, one checkpoint for each input, for the methods that need them.
+    """
+
+    def __init__(
+        self,
+        base: MergeInput | None,
+        inputs: Sequence[MergeInput],
+        statistics: StatisticsCache,
+        spare: Sequence[MergeInput] = (),
+    ) -> None:
+        self.base = base
+        self.inputs = tuple(inputs)
+        self.statistics = statistics
+        self._spare = tuple(spare)
+        self._histograms: dict[tuple[bytes, bytes], tuple[Array, Array]] = {}
+        self._cuts: dict[tuple[int, float], Cut] = {}
+        self._ranked: tuple[Unit, ...] = ()
+        self._lock = threading.Lock()
+
+    def rank_over(self, units: Sequence[Unit]) -> None:
+        """Say which parameters count as the whole model, where entries are ranked over it."""
+        self._ranked = tuple(units)
+
+    def group(self, unit: Unit, positions: Sequence[int], depth: float = 0.0, statistics: str = "") -> Group:
+        """The inputs of a parameter, ready to be merged; all must have one shape."""
+        infos = [(self.inputs[k], unit.names[k + 1], unit.versions[k]) for k in positions]
+        readers = []
+        wide = False
+        for source, name, info in infos:
+            if info is None:
+                raise MergeError(f"{unit.name} is not in {source.label}")
+            readers.append(WideReader(source.reader(name), info.dtype))
+            wide = wide or info.dtype in ("float64", "complex128")
+        shape = unit.versions[positions[0]].shape or (1,)  # type: ignore[union-attr]
+        if DTYPES[infos[0][2].dtype].kind == "c":  # type: ignore[union-attr]
+            shape = (*shape, 2)
+        base = None
+        if unit.base is not None and self.base is not None:
+            base = WideReader(self.base.reader(unit.names[0]), unit.base.dtype)
+            wide = wide or unit.base.dtype in ("float64", "complex128")
+        group = Group(
+            name=unit.name,
+            shape=shape,
+            inputs=tuple(readers),
+            base=base,
+            dtype=np.float64 if wide else np.float32,
+            depth=depth,
+            statistics=self._statistics_of(unit, positions) if statistics else (),
+            model_cut=lambda index, density: self.model_cut(positions[index], density, wide=wide),
+        )
+        if group.size > _RANKED and base is not None and not wide:
+            group.histogram = lambda index: self._histogram(unit, positions[index])
+        return group
+
+    def measured(self, unit: Unit) -> Statistics:
+        """Statistics of a parameter: remembered, or measured in one pass."""
+        positions = [k for k, info in enumerate(unit.versions) if info is not None]
+        key = key_of([info.digest for info in (unit.base, *unit.versions) if info is not None], unit.base is not None)
+        found = self.statistics.get(key, len(positions))
+        if found is None:
+            found = measure(self.group(unit, positions))
+            self.statistics.put(key, found)
+        return found
+
+    def known(self, unit: Unit) -> Statistics | None:
+        """Statistics of a parameter, if they are remembered."""
+        count = sum(info is not None for info in unit.versions)
+        key = key_of([info.digest for info in (unit.base, *unit.versions) if info is not None], unit.base is not None)
+        return self.statistics.get(key, count)
+
+    def produce(
+        self, decision: Decision, depth: float, sink: Sink, decided: dict[str, tuple[float, ...]] | None = None
+    ) -> None:
+        """Compute a parameter and hand its bytes to ``sink`` in order.
+
+        Parameters
+        ----------
+        decision
+            What is done.
+        depth
+            Place of the parameter in the model.
+        sink
+            Takes the bytes.
+        decided
+            Numbers that a replay takes from its recipe; those that are computed are added.
+        """
+        info = decision.info
+        if info is None:
+            return
+        if decision.method is None:
+            self._copy(decision, info, sink)
+            return
+        versions = [decision.unit.versions[k] for k in decision.inputs]
+        shapes = {v.shape for v in (decision.unit.base, *versions) if v is not None}
+        if len(shapes) > 1 or not info.shape or 0 in info.shape:
+            sink(0, _as_bytes(self.resized(decision, depth)))
+            return
+        group = self.group(decision.unit, decision.inputs, depth, decision.method.statistics)
+        if decided is not None:
+            group.decided = decided
+        known = self.known(decision.unit) if decision.method.gram else None
+        if known is not None and len(decision.inputs) == len(decision.unit.versions):
+            group.known_gram = gram_for(group, known)
+        _run(decision, group, info, sink)
+
+    def resized(self, decision: Decision, depth: float) -> Array:
+        """A parameter whose versions differ in shape, or that is too small to be worth blocks, at full length."""
+        unit, method = decision.unit, decision.method
+        if method is None:
+            raise MergeError(f"{unit.name} is not merged")
+        arrays = [self.array(self.inputs[k], unit.names[k + 1], unit.versions[k]) for k in decision.inputs]
+        base = None if unit.base is None or self.base is None else self.array(self.base, unit.names[0], unit.base)
+        given: dict[str, Any] = dict(decision.parameters)
+        return merge_tensors(method, arrays, base=base, name=unit.name, depth=depth, **given)
+
+    def array(self, source: MergeInput, name: str, info: TensorInfo | None) -> Array:
+        """A parameter of an input, whole."""
+        if info is None:
+            raise MergeError(f"{name} is not in {source.label}")
+        dtype = DTYPES[info.dtype]
+        raw = source.reader(name)
+        size = dtype.nbytes(info.count)
+        out = np.empty(size, np.uint8)
+        for start in range(0, size, _COPY_NBYTES):
+            stop = min(start + _COPY_NBYTES, size)
+            out[start:stop] = raw.read(start, stop)
+        return out.view(dtype.to_numpy()).reshape(info.shape)
+
+    def _copy(self, decision: Decision, info: TensorInfo, sink: Sink) -> None:
+        position = decision.take
+        if position is None:
+            return
+        source = self.base if position == BASE else self.inputs[position]
+        if source is None:
+            raise MergeError(f"{decision.unit.name}: there is no common ancestor to take it from")
+        raw = source.reader(decision.unit.names[position + 1])
+        nbytes = nbytes_of(info)
+        for start in range(0, nbytes, _COPY_NBYTES):
+            sink(start, raw.read(start, min(start + _COPY_NBYTES, nbytes)))
+
+    def _statistics_of(self, unit: Unit, positions: Sequence[int]) -> tuple[Array, ...]:
+        if not self._spare:
+            return ()
+        found = []
+        for k in positions:
+            name = unit.names[k + 1]
+            info = self._spare[k].tensors.get(name)
+            if info is None:
+                return ()
+            found.append(self.array(self._spare[k], name, info))
+        return tuple(found)
+
+    # --- ranks ----------------------------------------------------------------------------------------------------
+
+    def _histogram(self, unit: Unit, position: int) -> Array:
+        """Histogram of the magnitudes of a task vector, remembered by the digests of its ends."""
+        version, base = unit.versions[position], unit.base
+        if version is None or base is None:
+            raise MergeError(f"{unit.name}: there is no task vector")
+        key = (version.digest, base.digest)
+        found = self._histograms.get(key)
+        if found is None:
+            group = self.group(unit, [position])
+            counts = histogram(lambda: (delta.astype(np.float32, copy=False) for delta in group.delta(0)))
+            filled = np.flatnonzero(counts)
+            found = filled.astype(np.uint16), counts[filled]
+            self._histograms[key] = found
+        counts = np.zeros(2**16, np.int64)
+        counts[found[0]] = found[1]
+        return counts
+
+    def model_cut(self, position: int, density: float, *, wide: bool) -> Cut:
+        """Where the largest entries of a task vector end, ranked over all parameters; equal ones are all kept."""
+        with self._lock:
+            cut = self._cuts.get((position, density))
+            if cut is None:
+                cut = self._cuts[position, density] = self._rank(position, density)
+        if wide and cut != NOTHING:
+            value = np.array([cut.key], np.uint32).view(np.float32).astype(np.float64)
+            return Cut(int(value.view(np.uint64)[0]), cut.equal, cut.all_equal)
+        return cut
+
+    def _rank(self, position: int, density: float) -> Cut:
+        ranked = [unit for unit in self._ranked if unit.versions[position] is not None and unit.base is not None]
+        ranked = [unit for unit in ranked if unit.base.shape == unit.versions[position].shape]  # type: ignore[union-attr]
+
+        def walk() -> Any:
+            for unit in ranked:
+                for delta in self.group(unit, [position]).delta(0):
+                    yield delta.astype(np.float32, copy=False)
+
+        total = sum(unit.base.count for unit in ranked if unit.base is not None)
+        counts = sum((self._histogram(unit, position) for unit in ranked), np.zeros(2**16, np.int64))
+        cut = select_largest(walk, int(density * total), total, counts=counts)
+        return cut if cut == NOTHING else Cut(cut.key, cut.equal, True)
+
+
+def nbytes_of(info: TensorInfo) -> int:
+    """Bytes of a tensor."""
+    return info.count if info.dtype == "bytes" else DTYPES[info.dtype].nbytes(info.count)
+
+
+def _as_bytes(array: Array) -> Array:
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def _run(decision: Decision, group: Group, info: TensorInfo, sink: Sink) -> None:
+    """Run the method and hand over each block, rounded once to the dtype of the result."""
+    dtype = DTYPES[info.dtype].to_numpy()
+    real = dtype if dtype.kind != "c" else np.dtype(f"f{dtype.itemsize // 2}")
+    method = decision.method
+    if method is None:
+        return
+    position = 0
+    with np.errstate(all="ignore"):
+        for block in method.blocks(group, decision.parameters):
+            rounded = block if block.dtype == real else block.astype(real)
+            sink(position, rounded.view(np.uint8))
+            position += rounded.nbytes
+    if position != group.size * real.itemsize:
+        raise MergeError(f"the merge method {method.name!r} did not make the whole of {decision.unit.name!r}")

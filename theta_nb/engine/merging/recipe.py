@@ -1,0 +1,277 @@
+"""What a merge was: inputs by digest, choices with all their parameters, and the numbers that were decided.
+
+A recipe is plain data, the same text for the same merge. Whoever has it and the inputs gets the same result, bit for
+bit where the method is exact.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import theta_nb
+from theta_nb.engine.merging.choices import Choice, Override, Settings, compiled
+from theta_nb.engine.merging.documents import read_json, read_yaml, write_yaml
+from theta_nb.engine.merging.inputs import MergeInput
+from theta_nb.merges.parameters import MergeError
+
+__all__ = ["SCHEMA", "Recipe", "Source"]
+
+_TEXT = {"type": "string", "maxLength": 4096}
+_SCALAR = {"type": ["number", "string", "boolean"], "maxLength": 100}
+_GRADIENT = {"anyOf": [_SCALAR, {"type": "array", "items": _SCALAR, "minItems": 1, "maxItems": 10_000}]}
+_CHOICE = {
+    "method": _TEXT,
+    "parameters": {
+        "type": "object",
+        "additionalProperties": {"anyOf": [_GRADIENT, {"type": "object", "additionalProperties": _GRADIENT}]},
+    },
+}
+_SOURCE = {
+    "type": "object",
+    "properties": {"label": _TEXT, "revision": _TEXT, "digest": {"type": "string", "pattern": "^([0-9a-f]{64})?$"}},
+    "required": ["label", "revision", "digest"],
+    "additionalProperties": False,
+}
+
+SCHEMA: Mapping[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "$id": "https://theta-nb.readthedocs.io/schemas/merge-recipe-1.json",
+    "title": "Recipe of a merge of checkpoints",
+    "type": "object",
+    "properties": {
+        "theta-merge": {"const": 1, "description": "version of this form"},
+        "version": {**_TEXT, "description": "version of theta-nb that made it"},
+        "base": {"anyOf": [_SOURCE, {"type": "null"}], "description": "the common ancestor"},
+        "inputs": {"type": "array", "items": _SOURCE, "minItems": 1, "maxItems": 1000},
+        "choice": {
+            "anyOf": [
+                {"type": "object", "properties": _CHOICE, "required": list(_CHOICE), "additionalProperties": False},
+                {"type": "null"},
+            ],
+            "description": "for what both sides changed",
+        },
+        "overrides": {
+            "type": "array",
+            "description": "for what a pattern names; the last one counts",
+            "items": {
+                "type": "object",
+                "properties": {"glob": _TEXT, "regex": _TEXT, **_CHOICE},
+                "required": list(_CHOICE),
+                "oneOf": [{"required": ["glob"]}, {"required": ["regex"]}],
+                "additionalProperties": False,
+            },
+        },
+        "decided": {
+            "type": "object",
+            "description": "numbers that follow from sums over a parameter, as hexadecimal floats",
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": {
+                    "type": "array",
+                    "items": {"type": "string", "pattern": "^(-?0x[01]\\.[0-9a-f]+p[+-][0-9]+|-?inf|nan)$"},
+                },
+            },
+        },
+    },
+    "required": ["theta-merge", "version", "base", "inputs", "choice", "overrides"],
+    "additionalProperties": False,
+}
+"""JSON Schema of a recipe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One input of a merge.
+
+    Parameters
+    ----------
+    label
+        Name in parameters.
+    revision
+        Where it came from.
+    digest
+        Identity of its tensors, in hexadecimal; empty where it is unknown.
+    """
+
+    label: str
+    revision: str
+    digest: str
+
+    @classmethod
+    def of(cls, source: MergeInput) -> Source:
+        """What a recipe says of an input."""
+        return cls(source.label, source.revision, source.digest)
+
+    def json(self) -> dict[str, str]:
+        """As plain data."""
+        return {"label": self.label, "revision": self.revision, "digest": self.digest}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A merge as data.
+
+    Parameters
+    ----------
+    base, inputs
+        What was merged.
+    settings
+        What was chosen.
+    decided
+        Numbers that were decided, by parameter.
+    version
+        Of the package that made it.
+
+    Examples
+    --------
+    >>> recipe = Recipe(None, (Source("ours", "main", ""),), Settings(Choice("linear", {"weight": 1.0})))
+    >>> Recipe.parse(recipe.dump()) == recipe, recipe.short()
+    (True, 'linear(weight=1)')
+    """
+
+    base: Source | None
+    inputs: tuple[Source, ...]
+    settings: Settings
+    decided: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
+    version: str = theta_nb.__version__
+
+    @classmethod
+    def of(
+        cls,
+        base: MergeInput | None,
+        inputs: Sequence[MergeInput],
+        settings: Settings,
+        decided: Mapping[str, Mapping[str, tuple[float, ...]]],
+    ) -> Recipe:
+        """The recipe of a session, every parameter written out, so that no default can change it."""
+        default = settings.default and complete(settings.default)
+        overrides = tuple(Override(one.pattern, complete(one.choice), one.regex) for one in settings.overrides)
+        sources = tuple(map(Source.of, inputs))
+        return cls(None if base is None else Source.of(base), sources, Settings(default, overrides), decided)
+
+    def json(self) -> dict[str, Any]:
+        """As plain data, valid by :data:`SCHEMA`."""
+        out: dict[str, Any] = {
+            "theta-merge": 1,
+            "version": self.version,
+            "base": self.base and self.base.json(),
+            "inputs": [source.json() for source in self.inputs],
+            "choice": self.settings.default and self.settings.default.json(),
+            "overrides": [
+                {"regex" if one.regex else "glob": one.pattern, **one.choice.json()} for one in self.settings.overrides
+            ],
+        }
+        if self.decided:
+            out["decided"] = {
+                name: {key: [number.hex() for number in numbers] for key, numbers in sorted(found.items())}
+                for name, found in sorted(self.decided.items())
+            }
+        return out
+
+    def dump(self) -> str:
+        """As JSON, always the same for the same recipe."""
+        return json.dumps(self.json(), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+    def yaml(self) -> str:
+        """As YAML, for people."""
+        return write_yaml(self.json())
+
+    def short(self) -> str:
+        """One line for a commit message: methods and patterns, without inputs and decided numbers."""
+        parts = [_short(self.settings.default)] if self.settings.default is not None else []
+        parts += [f"{one.pattern}: {_short(one.choice)}" for one in self.settings.overrides]
+        return "; ".join(parts) or "three-way"
+
+    @classmethod
+    def parse(cls, text: str) -> Recipe:
+        """Read JSON or YAML.
+
+        Raises
+        ------
+        MergeError
+            If it is no recipe, or one of a newer release; the message says where it is wrong.
+        """
+        form = read_json(text, "the recipe") if text.lstrip()[:1] == "{" else read_yaml(text, "the recipe")
+        if isinstance(form, dict) and form.get("theta-merge") not in (None, 1):
+            raise MergeError(f"the recipe has form {form['theta-merge']!r}", hint="Update theta-nb to read it.")
+        validate(form)
+        overrides = tuple(
+            Override(one.get("regex", one.get("glob")), Choice(one["method"], one["parameters"]), "regex" in one)
+            for one in form["overrides"]
+        )
+        settings = Settings(form["choice"] and Choice(**form["choice"]), overrides)
+        for choice in (settings.default, *(one.choice for one in overrides)):
+            if choice is None:
+                continue
+            function = choice.function
+            for name in choice.parameters:
+                function.parameter(name)
+        for one in overrides:
+            compiled(one.pattern, one.regex)
+        decided = {
+            name: {key: tuple(map(float.fromhex, numbers)) for key, numbers in found.items()}
+            for name, found in form.get("decided", {}).items()
+        }
+        base = form["base"] and Source(**form["base"])
+        return cls(base, tuple(Source(**one) for one in form["inputs"]), settings, decided, form["version"])
+
+    def check(self, base: MergeInput | None, inputs: Sequence[MergeInput]) -> None:
+        """Refuse inputs that are not those of the recipe.
+
+        Raises
+        ------
+        MergeError
+            It names the first that differs.
+        """
+        given = (None if base is None else Source.of(base), *map(Source.of, inputs))
+        wanted = (self.base, *self.inputs)
+        if len(given) != len(wanted):
+            raise MergeError(f"the recipe merges {len(wanted) - 1} checkpoints, and there are {len(given) - 1}")
+        for have, want in zip(given, wanted, strict=True):
+            if (have is None) != (want is None):
+                raise MergeError("the recipe and this merge do not agree on whether there is a common ancestor")
+            if have is None or want is None:
+                continue
+            if have.label != want.label or (want.digest and have.digest != want.digest):
+                raise MergeError(
+                    f"{want.label!r} of the recipe ({want.revision}) is not the {have.label!r} of this merge",
+                    hint="Use the recipe's revisions, or apply its choices alone: session.apply(recipe, check=False).",
+                )
+
+
+def complete(choice: Choice) -> Choice:
+    """A choice with all defaults written out."""
+    return Choice(
+        choice.function.name,
+        {spec.name: choice.parameters.get(spec.name, spec.default) for spec in choice.function.parameters},
+    )
+
+
+def _short(choice: Choice) -> str:
+    def text(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return "{" + ", ".join(f"{key}: {text(one)}" for key, one in value.items()) + "}"
+        if isinstance(value, list | tuple):
+            return "[" + ", ".join(map(text, value)) + "]"
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    return f"{choice.method}({', '.join(f'{name}={text(value)}' for name, value in choice.parameters.items())})"
+
+
+def validate(form: Any) -> None:
+    """Check plain data against :data:`SCHEMA`.
+
+    Raises
+    ------
+    MergeError
+        If it does not fit; the message says where and why.
+    """
+    import jsonschema
+
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(form))
+    if error is not None:
+        place = "/".join(map(str, error.absolute_path)) or "its top"
+        raise MergeError(f"the recipe is wrong at {place[:200]}: {error.message[:200]}")

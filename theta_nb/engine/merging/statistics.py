@@ -1,0 +1,173 @@
+"""Sufficient statistics of the inputs of a merge, from one pass over the weights, remembered by digest."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+from blake3 import blake3
+
+from theta_nb.merges.gram import Gram, gram_along, inner_products
+from theta_nb.merges.group import Array, Group
+
+__all__ = ["KERNEL_VERSION", "Statistics", "StatisticsCache", "measure"]
+
+KERNEL_VERSION = 1
+"""Raised whenever the numbers would come out otherwise: older entries of a cache are then unknown."""
+
+_MAX_ROWS = 200_000
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What one pass over a tensor tells.
+
+    Parameters
+    ----------
+    gram
+        Inner products of base and differences, float64 of shape (K+1, K+1).
+    conflicts
+        Entries at which two task vectors have opposite signs.
+    shared
+        Entries at which at least two are not zero.
+    """
+
+    gram: Array
+    conflicts: int = 0
+    shared: int = 0
+
+    def dump(self) -> bytes:
+        """As bytes."""
+        counts = np.array([self.conflicts, self.shared], "<i8").tobytes()
+        return counts + self.gram.astype("<f8").tobytes()
+
+    @classmethod
+    def load(cls, data: bytes, count: int) -> Statistics | None:
+        """Back from bytes; ``None`` if these are not statistics of ``count`` inputs."""
+        if len(data) != 16 + 8 * (count + 1) ** 2:
+            return None
+        conflicts, shared = (int(n) for n in np.frombuffer(data, "<i8", 2))
+        return cls(np.frombuffer(data, "<f8", offset=16).reshape(count + 1, count + 1), conflicts, shared)
+
+
+def measure(group: Group) -> Statistics:
+    """Statistics of a group, in one pass."""
+    conflicts = shared = 0
+
+    def watch(deltas: list[Array]) -> None:
+        nonlocal conflicts, shared
+        positive = np.zeros(len(deltas[0]), np.int16)
+        negative = np.zeros(len(deltas[0]), np.int16)
+        for delta in deltas:
+            positive += delta > 0
+            negative += delta < 0
+        conflicts += int(np.count_nonzero((positive > 0) & (negative > 0)))
+        shared += int(np.count_nonzero(positive + negative > 1))
+
+    with np.errstate(all="ignore"):
+        products = inner_products(group, watch if group.base is not None and len(group.inputs) > 1 else None)
+    return Statistics(products, conflicts, shared)
+
+
+def key_of(digests: list[bytes], has_base: bool) -> bytes:
+    """Key of a cache entry: the kernel, and the digests, which cover dtype, shape and values."""
+    head = f"gram {KERNEL_VERSION} {int(has_base)}\n".encode("ascii")
+    return blake3(head + b"".join(digests)).digest()
+
+
+class StatisticsCache:
+    """Statistics by digest, in memory and, if a path is given, in an SQLite file.
+
+    A cache that cannot be read or written is an empty one; a torn file is begun anew.
+
+    Parameters
+    ----------
+    path
+        File of the cache, made on first use; empty for none.
+
+    Examples
+    --------
+    >>> cache = StatisticsCache()
+    >>> cache.put(b"key", Statistics(np.eye(2)))
+    >>> cache.get(b"key", 1).gram.tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+
+    def __init__(self, path: str = "") -> None:
+        self._path = path
+        self._known: dict[bytes, Statistics] = {}
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._usable = bool(path)
+
+    def get(self, key: bytes, count: int) -> Statistics | None:
+        """Statistics of ``count`` inputs, or ``None``."""
+        if (found := self._known.get(key)) is not None:
+            return found
+        with self._lock:
+            rows = self._run("SELECT data FROM statistics WHERE key = ?", (key,))
+        if not rows or not isinstance(rows[0][0], bytes):
+            return None
+        found = Statistics.load(rows[0][0], count)
+        if found is not None:
+            self._known[key] = found
+        return found
+
+    def put(self, key: bytes, statistics: Statistics) -> None:
+        """Remember."""
+        self._known[key] = statistics
+        with self._lock:
+            self._run("REPLACE INTO statistics VALUES (?, ?)", (key, statistics.dump()))
+
+    def save(self) -> None:
+        """Write what was remembered, and forget what is too much."""
+        with self._lock:
+            self._run("DELETE FROM statistics WHERE rowid <= (SELECT max(rowid) FROM statistics) - ?", (_MAX_ROWS,))
+            if self._connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.commit()
+
+    def close(self) -> None:
+        """Save, and close the file."""
+        self.save()
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _run(self, query: str, arguments: tuple[object, ...]) -> list[tuple[object]]:
+        if not self._usable:
+            return []
+        try:
+            if self._connection is None:
+                self._connection = self._open()
+            return self._connection.execute(query, arguments).fetchall()
+        except (sqlite3.Error, OSError) as error:
+            self._usable = False
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
+                with contextlib.suppress(OSError):
+                    os.unlink(self._path)
+            return []
+
+    def _open(self) -> sqlite3.Connection:
+        os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
+        connection = sqlite3.connect(self._path, timeout=2.0, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA synchronous = OFF")
+            connection.execute("CREATE TABLE IF NOT EXISTS statistics (key BLOB PRIMARY KEY, data BLOB)")
+        except sqlite3.Error:
+            connection.close()
+            raise
+        return connection
+
+
+def gram_for(group: Group, statistics: Statistics) -> Gram:
+    """The Gram matrix that methods get, on statistics that are known."""
+    return Gram(statistics.gram, group.base is not None, group.name, lambda axis: gram_along(group, axis))
