@@ -115,3 +115,13 @@ def test_status_says_how_new_objects_are_stored(chained: GitSandbox) -> None:
     chained("add", NAME)
     assert len(objects(chained) - before) >= 1
     assert " delta" in chained("theta", "status")
+
+
+def test_log_says_what_each_commit_cost_by_update_type(chained: GitSandbox) -> None:
+    lines = chained("theta", "log", "--storage", NAME).splitlines()
+    head = next(line for line in lines if line.startswith("commit"))
+    assert "stored" in head
+    assert {"dense", "delta"} <= set(head.split())
+    newest, _, first = [line for line in lines if "version " in line]
+    assert " kB" in newest
+    assert " -  " in first, "the first commit holds no update"

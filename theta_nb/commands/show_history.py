@@ -50,7 +50,7 @@ def log(arguments: Namespace, result: Sequence[History], style: Style) -> list[s
         return ["No tracked checkpoint matches."] if arguments.paths else NOTHING_STORED
     lines: list[str] = []
     for history in result:
-        first, *rest = table(history, ink=style)
+        first, *rest = table(history, storage=arguments.storage, ink=style)
         lines += [*([""] if lines else []), style.bold(first), *rest]
     return lines
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal
 
 from theta_nb.engine.diff import Parameter, ParameterChange, parameters_of, structural_diff
+from theta_nb.engine.storage_cost import by_object, total_storage
 from theta_nb.manifest.model import Manifest
 
 __all__ = ["Attribution", "Commit", "State", "Step", "Version", "VersionReader", "attribute", "steps_of"]
@@ -74,6 +75,8 @@ class Version:
         As in the manifest.
     problem
         What is wrong with a broken manifest.
+    stored
+        Bytes by update type of what each object holds, by name.
     """
 
     path: str = ""
@@ -85,6 +88,7 @@ class Version:
     skeleton: bytes = b""
     recipe: str = ""
     problem: str = ""
+    stored: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     @property
     def tensors(self) -> int:
@@ -110,6 +114,7 @@ class VersionReader:
             manifest.size,
             manifest.skeleton,
             manifest.recipe,
+            stored=by_object(manifest),
         )
 
 
@@ -133,6 +138,8 @@ class Step:
         Of this version: number of tensors, length of the file in bytes, file format.
     new_objects, new_bytes
         Stored objects that no earlier version refers to, and their length in bytes.
+    storage
+        The same bytes by update type, the largest first.
     renamed_from
         Name of the file before; empty if it is the same.
     recipe
@@ -153,6 +160,7 @@ class Step:
     format: str = ""
     new_objects: int = 0
     new_bytes: int = 0
+    storage: Mapping[str, int] = field(default_factory=dict, hash=False)
     renamed_from: str = ""
     recipe: str = ""
     problem: str = ""
@@ -196,7 +204,8 @@ def steps_of(commits: Sequence[Commit], versions: Mapping[str, Version]) -> tupl
         new = {oid: size for oid, size in version.objects.items() if oid not in seen}
         seen.update(new)
         step = _step(commit, before, version)
-        steps.append(replace(step, new_objects=len(new), new_bytes=sum(new.values())))
+        storage = total_storage(version.stored.get(oid, {}) for oid in new)
+        steps.append(replace(step, new_objects=len(new), new_bytes=sum(new.values()), storage=storage))
     return tuple(reversed(steps))
 
 

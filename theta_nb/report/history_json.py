@@ -48,6 +48,7 @@ def _step(step: Step) -> dict[str, Any]:
         "format": step.format,
         "new_objects": step.new_objects,
         "new_bytes": step.new_bytes,
+        "storage": dict(step.storage),
         "recipe": step.recipe,
         "problem": step.problem,
     }

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from theta_nb.engine.storage_cost import total_storage
 from theta_nb.report.numbers import short, size
 from theta_nb.report.wording import PLAIN, Ink, count, visible
 
@@ -26,7 +27,7 @@ def summary(history: History) -> str:
     return f"{visible(history.path)}: {', '.join(parts)}, {size(history.stored)} stored"
 
 
-def table(history: History, *, limit: int | None = None, ink: Ink = PLAIN) -> Iterator[str]:
+def table(history: History, *, limit: int | None = None, storage: bool = False, ink: Ink = PLAIN) -> Iterator[str]:
     """A summary, then one line per commit: id, date, what changed, bytes stored, metrics, message.
 
     Parameters
@@ -35,6 +36,8 @@ def table(history: History, *, limit: int | None = None, ink: Ink = PLAIN) -> It
         What is shown.
     limit
         Most commits; the rest is counted.
+    storage
+        Whether to say for what the stored bytes are, by update type.
     ink
         How words are emphasised.
     """
@@ -42,8 +45,9 @@ def table(history: History, *, limit: int | None = None, ink: Ink = PLAIN) -> It
     steps = history.steps[:limit]
     metrics = [name for name in history.metrics if any(name in step.commit.metrics for step in steps)]
     shown = metrics[:_MOST_METRICS]
-    rows = [["commit", "date", "what changed", "stored", *(visible(name) for name in shown)]]
-    rows += [_cells(step, shown) for step in steps]
+    kinds = list(total_storage(step.storage for step in history)) if storage else []
+    rows = [["commit", "date", "what changed", "stored", *kinds, *(visible(name) for name in shown)]]
+    rows += [_cells(step, shown, kinds) for step in steps]
     if not steps:
         return
     yield ""
@@ -67,11 +71,12 @@ def _aligned(rows: Sequence[Sequence[str]], tails: Sequence[str], ink: Ink) -> I
         yield "  ".join([ink.yellow(cells[0]), ink.dim(cells[1]), *cells[2:], tail]).rstrip()
 
 
-def _cells(step: Step, metrics: Sequence[str]) -> list[str]:
+def _cells(step: Step, metrics: Sequence[str], kinds: Sequence[str]) -> list[str]:
     commit = step.commit
     stored = size(step.new_bytes) if step.new_bytes else "-"
     values = [number(commit.metrics.get(name, math.nan)) for name in metrics]
-    return [commit.short, f"{commit.date:%Y-%m-%d}", what_changed(step), stored, *values]
+    parts = [size(step.storage[kind]) if kind in step.storage else "-" for kind in kinds]
+    return [commit.short, f"{commit.date:%Y-%m-%d}", what_changed(step), stored, *parts, *values]
 
 
 def _message(step: Step, ink: Ink) -> str:

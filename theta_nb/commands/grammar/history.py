@@ -60,11 +60,13 @@ def log(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
         git theta log                        every tracked checkpoint
         git theta log model.safetensors
         git theta log -n 10 main..tuning model.safetensors
+        git theta log --storage model.pt     what each commit cost, by update type
         git theta log --json -- old-name.pt  a file that exists in history only
         """,
     )
     parser.add_argument("words", nargs="*", metavar="REV | PATH", help="commits or ranges A..B, then files or folders")
     parser.add_argument("-n", "--max-count", metavar="N", type=_number, help="only the newest N commits")
+    parser.add_argument("--storage", action="store_true", help="say what the stored bytes are: dense or updates")
     parser.add_argument("--first-parent", action="store_true", help="follow only the first parent of merges")
     parser.add_argument("--all", dest="all_", action="store_true", help="begin at all branches and tags")
     json_option(parser)
