@@ -125,7 +125,7 @@ def chains(draw: st.DrawFn) -> Manifest:
     return Manifest("opaque", 2000, layout.digest, skeleton.digest, entries, values, sizes)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(chains())
 def test_any_chain_is_read_as_it_was_written(manifest: Manifest) -> None:
     text = dump(manifest)

@@ -266,7 +266,7 @@ class Filter:
                 bring(self._places, manifest.objects)
             return self._rebuild(manifest)
         except ManifestError as error:
-            self._warn(f"{error} The manifest is checked out instead.")
+            self._warn(f"{path}: {error} The manifest is checked out instead.")
         except MissingObjectError as error:
             self._tell_left([path], error)
         return lambda sink: sink(memoryview(data))
