@@ -125,7 +125,8 @@ class LfsClient:
             What went wrong beside that.
         """
         with pointer_tree(self._carrier.folder, objects) as tree:
-            finished = self._run(["fetch", "--include=", "--exclude=", REMOTE, tree], "", _Meter(objects, progress))
+            meter = None if progress is None else _Meter(objects, progress)
+            finished = self._run(["fetch", "--include=", "--exclude=", REMOTE, tree], "", meter)
         absent = {match[1] for match in map(_ABSENT.search, finished.err.splitlines()) if match} & objects.keys()
         others = [line for line in finished.said if not _ABSENT.search(line)]
         if others and all(map(_ABSENT_ALL.search, others)):
@@ -151,7 +152,7 @@ class LfsClient:
 
         with stand_in_repository(self._carrier, objects) as folder:
             arguments = ["prune", "--dry-run", "--verify-remote"]
-            finished = self._run(arguments, "", _Meter(objects, None), folder, [("lfs.pruneremotetocheck", REMOTE)])
+            finished = self._run(arguments, "", None, folder, [("lfs.pruneremotetocheck", REMOTE)])
         missing = set(_OID.findall(finished.out + finished.err)) & objects.keys()
         verified = re.search(r"(\d+) verified with remote", finished.out)
         if int(verified[1] if verified else 0) + len(missing) < len(objects):
@@ -162,7 +163,7 @@ class LfsClient:
         self,
         arguments: Sequence[str],
         data: str,
-        meter: _Meter,
+        meter: _Meter | None,
         folder: str = "",
         config: Sequence[tuple[str, str]] = (),
     ) -> _Finished:
@@ -177,13 +178,15 @@ class LfsClient:
         ):
             stdin.write(data.encode("ascii"))
             stdin.seek(0)
-            env["GIT_LFS_PROGRESS"] = name
+            if meter is not None:
+                env["GIT_LFS_PROGRESS"] = name
             process = subprocess.Popen(
                 ["git", "lfs", *arguments], cwd=where, env=env, stdin=stdin, stdout=out, stderr=None if traced else err
             )
             try:
                 for line in _lines_until_exit(process, followed):
-                    meter.read(line)
+                    if meter is not None:
+                        meter.read(line)
             finally:
                 # An interruption, or a progress callback that wants no more: git-lfs must not go on alone.
                 if process.poll() is None:
