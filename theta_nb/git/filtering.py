@@ -123,6 +123,8 @@ class Filter:
             self._warn(f"{path}: {warning}")
         self._install_hooks()
         self._encodings.remember(manifest)
+        if self._places.settings.renew:
+            versions = [v for v in versions if not missing_objects(v.manifest, self._places.store)]
         return text_of(manifest, versions)
 
     def _previous(self, path: str, versions: Sequence[Version]) -> Previous | None:
