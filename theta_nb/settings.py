@@ -46,6 +46,8 @@ class Settings:
     fetch
         Whether missing objects are fetched when they are needed: ``"auto"``, ``"ask"`` or ``"never"``
         (``theta.fetch``).
+    renew
+        Whether a version whose objects are not here is stored anew from the file (``GIT_THETA_RENEW``).
     update
         Update type of changed tensors, or ``"auto"`` for the cheapest (``theta.update``; the attribute
         ``theta-update`` comes first).
@@ -61,6 +63,7 @@ class Settings:
     skip_smudge: bool = False
     fsync: bool = True
     fetch: str = "auto"
+    renew: bool = False
     update: str = "auto"
     tolerance: Tolerance | None = None
     workers: int = 2
@@ -88,6 +91,7 @@ class Settings:
             else _as_boolean("GIT_THETA_SKIP_SMUDGE", skip),
             fsync=_boolean(config, "theta.fsync", default=True),
             fetch=_word(config, "theta.fetch", ("auto", "ask", "never")),
+            renew=_as_boolean("GIT_THETA_RENEW", environ.get("GIT_THETA_RENEW", "")),
             update=config.get("theta.update", "auto").strip().lower(),
             tolerance=_tolerance(config.get("theta.tolerance", "")),
             workers=max(1, min(64, _size(config, "theta.workers", min(8, os.cpu_count() or 1)))),

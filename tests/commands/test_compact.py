@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load
 
 from tests.conftest import GitSandbox
 from tests.git.checkpoints import safetensors
@@ -125,3 +126,28 @@ def test_log_says_what_each_commit_cost_by_update_type(chained: GitSandbox) -> N
     newest, _, first = [line for line in lines if "version " in line]
     assert " kB" in newest
     assert " -  " in first, "the first commit holds no update"
+
+
+def test_a_lost_beginning_of_a_chain_is_healed_from_the_file(chained: GitSandbox) -> None:
+    """From the file that is there, by 'git theta add --renormalize', or when something else of it changes."""
+    store = find_places(chained.path).store
+    lost = manifest_of(chained, NAME).value_of("layer.0").chunks[0].links()[0].oid
+    store.delete(lost)
+    assert chained.run("theta", "fsck", check=False).returncode == 1
+    assert chained("status", "--porcelain") == "", "nothing changed, so git is told nothing"
+    chained("theta", "add", "--renormalize", NAME)
+    assert chained("status", "--porcelain") == f"M  {NAME}\n"
+    chained("commit", "-qm", "healed")
+    assert "everything can be rebuilt" in chained("theta", "fsck")
+    assert_quiet(chained)
+
+
+def test_a_lost_beginning_is_no_loss_where_the_file_changes_elsewhere(chained: GitSandbox) -> None:
+    store = find_places(chained.path).store
+    store.delete(manifest_of(chained, NAME).value_of("layer.0").chunks[0].links()[0].oid)
+    state = load((chained.path / NAME).read_bytes())
+    state["layer.2"] = state["layer.2"] + 1
+    chained.write(NAME, safetensors(state))
+    chained("add", NAME)
+    chained("commit", "-qm", "another layer")
+    assert "everything can be rebuilt" in chained("theta", "fsck")

@@ -27,6 +27,7 @@ from tests.git.objects import assert_sound, flip, object_path
 from theta_nb.commands.fsck import fsck
 from theta_nb.commands.gc import gc
 from theta_nb.git.places import find_places
+from theta_nb.git.pointer_names import pointer_names
 from theta_nb.manifest.model import ChunkRef
 from theta_nb.repository import Repository
 
@@ -160,7 +161,7 @@ def test_cherry_pick_and_revert(chains: GitSandbox) -> None:
 def test_amend_again_and_again(chains: GitSandbox) -> None:
     """Each amend starts from the commit that it replaces, and the chain does not outgrow its limit."""
     tensors = dict(VERSIONS["v3"])
-    for number in range(10):
+    for number in range(7):
         tensors["big"] = tensors["big"].copy()
         tensors["big"][0, number] = 100 + number
         chains.write(NAME, safetensors(tensors))
@@ -537,8 +538,14 @@ def test_without_the_plug_in_the_manifest_is_checked_out_with_one_message(
     negated("checkout", "-q", "v1")
     result = negated.run("checkout", "-q", "main")
     (line,) = warnings(result.stderr)
+    assert line.startswith(f"theta: {NAME}: ")
     assert "'negated'" in line
     assert "Install the plug-in" in line
+    for command in ("checkout", "compact"):
+        refused = negated.run("theta", command, NAME, check=False)
+        assert refused.returncode
+        assert refused.stderr.startswith(f"theta: {NAME}: "), refused.stderr
+        assert "'negated'" in refused.stderr
     assert content(negated).decode() == manifest_text(negated, NAME, "HEAD")
     assert_quiet(negated)
     problems = fsck(find_places(negated.path)).problems
@@ -551,6 +558,18 @@ def test_without_the_plug_in_the_manifest_is_checked_out_with_one_message(
     negated.commit_all("trained without the plug-in")
     assert kinds(negated, "fixed") in (["dense"], ["dense", "delta", "delta"])
     assert "negated" not in manifest_text(negated, NAME, "HEAD")
+
+
+# --- pointer files ----------------------------------------------------------------------------------------------------
+
+
+def test_every_object_of_a_chain_has_a_pointer_of_its_own(chains: GitSandbox) -> None:
+    manifest = manifest_of(chains, NAME, "HEAD")
+    names = pointer_names(manifest)
+    assert sorted(names.values()) == sorted(manifest.objects)
+    steps = {name for name, oid in names.items() if oid in {link.oid for link in chain(chains, "tuned")[1:]}}
+    assert len(steps) == 3
+    assert not [name for name in names if "/" in name or name.startswith(".")]
 
 
 # --- nothing left over ------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from theta_nb.errors import NotTrackedError, ThetaError
@@ -47,7 +47,7 @@ def add(places: Places, paths: Sequence[str], *, force: bool = False, renormaliz
     force
         Whether ignored files may be added.
     renormalize
-        Whether to clean files again that git takes for unchanged.
+        Whether to clean files again that git takes for unchanged, and to store anew what was lost from the store.
 
     Raises
     ------
@@ -70,7 +70,8 @@ def add(places: Places, paths: Sequence[str], *, force: bool = False, renormaliz
     notes = _stage(places, ["add", *(["--force"] if force else []), "--", *names])
     raw = names if renormalize else _stored_raw(places, names)
     if raw:
-        notes += _stage(places, ["add", "--renormalize", "--", *raw])
+        # What was lost from the store is stored anew as well.
+        notes += _stage(places, ["add", "--renormalize", "--", *raw], {"GIT_THETA_RENEW": "1"})
     if uses_pointers(places):
         sync_pointers(places)
     return AddResult(tuple(names), tuple(notes))
@@ -96,9 +97,9 @@ def _stored_raw(places: Places, names: Sequence[str]) -> list[str]:
     ]
 
 
-def _stage(places: Places, arguments: Sequence[str]) -> list[str]:
+def _stage(places: Places, arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> list[str]:
     """Run ``git add``; returns what the filter told."""
-    env = child_environment({"GIT_LITERAL_PATHSPECS": "1"})
+    env = child_environment({"GIT_LITERAL_PATHSPECS": "1", **(variables or {})})
     result = run_gently(["git", *arguments], cwd=places.top, env=env)
     said = result.stderr.decode("utf-8", "replace").splitlines()
     told = [line.removeprefix("theta: ") for line in said if line.startswith("theta: ")]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from theta_nb.engine.rebuild import Rebuilder
-from theta_nb.errors import ThetaError
+from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, git
@@ -211,7 +211,10 @@ def _changed(places: Places, paths: Sequence[str]) -> set[str]:
 def _write(places: Places, job: _Job, executor: Executor, advance: Callable[[int], None]) -> None:
     full = os.path.join(places.top, job.blob.path)
     folder = os.path.dirname(full)
-    rebuilder = Rebuilder(job.manifest, places.store, executor)
+    try:
+        rebuilder = Rebuilder(job.manifest, places.store, executor)
+    except ManifestError as error:
+        raise ManifestError(f"{job.blob.path}: {error.message}", hint=error.hint) from error
     temporary = os.path.join(folder, f".{os.path.basename(full)[:100]}.theta-{os.getpid()}")
     try:
         os.makedirs(folder, exist_ok=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from theta_nb.engine.compact import compacted, longest_chain
 from theta_nb.engine.storage_cost import new_storage
-from theta_nb.errors import ThetaError
+from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, git
@@ -89,7 +89,10 @@ def compact(
     results, texts = [], {}
     with ThreadPoolExecutor(places.settings.workers, thread_name_prefix="theta") as executor:
         for blob, manifest in versions:
-            new = compacted(manifest, places.store, executor, depth=depth, progress=meter.add)
+            try:
+                new = compacted(manifest, places.store, executor, depth=depth, progress=meter.add)
+            except ManifestError as error:
+                raise ManifestError(f"{blob.path}: {error.message}", hint=error.hint) from error
             results.append(_result(blob.path, manifest, new))
             if new is not manifest:
                 texts[blob] = dump(new)

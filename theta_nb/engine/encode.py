@@ -105,9 +105,10 @@ class _Worker:
         near = self._near(raw, digest, chunk)
         if not self.write:
             return _Outcome(digest, known, b"", near=near)
-        # Without all its objects an update cannot be made again: what they were made from is not here.
-        if known is not None and (known.base is not None or known.complete(self.store)):
+        if known is not None and known.complete(self.store):
             return _Outcome(digest, known, b"", near=near)
+        if known is not None and known.base is not None:
+            known = None  # an update cannot be made again without what it was made from; the bytes here can be kept
         step = self._step(raw, chunk, patience) if known is None else None
         if step is not None:
             outcome = _Outcome(digest, None, step.payload, step.update, step.base, near)

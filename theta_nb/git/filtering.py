@@ -123,6 +123,8 @@ class Filter:
             self._warn(f"{path}: {warning}")
         self._install_hooks()
         self._encodings.remember(manifest)
+        if self._places.settings.renew:
+            versions = [v for v in versions if not missing_objects(v.manifest, self._places.store)]
         return text_of(manifest, versions)
 
     def _previous(self, path: str, versions: Sequence[Version]) -> Previous | None:
@@ -266,7 +268,7 @@ class Filter:
                 bring(self._places, manifest.objects)
             return self._rebuild(manifest)
         except ManifestError as error:
-            self._warn(f"{error} The manifest is checked out instead.")
+            self._warn(f"{path}: {error} The manifest is checked out instead.")
         except MissingObjectError as error:
             self._tell_left([path], error)
         return lambda sink: sink(memoryview(data))
