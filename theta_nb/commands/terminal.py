@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
+from theta_nb.report.visible import visible
+
 __all__ = [
     "Progress",
     "ProgressFactory",
@@ -29,7 +31,6 @@ __all__ = [
 
 _CONTROL = re.compile(r'[\x00-\x1f\x7f"\\\udc80-\udcff]')
 _EXPANDED = re.compile(r"[$`\\!]")  # within double quotes
-_ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 Progress = Callable[[int, int], None]
 """Told how much is done, of how much."""
@@ -168,17 +169,6 @@ def folded(items: Sequence[str], most: int = 10) -> list[str]:
     if len(items) <= most + 1:  # a line that says "1 more" is no shorter than the one it hides
         return list(items)
     return [*items[:most], f"… and {len(items) - most} more"]
-
-
-def visible(text: str) -> str:
-    r"""Text from elsewhere, fit for a terminal: on one line, control characters spelled out.
-
-    Examples
-    --------
-    >>> print(visible("a\tb\x1b[2J"))
-    a\tb\x1b[2J
-    """
-    return _ESCAPED.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
 
 
 def prepare_streams() -> None:
