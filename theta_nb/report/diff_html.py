@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
+from theta_nb.report.change_group import ChangeGroup
 from theta_nb.report.diff_text import heading, notes_of, summary, what
 from theta_nb.report.numbers import cosine, percent, short
 from theta_nb.report.tree import Module, module_tree
@@ -18,7 +19,7 @@ from theta_nb.report.visible import visible
 
 if TYPE_CHECKING:
     from theta_nb.engine.diff import ParameterChange
-    from theta_nb.report.checkpoint_diff import ChangeGroup, CheckpointDiff
+    from theta_nb.report.checkpoint_diff import CheckpointDiff
 
 __all__ = ["to_html"]
 
@@ -116,8 +117,6 @@ def _head(diff: CheckpointDiff, *, measured: bool) -> str:
 
 
 def _module(module: Module, scale: float, *, measured: bool, unfolded: bool, top: bool = True) -> Iterator[str]:
-    from theta_nb.report.checkpoint_diff import ChangeGroup
-
     group = ChangeGroup(module.label, tuple(module.changes))
     if not group.differing:
         return
