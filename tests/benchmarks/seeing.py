@@ -4,9 +4,9 @@
 
 The yardstick for statistics is torch with two threads: read both files into memory that is there already, and take the
 norm of the difference of every pair of tensors, in bfloat16 (which is fastest and gives three digits) and in float32.
-Ours hashes both files as well, to know what is equal. All files are in the page cache. Processor time is what to look
-at on a busy machine. Each contender is a process of its own, they take turns, and the table gives medians with the smallest
-and the largest ratio. ``--quick`` compares files of a tenth of the size.
+Ours hashes both files as well, to know what is equal. All files are in the page cache. Each contender is a process of
+its own, they take turns, and the table gives medians with the smallest and the largest ratio; on a busy machine
+processor time is what to look at. ``--quick`` compares files of a tenth of the size.
 """
 
 from __future__ import annotations
