@@ -240,8 +240,7 @@ class Checkpoint(Mapping[str, TensorView]):
         """The checkpoint of a manifest, its objects in ``store``; ``bring`` fetches those that are not."""
         try:
             if bring is not None:
-                refs = manifest.values[manifest.layout].chunks
-                bring({ref.oid: manifest.objects[ref.oid] for ref in refs if ref.oid})
+                bring({oid: manifest.objects[oid] for oid in manifest.values[manifest.layout].oids})
             layout = read_layout(manifest, Decoder(store))
         except MissingObjectError as error:
             raise MissingObjectError(

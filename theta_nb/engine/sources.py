@@ -129,15 +129,15 @@ class ManifestSource:
     @cached_property
     def _specs(self) -> dict[str, TensorSpec]:
         if self._bring is not None:
-            refs = self.manifest.values[self.manifest.layout].chunks
-            self._bring({ref.oid: self.manifest.objects[ref.oid] for ref in refs if ref.oid})
+            oids = self.manifest.values[self.manifest.layout].oids
+            self._bring({oid: self.manifest.objects[oid] for oid in oids})
         return {spec.name: spec for spec in read_layout(self.manifest, self._decoder).tensors}
 
     def prepare(self, names: Iterable[str]) -> None:
         """Fetch what is missing of some parameters, in one batch."""
         if self._bring is None:
             return
-        oids = {ref.oid for name in names for ref in self.manifest.value_of(name).chunks if ref.oid}
+        oids = {oid for name in names for oid in self.manifest.value_of(name).oids}
         missing = {oid: self.manifest.objects[oid] for oid in oids if self._store.size(oid) is None}
         if missing:
             self._bring(missing)

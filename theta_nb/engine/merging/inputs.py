@@ -360,7 +360,7 @@ class ManifestInput:
         self.store = store
         self._bring = bring
         self._decoder = Decoder(store)
-        self._fetch(ref.oid for ref in manifest.values[manifest.layout].chunks)
+        self._fetch(manifest.values[manifest.layout].oids)
         self.layout = read_layout(manifest, self._decoder)
         entries = manifest.entries.items()
         self.tensors = {
@@ -372,7 +372,7 @@ class ManifestInput:
 
     def prepare(self, names: Iterable[str]) -> None:
         """Have the objects of some tensors at hand, fetched in one batch."""
-        self._fetch(ref.oid for name in names for ref in self.manifest.value_of(name).chunks)
+        self._fetch(oid for name in names for oid in self.manifest.value_of(name).oids)
 
     def _fetch(self, oids: Iterable[str]) -> None:
         missing = sorted({oid for oid in oids if oid and self.store.size(oid) is None})
