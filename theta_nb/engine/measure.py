@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from theta_nb.engine.alignment import Alignment, Blocks, align, stretches
-from theta_nb.engine.diff import RAW, ParameterChange
+from theta_nb.engine.diff import NOT_MEASURED, RAW, ParameterChange
 from theta_nb.engine.sources import Source, Stored
 from theta_nb.engine.spectra import spectrum_of
 from theta_nb.engine.statistics_cache import StatisticsCache, cache_key
@@ -27,12 +27,9 @@ from theta_nb.tensors.pairs import PairKernel
 from theta_nb.tensors.spectrum import Spectrum
 from theta_nb.tensors.statistics import Statistics
 
-__all__ = ["NOT_MEASURED", "PairOfSources"]
+__all__ = ["PairOfSources"]
 
 Progress = Callable[[int, int], None]
-
-NOT_MEASURED = "not measured: "
-"""How the note of a parameter without statistics begins."""
 
 _TASK_NBYTES = 8 * 2**20  # small parameters are worked on together
 _IN_FLIGHT = 32
@@ -283,18 +280,28 @@ class _Run:
 
     def _one(self, unit: _Unit, stretch: _Stretch) -> Piece | str:
         """Statistics of a stretch, or why there are none."""
-        blocks = getattr(self._local, "blocks", None)
-        if blocks is None:
-            blocks = self._local.blocks = Blocks(self._old, self._new)
-        kernel = PairKernel(unit.old.spec, unit.new.spec, histograms=self._histograms)
+        blocks, kernel = self._tools(unit)
         total = Piece()
         try:
             for old, new in _pairs(blocks, unit.old, unit.new, unit.alignment, stretch):
                 total.add(kernel.block(old, new))
         except ThetaError as error:
+            kernel.take_tallies()
             return str(error)
         total.add(Piece(tallies=kernel.take_tallies()))
         return total
+
+    def _tools(self, unit: _Unit) -> tuple[Blocks, PairKernel]:
+        """This thread's own reader and kernel: their memory is used for one unit after the other."""
+        if not hasattr(self._local, "blocks"):
+            self._local.blocks = Blocks(self._old, self._new)
+            self._local.kernels = {}
+        kernels: dict[tuple[object, ...], PairKernel] = self._local.kernels
+        old, new = unit.old.spec, unit.new.spec
+        kind = (old.dtype, old.conj, old.neg, new.dtype, new.conj, new.neg)
+        if kind not in kernels:
+            kernels[kind] = PairKernel(old, new, histograms=self._histograms)
+        return self._local.blocks, kernels[kind]
 
 
 def _tasks(work: Sequence[tuple[_Unit, _Stretch]]) -> Iterator[list[tuple[_Unit, _Stretch]]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from theta_nb.engine.checkpoint import matching
-from theta_nb.engine.diff import STATUSES, ParameterChange, Status, natural
+from theta_nb.engine.diff import NOT_MEASURED, STATUSES, ParameterChange, Status, natural
 from theta_nb.errors import ThetaError
 from theta_nb.report.grouping import block_of, kind_of, module_of
 from theta_nb.tensors.spectrum import Spectrum
@@ -92,6 +92,11 @@ class Side:
     format: str = ""
     size: int = 0
     parameters: int = 0
+
+    def __repr__(self) -> str:
+        from theta_nb.report.diff_text import heading
+
+        return f"<CheckpointDiff {heading(self)}: {self.summary()}>"
 
     def __str__(self) -> str:
         return f"{self.path} ({self.label})" if self.path and self.label else self.path or self.label
@@ -176,7 +181,7 @@ _GROUPERS: dict[str, Callable[[ParameterChange], str]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CheckpointDiff:
     """What changed between two versions of a checkpoint.
 
@@ -199,6 +204,22 @@ class CheckpointDiff:
         Number of parameters that filters left out.
     order
         What the parameters are sorted by, one of :data:`SORT_KEYS`.
+
+    Examples
+    --------
+    >>> from theta_nb.engine.diff import Parameter
+    >>> old = [Parameter(name, "float32", (4, 4), b"1") for name in ("head.weight", "head.bias")]
+    >>> new = [Parameter(name, "float32", (4, 4), b"2") for name in ("head.weight", "head.bias")]
+    >>> changes = tuple(ParameterChange("modified", *sides) for sides in zip(old, new, strict=True))
+    >>> diff = CheckpointDiff(Side("m.pt", "HEAD~1", parameters=2), Side("m.pt", "HEAD", parameters=2), changes)
+    >>> diff
+    <CheckpointDiff m.pt  HEAD~1 → HEAD: 2 of 2 parameters modified>
+    >>> print(diff.filter("*.bias"))
+    m.pt  HEAD~1 → HEAD
+    1 of 1 parameter modified, 1 not shown
+    <BLANKLINE>
+      parameter  dtype    shape
+    ~ head.bias  float32  [4,4]
     """
 
     old: Side
@@ -339,7 +360,7 @@ class CheckpointDiff:
         if self.measured in enough and not self.unavailable:
             return self
         found = self._values.measure(self.parameters, histograms=histograms, progress=progress, executor=executor)
-        missing = next((c.note for c in found if c.note.startswith("not measured")), "")
+        missing = next((c.note.removeprefix(NOT_MEASURED) for c in found if c.note.startswith(NOT_MEASURED)), "")
         level: Literal["scalars", "histograms"] = "histograms" if histograms else "scalars"
         return replace(self, parameters=found, measured=level, unavailable=missing)
 
@@ -425,6 +446,11 @@ class CheckpointDiff:
         from theta_nb.report.diff_plots import plot
 
         return plot(self, kind, **options)
+
+    def __repr__(self) -> str:
+        from theta_nb.report.diff_text import heading
+
+        return f"<CheckpointDiff {heading(self)}: {self.summary()}>"
 
     def __str__(self) -> str:
         return self.table()
