@@ -292,7 +292,7 @@ class _Run:
         return total
 
     def _tools(self, unit: _Unit) -> tuple[Blocks, PairKernel]:
-        """This thread's own reader and kernel: their memory is used for one unit after the other."""
+        """Reader and kernel of the running thread: their memory is used for one unit after the other."""
         if not hasattr(self._local, "blocks"):
             self._local.blocks = Blocks(self._old, self._new)
             self._local.kernels = {}

@@ -93,11 +93,6 @@ class Side:
     size: int = 0
     parameters: int = 0
 
-    def __repr__(self) -> str:
-        from theta_nb.report.diff_text import heading
-
-        return f"<CheckpointDiff {heading(self)}: {self.summary()}>"
-
     def __str__(self) -> str:
         return f"{self.path} ({self.label})" if self.path and self.label else self.path or self.label
 

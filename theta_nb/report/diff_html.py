@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from theta_nb.report.diff_text import heading, notes_of, summary, what
 from theta_nb.report.numbers import cosine, percent, short
 from theta_nb.report.tree import Module, module_tree
+from theta_nb.report.visible import visible
 
 if TYPE_CHECKING:
     from theta_nb.engine.diff import ParameterChange
@@ -89,7 +90,7 @@ def _fragment(diff: CheckpointDiff) -> Iterator[str]:
     yield f'<div class="theta-diff"><style>{_STYLE}</style>'
     yield f"<p><b>{escape(heading(diff))}</b><p>{escape(summary(diff))}"
     if diff.unavailable:
-        yield f'<p class="w">Some statistics are missing: {escape(diff.unavailable)}'
+        yield f'<p class="w">Some statistics are missing: {escape(visible(diff.unavailable))}'
     if len(diff):
         measured = diff.measured != "structure"
         scale = _scale(diff)

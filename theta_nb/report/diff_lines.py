@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from theta_nb.report.diff_text import SIGNS, notes_of, summary, what
 from theta_nb.report.numbers import short
 from theta_nb.report.tree import Module, module_tree
+from theta_nb.report.visible import visible
 
 if TYPE_CHECKING:
     from theta_nb.engine.diff import ParameterChange
@@ -71,7 +72,7 @@ def diff_lines(diff: CheckpointDiff, *, colours: Colours = PLAIN, shown: int = _
     """
     yield summary(diff)
     if diff.unavailable:
-        yield f"numbers are missing: {diff.unavailable}"
+        yield f"numbers are missing: {visible(diff.unavailable)}"
     if not len(diff):
         return
     lines = list(_lines(module_tree(diff.sort("name").parameters), "", folded=len(diff) > shown, top=True))

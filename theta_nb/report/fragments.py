@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from theta_nb.report.wording import visible
+from theta_nb.report.visible import visible
 
 __all__ = ["Markup", "bar", "chip", "details", "fragment", "grid", "page", "text"]
 
