@@ -14,6 +14,7 @@ from theta_nb.git.places import Places
 from theta_nb.git.process import GitError, git, git_ok
 from theta_nb.git.tracked import resolve
 from theta_nb.git.walk import manifest_texts
+from theta_nb.manifest.memo import Memo
 from theta_nb.manifest.text import parse
 
 __all__ = ["Walk", "describe", "walk_history"]
@@ -264,10 +265,10 @@ _RAW = Version(kind="raw")
 
 
 def _contents(places: Places, blobs: Iterable[str]) -> Iterator[tuple[str, Version]]:
-    reader = VersionReader()
+    reader, memo = VersionReader(), Memo()
     for oid, text in manifest_texts(places, (blob.encode("ascii") for blob in blobs)):
         try:
-            version = reader.read(parse(text))
+            version = reader.read(parse(text, memo=memo))
         except ManifestError as error:
             version = Version(kind="broken", problem=error.message.removeprefix("manifest: "))
         yield oid.decode("ascii"), version
