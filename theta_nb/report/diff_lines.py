@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from theta_nb.report.change_group import ChangeGroup
 from theta_nb.report.diff_text import SIGNS, notes_of, summary, what
 from theta_nb.report.numbers import short
 from theta_nb.report.tree import Module, module_tree
@@ -82,8 +83,6 @@ def diff_lines(diff: CheckpointDiff, *, colours: Colours = PLAIN, shown: int = _
 
 
 def _lines(module: Module, indent: str, *, folded: bool, top: bool = False) -> Iterator[_Line]:
-    from theta_nb.report.checkpoint_diff import ChangeGroup
-
     group = ChangeGroup(module.label, tuple(module.changes))
     if not group.differing:
         return
