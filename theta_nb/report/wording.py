@@ -6,9 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from theta_nb.report.visible import visible
-
-__all__ = ["PLAIN", "Ink", "count", "folded", "shown_path", "visible"]
+__all__ = ["PLAIN", "Ink", "count", "folded", "shown_path"]
 
 _CONTROL = re.compile(r'[\x00-\x1f\x7f"\\\udc80-\udcff]')
 
