@@ -51,8 +51,8 @@ def main(arguments: list[str]) -> int:
 
 def ours(method: str, folder: Path, out: Path) -> Callable[[], None]:
     """The merge by theta-nb: files in, file out, digests of all inputs included."""
-    from theta_nb.engine.merging.inputs import FileInput
     from theta_nb.engine.merging.session import MergeSession
+    from theta_nb.engine.merging.stored_inputs import FileInput
 
     parameters, _, _, _ = METHODS[method]
 
@@ -107,8 +107,9 @@ def preview(folder: Path) -> dict[str, float]:
     """Processor seconds of previews of 1,000 tensors, and of TIES before and after its density changed."""
     import numpy as np
 
-    from theta_nb.engine.merging.inputs import FileInput, StateInput
+    from theta_nb.engine.merging.inputs import StateInput
     from theta_nb.engine.merging.session import MergeSession
+    from theta_nb.engine.merging.stored_inputs import FileInput
 
     random = np.random.default_rng(0)
     base = {f"layers.{k}.w": random.standard_normal(64, dtype=np.float32) for k in range(1000)}

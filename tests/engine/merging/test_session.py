@@ -12,8 +12,9 @@ import torch
 from safetensors.numpy import load_file
 
 from tests.engine.merging.checkpoints import FORMS, as_safetensors, model, session_of, torch_state
-from theta_nb.engine.merging.inputs import FileInput, StateInput
+from theta_nb.engine.merging.inputs import StateInput
 from theta_nb.engine.merging.session import MergeSession
+from theta_nb.engine.merging.stored_inputs import FileInput
 from theta_nb.errors import CheckpointError
 from theta_nb.merges.parameters import MergeError
 from theta_nb.merges.table import METHODS

@@ -18,8 +18,9 @@ from theta_nb.engine.layouts import owners
 from theta_nb.engine.merging.computing import nbytes_of
 from theta_nb.engine.merging.decisions import Decision
 from theta_nb.engine.merging.documents import read_json
-from theta_nb.engine.merging.inputs import FileInput, ManifestInput, TensorInfo
+from theta_nb.engine.merging.inputs import TensorInfo
 from theta_nb.engine.merging.recipe import Recipe
+from theta_nb.engine.merging.stored_inputs import FileInput, ManifestInput
 from theta_nb.engine.merging.tries import Try
 from theta_nb.engine.rebuild import Rebuilder
 from theta_nb.errors import CheckpointError
