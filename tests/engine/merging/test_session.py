@@ -370,6 +370,18 @@ def test_a_file_that_is_cut_short_meanwhile_is_named(tmp_path: Path) -> None:
         session.arrays()
 
 
+def test_a_file_that_is_written_to_meanwhile_is_named(tmp_path: Path) -> None:
+    session = session_of(tmp_path, "safetensors", BASE, OURS, THEIRS).use("linear")
+    path = tmp_path / "theirs.safetensors"
+    with open(path, "r+b") as file:
+        file.seek(-4, 2)
+        file.write(b"\1\2\3\4")
+    for use in (session.arrays, lambda: session.write(str(tmp_path / "x.safetensors"))):
+        with pytest.raises(CheckpointError, match=r"theirs.safetensors was changed while it was merged"):
+            use()
+    assert not (tmp_path / "x.safetensors").exists()
+
+
 def test_conflicts_have_to_be_settled_before_the_result_is_kept(tmp_path: Path) -> None:
     theirs = {name: x for name, x in THEIRS.items() if name != "norm.weight"}
     session = session_of(tmp_path, "safetensors", BASE, OURS, theirs).use("linear")

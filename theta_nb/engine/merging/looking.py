@@ -15,6 +15,7 @@ from theta_nb.engine.merging.preview import Preview, PreviewRow
 from theta_nb.engine.merging.rules import mergeable, rule_for
 from theta_nb.engine.merging.states import State, Unit
 from theta_nb.engine.merging.statistics import Statistics, StatisticsCache
+from theta_nb.engine.merging.stored_inputs import FileInput, ManifestInput
 from theta_nb.merges.parameters import MergeError
 
 __all__ = ["Looking", "Progress"]
@@ -121,18 +122,20 @@ class Looking(Choosing):
 
     def _each(self, items: Sequence[Any], work: Callable[[Any], Any], progress: Progress | None) -> None:
         """Do the work on all items in parallel; the first error ends it."""
-        for source in (self.base, *self.inputs):
-            prepare = getattr(source, "prepare", None)
-            if prepare is not None and items:
-                prepare(self._names_in(source, items))
+        if not items:
+            return
+        sources = [source for source in (self.base, *self.inputs) if source is not None]
+        for source in sources:
+            if isinstance(source, ManifestInput):
+                source.prepare(self._names_in(source, items))
         if self._executor is not None:
             self._run(self._executor, items, work, progress)
-        elif len(items) < 2:
-            for item in items:
-                work(item)
         else:
             with ThreadPoolExecutor(2) as executor:
                 self._run(executor, items, work, progress)
+        for source in sources:
+            if isinstance(source, FileInput):
+                source.verify()
 
     def _names_in(self, source: MergeInput | None, items: Iterable[Any]) -> list[str]:
         position = 0 if source is self.base else 1 + self.inputs.index(source)

@@ -74,6 +74,7 @@ class FileInput:
             self._owners = owners(self.layout)
             self._storage = {name: index for index, name in enumerate(self._owners)}
             self._tensors: dict[str, TensorInfo] | None = None
+            self._seen = self._stamp()
         except BaseException:
             os.close(self._fd)
             raise
@@ -103,6 +104,21 @@ class FileInput:
     def reader(self, name: str, /) -> RawReader:
         """The bytes of a storage, under the name of its owner."""
         return _FilePart(self._fd, self.layout.storages[self._storage[name]].offset, self.path)
+
+    def _stamp(self) -> tuple[int, int, int]:
+        status = os.fstat(self._fd)
+        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+    def verify(self) -> None:
+        """Refuse a file that was written to since it was opened: its digests and values would not belong together.
+
+        Raises
+        ------
+        CheckpointError
+            If its size or times have changed.
+        """
+        if self._stamp() != self._seen:
+            raise CheckpointError(f"{self.path} was changed while it was merged", hint="Begin again.")
 
     def copy_to(self, fd: int) -> None:
         """Write the whole file, as it is, to an open descriptor."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import zlib
@@ -287,7 +288,11 @@ def save_session(session: MergeSession, path: str) -> None:
         "steps": [plain(step) for step in session._steps],
         "place": session._place,
         "tries": [
-            {"recipe": plain(one.settings), "metrics": dict(one.metrics), "seconds": one.seconds}
+            {
+                "recipe": plain(one.settings),
+                "metrics": {name: _finite(value) for name, value in one.metrics.items()},
+                "seconds": one.seconds,
+            }
             for one in session.tries
         ],
     }
@@ -297,6 +302,11 @@ def save_session(session: MergeSession, path: str) -> None:
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)
     os.replace(partial, path)
+
+
+def _finite(value: float) -> float | str:
+    """A number as JSON has it; NaN and infinities as text."""
+    return value if math.isfinite(value) else str(value)
 
 
 def load_session(session: MergeSession, path: str) -> MergeSession:
