@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def test_undo_redo_reset_and_presets(session: MergeSession) -> None:
         (lambda s: s.override("*" * 2000, "ours"), "too long"),
         (lambda s: s.preset("bests"), "no preset is called 'bests'"),
         (lambda s: s.explain("embed"), "Did you mean 'embed.weight'"),
-        (lambda s: s.commit("x"), "wait for a choice"),
+        (lambda s: s.commit("x"), "11 parameters wait for a choice: embed.weight, norm.weight, "),
         (lambda s: s.use("linear").commit("x"), "nowhere to commit"),
     ],
 )
@@ -205,9 +206,10 @@ def test_the_preview_reads_well(session: MergeSession) -> None:
     assert text.splitlines()[0] == (
         "11 changed by both, 1 changed alike, 1 changed by theirs, 1 changed by ours, 1 equal"
     )
-    assert re.search(r"^\? embed.weight +ours +cos [+-]0\.\d\d  conflict +\d+%", text, re.M)
+    assert re.search(r"^\? embed.weight +changed by both +ours +cos [+-]0\.\d\d  conflict +\d+%", text, re.M)
+    assert re.search(r"^  layers.1.bias +changed by theirs +theirs +moved \d", text, re.M)
     session.use("slerp")
-    assert re.search(r"^  embed.weight +slerp +cos .* moved \d", str(session.preview()), re.M)
+    assert re.search(r"^  embed.weight +changed by both +slerp +cos .* moved \d", str(session.preview()), re.M)
 
 
 def test_explanations_have_the_numbers_in_them(session: MergeSession) -> None:
@@ -347,6 +349,24 @@ def test_a_result_with_other_tensors_is_written_anew(tmp_path: Path) -> None:
     assert loaded["embed.weight"].shape == (32, 8)
     assert (loaded["embed.weight"][30:] == 1).all()
     assert all(np.array_equal(loaded[name], x) for name, x in session.arrays().items())
+
+
+@pytest.mark.parametrize("method", ["ties", "slerp", "dare_ties", "sce", "della"])
+def test_memory_does_not_grow_with_the_model(tmp_path: Path, method: str) -> None:
+    random = np.random.default_rng(0)
+    peaks = []
+    for count in (4, 16):
+        base = {f"layers.{k}.w": random.standard_normal((512, 512)).astype(np.float32) for k in range(count)}
+        mine, other = ({n: x + np.float32(0.1) * x[::s] for n, x in base.items()} for s in (1, -1))
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        session = session_of(folder, "safetensors", base, mine, other).use(method)
+        tracemalloc.start()
+        session.write(str(folder / "merged.safetensors"))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 2**20
+    assert peaks[1] < 16 * 2**20, "less than the result alone"
 
 
 def test_a_failed_write_leaves_the_old_file(session: MergeSession, tmp_path: Path) -> None:

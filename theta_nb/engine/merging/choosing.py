@@ -171,10 +171,10 @@ class Choosing:
         """
         if self.open:
             names = ", ".join(self.open[:_SHOWN]) + (", …" if len(self.open) > _SHOWN else "")
-            raise MergeError(
-                f"{len(self.open)} parameters wait for a choice: {names}",
-                hint="Choose with session.use(METHOD), or session.override(NAME, METHOD).",
-            )
+            what = "parameters wait" if len(self.open) > 1 else "parameter waits"
+            settled = any(self.decisions[name].reason.startswith("conflict") for name in self.open)
+            hint = f"session.override({self.open[0]!r}, 'ours')" if settled else "session.use(METHOD)"
+            raise MergeError(f"{len(self.open)} {what} for a choice: {names}", hint=f"Choose with {hint}.")
 
     def _require_choice(self) -> None:
         waiting = [name for name, d in self.decisions.items() if d.open and not d.reason.startswith("conflict")]

@@ -104,13 +104,13 @@ class Looking(Choosing):
         unit = decision.unit
         relations = self._relations.get(unit.name)
         if known is not None and relations is None:
-            relations = self._relations[unit.name] = previews.relations(known, unit.base is not None)
+            relations = self._relations[unit.name] = previews.relations(known, unit.base is not None, len(unit.changed))
         cosines, conflict, change = relations or ((), None, None)
         norm, distances = predicted or (None, None)
         return PreviewRow(
             unit.name,
             unit.state.value,
-            decision.label,
+            decision.called(self.labels),
             decision.reason,
             decision.open,
             norm,
