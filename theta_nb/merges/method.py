@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+import numpy as np
+
 from theta_nb.merges.gram import Combination, Gram, combine
 from theta_nb.merges.group import Array, Group
 from theta_nb.merges.parameters import MergeError, ParameterSpec, Value, nearest, signature
@@ -154,7 +156,7 @@ class Method:
         if self.gram:
             return combine(group, self.combination(group, parameters))
         made = self.function(group, **parameters)
-        return iter((made.reshape(-1),)) if isinstance(made, group.array) else iter(made)
+        return iter((made.reshape(-1),)) if isinstance(made, np.ndarray) else iter(made)
 
     def combination(self, group: Group, parameters: Mapping[str, Value]) -> Combination:
         """The linear combination that a Gram-determined method makes of a group, recorded with what it decided."""
