@@ -140,6 +140,7 @@ def test_a_recorded_combination_of_another_size_is_refused(session: MergeSession
 def test_a_saved_session_goes_on_where_it_was(session: MergeSession, tmp_path: Path) -> None:
     chosen(session)
     session.evaluate(lambda state: {"norm": float(np.linalg.norm(np.asarray(state["norm.weight"])))})
+    session.evaluate(lambda state: float("nan"))
     session.use("ties", density=0.1)
     session.undo()
     path = str(tmp_path / "session.json")

@@ -70,6 +70,12 @@ class Decision:
             return self.method.name
         return "dropped" if self.dropped else "original" if self.take == BASE else "ours" if not self.take else "theirs"
 
+    def called(self, labels: Sequence[str]) -> str:
+        """What is done, with the name of the input that is taken."""
+        if self.method is None and self.take is not None and self.take != BASE and not self.dropped:
+            return labels[self.take]
+        return self.label
+
     def fingerprint(self, depth: float) -> tuple[Any, ...]:
         """Equal for decisions that give the same value."""
         if self.method is None:
