@@ -21,7 +21,7 @@ from theta_nb.storage.objects import ObjectStore
 from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_extents, storage_digest, tensor_digest
 from theta_nb.updates.table import Numbers
 
-__all__ = ["ByteStream", "Cleaner", "FileStream"]
+__all__ = ["ByteStream", "Cleaner", "FileStream", "settle_derived"]
 
 Progress = Callable[[int], None]
 
@@ -186,12 +186,13 @@ class _Pass:
         self._progress = progress
         self._owners = owners(layout)
         self._previous = cleaner._previous
+        before = self._previous
         self._encoder = ChunkEncoder(
             cleaner._store,
             known,
             cleaner._executor,
             write=cleaner._write,
-            incremental=None if self._previous is None else Incremental(cleaner._store, self._previous.update),
+            incremental=None if before is None else Incremental(cleaner._store, before.update, before.encoder),
         )
         self._tensors = {tensor.name: tensor for tensor in layout.tensors}
         self._numbers: list[list[int]] = [[] for _ in layout.storages]  # chunk numbers by storage
@@ -329,7 +330,7 @@ class _Pass:
             if owner == tensor.name:
                 nbytes = self._layout.storages[tensor.storage].nbytes
                 values.setdefault(digest, Value(digest, nbytes, self._refs(numbers)))
-        derived = self._settle_derived(entries, values)
+        derived = settle_derived(self._layout, self._owners, self._derived, entries, values)
         objects = {
             step.ref.oid: step.object_size
             for value in values.values()
@@ -351,21 +352,43 @@ class _Pass:
         # Without writing, new chunks have no reference; a reference to nothing keeps their digest.
         return tuple(known[d].ref if d in known else ChunkRef(d) for d in digests)
 
-    def _settle_derived(self, entries: dict[str, Entry], values: dict[bytes, Value]) -> dict[int, bytes]:
-        """Put each storage's CRC-32 beside its value; fields that disagree with it stay on their own."""
-        left: dict[int, bytes] = {}
-        for index, data in sorted(self._derived.items()):
-            storage = self._layout.derived[index].storage
-            if storage is None or len(data) != 4:
-                left[index] = data
-                continue
-            digest = entries[self._owners[storage]].digest
-            value = values[digest]
-            if not value.crc32:
-                values[digest] = Value(digest, value.nbytes, value.chunks, data)
-            elif value.crc32 != data:
-                left[index] = data
-        return left
+
+def settle_derived(
+    layout: Layout,
+    owned: tuple[str, ...],
+    derived: Mapping[int, bytes],
+    entries: Mapping[str, Entry],
+    values: dict[bytes, Value],
+) -> dict[int, bytes]:
+    """Put each storage's CRC-32 beside its value; fields that disagree with it stay on their own.
+
+    Parameters
+    ----------
+    layout, owned
+        Of the file, and the owner of each of its storages.
+    derived
+        Bytes of every derived field.
+    entries, values
+        Of the manifest; the values of owners get their CRC-32.
+
+    Returns
+    -------
+    dict
+        Fields that do not follow from a value.
+    """
+    left: dict[int, bytes] = {}
+    for index, data in sorted(derived.items()):
+        storage = layout.derived[index].storage
+        if storage is None or len(data) != 4:
+            left[index] = data
+            continue
+        digest = entries[owned[storage]].digest
+        value = values[digest]
+        if not value.crc32:
+            values[digest] = Value(digest, value.nbytes, value.chunks, data)
+        elif value.crc32 != data:
+            left[index] = data
+    return left
 
 
 class _Window:

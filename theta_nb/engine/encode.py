@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from theta_nb.storage.objects import ObjectStore
 from theta_nb.tensors.chunks import chunk_digest
 from theta_nb.updates.table import Numbers, numbers_of_width
 
-__all__ = ["PACKED_NBYTES", "ChunkEncoder"]
+__all__ = ["PACKED_NBYTES", "ChunkEncoder", "Make"]
 
 PACKED_NBYTES = 64 * 2**10
 """Encoded chunks shorter than this share objects: 20,000 optimizer records must not be 20,000 objects."""
@@ -27,12 +28,17 @@ _PACK_NBYTES = 16 * 2**20
 _MAX_LOST_PACKS = 2  # chunks come in the order in which they were packed, so a pack is complete before the next begins
 
 
+Make = Callable[[memoryview], Step | None]
+"""Fills a chunk, in a worker thread; returns an update that leads to exactly these bytes, if there is one to prefer."""
+
+
 class _Chunk(NamedTuple):
     offset: int  # in the buffer
     nbytes: int
     itemsize: int  # 0 for bytes that are not numbers
     numbers: Numbers | None  # what its bytes mean, where more is known
     previous: KnownChunk | None  # what stood in its place before
+    make: Make | None = None  # fills it
 
 
 class _Outcome(NamedTuple):
@@ -63,6 +69,7 @@ class _Worker:
         return [self._one(buffer[c.offset : c.offset + c.nbytes], c) for c in chunks]
 
     def _one(self, raw: memoryview, chunk: _Chunk) -> _Outcome:
+        made = None if chunk.make is None else chunk.make(raw)
         digest = chunk_digest(raw)
         if len(raw) <= INLINE_NBYTES:
             return _Outcome(digest, KnownChunk(ChunkRef(digest, inline=bytes(raw)), 0), b"")
@@ -72,7 +79,7 @@ class _Worker:
         # Without all its objects an update cannot be made again: what they were made from is not here.
         if known is not None and (known.base is not None or known.complete(self.store)):
             return _Outcome(digest, known, b"")
-        step = self._step(raw, chunk) if known is None else None
+        step = (made or self._step(raw, chunk)) if known is None else None
         if step is not None:
             outcome = _Outcome(digest, None, step.payload, step.update, step.base)
         else:
@@ -178,7 +185,13 @@ class ChunkEncoder:
         return self._buffer[self._filled : self._filled + nbytes]
 
     def add(
-        self, nbytes: int, itemsize: int, *, numbers: Numbers | None = None, previous: KnownChunk | None = None
+        self,
+        nbytes: int,
+        itemsize: int,
+        *,
+        numbers: Numbers | None = None,
+        previous: KnownChunk | None = None,
+        make: Make | None = None,
     ) -> int:
         """Take the chunk that was put into :meth:`space`; returns its number.
 
@@ -192,8 +205,10 @@ class ChunkEncoder:
             What its bytes mean, where more is known than the item size.
         previous
             What stood in its place before, if it may be stored as an update of that.
+        make
+            Puts the bytes into :meth:`space`, where the caller does not.
         """
-        self._chunks.append(_Chunk(self._filled, nbytes, itemsize, numbers, previous))
+        self._chunks.append(_Chunk(self._filled, nbytes, itemsize, numbers, previous, make))
         self._filled += nbytes
         self._count += 1
         return self._count - 1

@@ -24,7 +24,7 @@ from theta_nb.storage.encoding import encode_differences, read_range
 from theta_nb.storage.objects import ObjectStore
 from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_extents, row_nbytes
 from theta_nb.tensors.dtypes import dtype_named
-from theta_nb.updates.table import UPDATES, Numbers
+from theta_nb.updates.table import UPDATES, Numbers, Update
 from theta_nb.updates.zigzag import Patterns, add_zigzag, patterns, subtract_zigzag
 
 __all__ = ["AUTO", "MAX_UPDATES", "READ_COST", "Incremental", "Previous", "Step"]
@@ -56,10 +56,13 @@ class Previous:
         That version.
     update
         Update type to be used, or ``"auto"``.
+    encoder
+        What encodes it, where that is not the type with its default settings.
     """
 
     manifest: Manifest
     update: str = AUTO
+    encoder: Update | None = None
 
     def chunks(self, name: str, dtype: str, shape: tuple[int, ...]) -> dict[Extent, KnownChunk]:
         """Encodings of the chunks of a parameter by their place, if its rows were as long then; else none."""
@@ -97,10 +100,13 @@ class Incremental:
         Where the objects of previous versions are.
     update
         ``"auto"``, or the name of the only update type that may be used besides ``"dense"``.
+    encoder
+        What encodes it, where that is not the type with its default settings.
     """
 
-    def __init__(self, store: ObjectStore, update: str = AUTO) -> None:
+    def __init__(self, store: ObjectStore, update: str = AUTO, encoder: Update | None = None) -> None:
         self._store = store
+        self._encoder = encoder
         self._decoder = Decoder(store)
         self._update = update
         self._buffers = threading.local()
@@ -122,12 +128,23 @@ class Incremental:
         dense = previous.steps()[0].ref.length
         for base, changed in self._bases(raw, previous, numbers, dense):
             step = self._encoded(raw, base, numbers, changed)
-            if step is not None and self._allowed(base, len(step.payload), dense):
+            if step is not None and self.allowed(base, len(step.payload), dense):
                 return step
         return None
 
     @staticmethod
-    def _allowed(base: KnownChunk, payload: int, dense: int) -> bool:
+    def allowed(base: KnownChunk, payload: int, dense: int) -> bool:
+        """Whether a chunk may be stored as an update on top of a chain.
+
+        Parameters
+        ----------
+        base
+            The chain.
+        payload
+            Bytes of the update.
+        dense
+            Bytes of a dense encoding.
+        """
         steps = base.steps()
         read = payload + sum(step.ref.length for step in steps)
         return len(steps) <= MAX_UPDATES and payload + _LINK_NBYTES < _PAYS * dense and read <= READ_COST * dense
@@ -146,7 +163,7 @@ class Incremental:
         if far is None or (near is not None and far.nbytes > _NEAR * near.nbytes + _LINK_NBYTES):
             order.reverse()
         for base, estimate in dict(order).items():
-            if estimate is None or self._allowed(base, int(estimate.nbytes), dense):
+            if estimate is None or self.allowed(base, int(estimate.nbytes), dense):
                 yield base, 0.0 if estimate is None else estimate.changed
 
     def _encoded(self, raw: memoryview, base: KnownChunk, numbers: Numbers, changed: float) -> Step | None:
@@ -156,7 +173,8 @@ class Incremental:
         names = [self._update]
         if self._update == AUTO:
             names = ["delta"] if changed > _FEW else ["sparse", "delta"]
-        found = [(name, payload) for name in names if (payload := UPDATES[name].encode(old, raw, numbers)) is not None]
+        encoders = {name: self._encoder or UPDATES[name] for name in names}
+        found = [(name, data) for name, by in encoders.items() if (data := by.encode(old, raw, numbers)) is not None]
         if not found:
             return None
         name, payload = min(found, key=lambda item: len(item[1]))
