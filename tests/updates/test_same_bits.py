@@ -22,7 +22,8 @@ DTYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bf
 PROGRAM = """
 import sys
 from pathlib import Path
-from tests.updates.test_same_bits import results
+from tests.updates.test_same_bits import dispatched, results
+assert dispatched() == []
 print(results(Path(sys.argv[1]), workers=1))
 """
 
@@ -33,7 +34,8 @@ def results(folder: Path, *, workers: int) -> str:
     found: dict[str, Any] = {}
     for name, dtype in DTYPES.items():
         # Ten times the columns of a block, with odd remainders; large and tiny numbers, NaN and Inf among them.
-        w = (rng.normal(size=(301, 517)) * 10.0 ** rng.integers(-6, 3, size=(301, 517))).astype(dtype)
+        # Made by exact operations: powers of ten differ between processors.
+        w = np.ldexp(rng.normal(size=(301, 517)), rng.integers(-20, 9, size=(301, 517))).astype(dtype)
         w[0, :4] = np.array([np.nan, 448, -0.0, 1e-30]).astype(dtype)
         content = safetensors({"w": w})
         updates: dict[str, dict[str, Any]] = {
@@ -71,9 +73,6 @@ def test_the_instructions_of_the_processor_do_not_matter(tmp_path: Path) -> None
     if not features:
         pytest.skip("NumPy uses no optional instructions on this processor")
     env = {**os.environ, "NPY_DISABLE_CPU_FEATURES": " ".join(features), "PYTHONPATH": str(Path(__file__).parents[2])}
-    check = "from numpy._core._multiarray_umath import __cpu_dispatch__ as d, __cpu_features__ as f; print([n for n in d if f[n]])"
-    plain = subprocess.run([sys.executable, "-c", check], env=env, capture_output=True, text=True, check=True)
-    assert plain.stdout.strip() == "[]", "the features were not switched off"
     other = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path)], env=env, capture_output=True, text=True, check=False
     )

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from theta_nb.engine.side_load import Stored
 from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.git.blobs import is_stored
 from theta_nb.git.places import Places
 from theta_nb.git.pointers import sync_pointers, uses_pointers
 from theta_nb.git.process import GitError, child_environment, git, run_gently
 from theta_nb.git.tracked import filter_of, tracked_in_index
+
+if TYPE_CHECKING:
+    from theta_nb.engine.side_load import Stored
 
 __all__ = ["AddResult", "add", "matching", "stage_files"]
 

@@ -20,7 +20,7 @@ from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
 from theta_nb.git.pointers import sync_pointers, uses_pointers
-from theta_nb.git.process import CatFile, git
+from theta_nb.git.process import CatFile, GitError, git
 from theta_nb.git.tracked import TrackedBlob, tracked_in_index
 from theta_nb.git.versions import index_blobs, read_text
 from theta_nb.manifest.model import Manifest
@@ -293,7 +293,14 @@ def _stage(places: Places, old: TrackedBlob, blob: str) -> None:
     """Put a blob into the index, and have git see that the work tree agrees."""
     mode = "100755" if old.executable else "100644"
     entry = f"{mode} {blob} 0\t".encode("ascii") + os.fsencode(old.path) + b"\0"
-    git("update-index", "-z", "--index-info", cwd=places.top, data=entry)
+    try:
+        git("update-index", "-z", "--index-info", cwd=places.top, data=entry)
+    except GitError as error:
+        raise GitError(
+            f"{old.path} cannot be staged: {error.message}",
+            returncode=error.returncode,
+            hint=f"The work tree is complete: run 'git add {old.path}'.",
+        ) from error
     refresh(places, [old.path])
     if index_blobs(old.path, places.top) != [blob]:
         raise ThetaError(

@@ -16,6 +16,7 @@ def combined_crc32(pieces: Iterable[tuple[int, int]]) -> int:
 
     Examples
     --------
+    >>> import zlib
     >>> combined_crc32([(zlib.crc32(b"weig"), 4), (zlib.crc32(b"hts"), 3)]) == zlib.crc32(b"weights")
     True
     """

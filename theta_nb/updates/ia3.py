@@ -49,22 +49,27 @@ class _Ia3:
     name = "ia3"
 
     def encode(self, old: memoryview, new: memoryview, numbers: Numbers) -> bytes | None:
-        """The scaling by row or by column that gives exactly ``new``, if float32 numbers can express it."""
+        """The scaling by row or by column that gives exactly ``new``, if there is one."""
         name = realdtype(numbers.dtype)
         width, columns = numbers.width, numbers.columns
         if name not in RESULT_DTYPES or numbers.dtype.kind != "f" or len(old) != len(new):
             return None
         if not len(new) or len(new) % (width * columns):
             return None
-        was = widen(patterns(old, width), name).reshape(-1, columns)
-        becomes = widen(patterns(new, width), name).reshape(-1, columns)
+        was = patterns(old, width).reshape(-1, columns)
+        becomes = patterns(new, width).reshape(-1, columns)
         for by_row in (False, True):
-            scaling = _ratios(was, becomes, by_row=by_row).astype(np.float32)
-            payload = dump_ia3(name, scaling.view(np.uint32), "float32", by_row=by_row, columns=columns)
-            result = bytearray(old)
-            self.apply(memoryview(payload), memoryview(result))
-            if result == new and len(payload) < len(new):
-                return payload
+            scaling = _scaling(was, becomes, name, by_row=by_row)
+            if scaling is None:
+                continue
+            # What was computed from float32 numbers is found again as such; what was not, as near as it can be.
+            for factors in (scaling.astype(np.float32), scaling):
+                raw = factors.view(f"<u{factors.itemsize}")
+                payload = dump_ia3(name, raw, factors.dtype.name, by_row=by_row, columns=columns)
+                result = bytearray(old)
+                self.apply(memoryview(payload), memoryview(result))
+                if result == new and len(payload) < len(new):
+                    return payload
         return None
 
     def apply(self, payload: memoryview, dest: memoryview) -> None:
@@ -93,15 +98,45 @@ class _Ia3:
                     block[...] = narrow(widen(old, name) * factor, name, old)
 
 
-def _ratios(was: NDArray[np.float64], becomes: NDArray[np.float64], *, by_row: bool) -> NDArray[np.float64]:
-    """New by old where the old number is largest: there the ratio is known best."""
-    size = np.where(np.isfinite(was) & np.isfinite(becomes), np.abs(was), -1.0)
-    place = np.argmax(size, axis=1) if by_row else np.argmax(size, axis=0)
-    rows = np.arange(was.shape[0]) if by_row else place
-    cols = place if by_row else np.arange(was.shape[1])
+def _scaling(was: NDArray[Any], becomes: NDArray[Any], name: str, *, by_row: bool) -> NDArray[np.float64] | None:
+    """The numbers, one for each row or column, that best explain the step between two matrices of bit patterns.
+
+    Every element bounds its factor: the exact product lies between the middles to the neighbours of the new number. All
+    of a line together leave little room, and the middle of that room is taken; ``None`` if there is none.
+    """
+    rows, columns = was.shape
+    count = rows if by_row else columns
+    low, high, sign = np.full(count, -np.inf), np.full(count, np.inf), np.zeros(count)
+    tall = max(1, 8 * _BLOCK // columns)
+    for top in range(0, rows, tall):
+        part = slice(top, top + tall)
+        least, most, direction = _bounds(was[part], becomes[part], name)
+        axis, place = (1, part) if by_row else (0, slice(None))
+        low[place] = np.maximum(low[place], least.max(axis=axis))
+        high[place] = np.minimum(high[place], most.min(axis=axis))
+        sign[place] += direction.sum(axis=axis)
+    if (low > high).any():
+        return None
+    known = np.isfinite(low) & np.isfinite(high)
+    with np.errstate(invalid="ignore"):
+        middle = np.where(known, low + (high - low) / 2, 1.0)
+    return np.where(sign < 0, -middle, middle)
+
+
+def _bounds(
+    was: NDArray[Any], becomes: NDArray[Any], name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Least and greatest size of the factor that each element allows, and its sign; infinite where it says nothing."""
+    unsigned = becomes.dtype.type
+    sign_bit = unsigned(1 << (8 * becomes.dtype.itemsize - 1))
+    size = becomes & ~sign_bit
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        ratio = becomes[rows, cols] / was[rows, cols]
-    return np.where(np.isfinite(ratio), ratio, 1.0)
+        old, new = np.abs(widen(was, name)), widen(size, name)
+        above, below = widen(size + unsigned(1), name), widen(size - np.minimum(size, unsigned(1)), name)
+        least, most = (new + (below - new) / 2) / old, (new + (above - new) / 2) / old
+    tells = np.isfinite(least) & np.isfinite(most) & (old > 0)
+    direction = np.where(tells & (size > 0), np.where((was ^ becomes) & sign_bit, -1.0, 1.0), 0.0)
+    return np.where(tells, least, -np.inf), np.where(tells, most, np.inf), direction
 
 
 IA3 = _Ia3()

@@ -47,7 +47,7 @@ _HARMLESS = frozenset(
 _READ = frozenset({"lora_alpha", "alpha_pattern", "use_rslora", "fan_in_fan_out", "init_lora_weights"})
 _READ_IA3 = frozenset({"feedforward_modules", "fan_in_fan_out"})
 _PLAIN_STARTS = (True, None, "gaussian", "eva", "orthogonal", "default")  # others also change the base model
-_SIMPLE_PATTERN = re.compile(r"\^?(?:[\w-]|\\?\.|\\d|\[0-9\]|[*+](?![*+]))+\$?")
+_SIMPLE_PATTERN = re.compile(r"\^?(?:[\w|-]|\\?\.|\\d|\[0-9\]|[*+](?![*+]))+\$?")
 
 
 def is_peft_key(key: str) -> bool:
@@ -248,7 +248,10 @@ class _Layer:
         rank = a.shape[0] if a.ndim else 0
         if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not rank:
             raise Unfit(f"lora_alpha {str(alpha)[:20]} and rank {rank} give no scale")
-        scale = alpha / math.sqrt(rank) if self.config.get("use_rslora") else alpha / rank
+        try:
+            scale = alpha / math.sqrt(rank) if self.config.get("use_rslora") else alpha / rank
+        except OverflowError:
+            scale = math.inf
         if not math.isfinite(scale):
             raise Unfit(f"the scale is {scale}")
         return scale
@@ -299,24 +302,26 @@ def _check_settings(config: Mapping[str, Any], read: frozenset[str]) -> None:
 
 
 def _is_feedforward(setting: Any, module: str) -> bool:
+    # By the end of the name alone, as in peft.tuners.ia3.
     if isinstance(setting, str):
-        return _matches(setting, module)
+        return _compiled(setting).fullmatch(module) is not None
     names: Sequence[Any] = setting if isinstance(setting, list) else ()
-    return any(isinstance(name, str) and (module == name or module.endswith(f".{name}")) for name in names)
+    return any(isinstance(name, str) and module.endswith(name) for name in names)
 
 
 def _matches(pattern: str, module: str) -> bool:
-    """Whether a pattern of the configuration means a module, as PEFT decides it.
-
-    Patterns are regular expressions and come with the adapter: those that could take for ever are refused.
-    """
+    """Whether a pattern of the configuration means a module, as ``peft.utils.get_pattern_key`` decides it."""
     if pattern == module or module.endswith(f".{pattern}"):
         return True
-    if re.fullmatch(r"[\w.-]*", pattern) and len(pattern) > len(module):
-        return False
+    return _compiled(rf"(.*\.)?({pattern})$", pattern).match(module) is not None
+
+
+def _compiled(expression: str, pattern: str = "") -> re.Pattern[str]:
+    """A regular expression that came with the adapter; one that could take for ever is refused."""
+    pattern = pattern or expression
     if len(pattern) > 500 or len(re.findall(r"[*+]", pattern)) > 2 or not _SIMPLE_PATTERN.fullmatch(pattern):
         raise Unfit(f"the pattern {pattern[:40]!r} of the adapter's configuration is too complicated")
     try:
-        return re.match(rf"(.*\.)?({pattern})$", module) is not None
+        return re.compile(expression)
     except re.error:
         raise Unfit(f"the pattern {pattern[:40]!r} of the adapter's configuration is no regular expression") from None
