@@ -81,7 +81,9 @@ WRONG: dict[str, tuple[dict[str, torch.Tensor], dict[str, Any], str]] = {
     "pattern-is-no-table": (factors(), {"alpha_pattern": ["q"]}, "not a table"),
     "huge-alpha": (factors(), {"lora_alpha": 10**400}, "the scale is inf"),
     "grouped": (
-        {"net.conv.lora_A.weight": torch.ones(2, 2, 3, 3), "net.conv.lora_B.weight": torch.ones(4, 2, 1, 1)}, {}, "grouped",
+        {"net.conv.lora_A.weight": torch.ones(2, 2, 3, 3), "net.conv.lora_B.weight": torch.ones(4, 2, 1, 1)},
+        {},
+        "grouped",
     ),
     "empty": ({"net.q.original_module.bias": torch.ones(6)}, {}, "the adapter is empty"),
     "contradicted": (

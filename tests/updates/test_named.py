@@ -222,7 +222,7 @@ WRONG = {
     ),
     "leftover": ("low-rank", {"block.0.weight/R": R}, r"lacks block\.0\.weight/C"),
     "strange-part": ("low-rank", {"block.0.weight/R": R, "block.0.weight/C": C, "x/Q": C}, r"x/Q is no part"),
-    "no-part": ("ia3", {"block.0.weight": R}, "is no part of a ia3 update"),
+    "no-part": ("ia3", {"block.0.weight": R}, "is no part of the update type ia3"),
     "nothing": ("ia3", {}, "is empty"),
     "turned": (
         "low-rank",

@@ -185,10 +185,10 @@ def _check_pays(path: str, update: str, chosen: Chosen) -> None:
     """Refuse what is larger than without the wish."""
     if update == "dense":
         return
-    sizes = f"dense {human_size(chosen.dense)}, the automatic choice {human_size(chosen.automatic)}"
+    sizes = f"dense takes {human_size(chosen.dense)}, the automatic choice {human_size(chosen.automatic)}"
     if update not in chosen.stored.nbytes:
         raise ThetaError(
-            f"no change of {path} can be stored as {update} in fewer bytes than {sizes}",
+            f"no change of {path} can be stored as {update} to advantage: {sizes}",
             hint=f"Run 'git add {path}' for the automatic choice.",
         )
     if chosen.nbytes >= chosen.dense or chosen.nbytes > chosen.automatic:
@@ -207,8 +207,7 @@ def _only(places: Places, paths: Sequence[str], *, force: bool = False) -> str:
 
 def _committed(places: Places, path: str, *, staged: bool = False) -> _Committed:
     """The version in HEAD; unless ``staged``, the index has to hold the same."""
-    # Its only pathspec is a name.
-    blobs = [blob for blob in tracked_in_index(places, [f":(top,literal){path}"]) if blob.path == path]
+    blobs = [blob for blob in tracked_in_index(places) if blob.path == path]
     if any(blob.stage for blob in blobs):
         raise ThetaError(f"{path} is in conflict", hint="End the merge first.")
     cat_file = CatFile(places.top)

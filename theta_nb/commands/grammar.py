@@ -184,9 +184,9 @@ def _add(commands: _Commands[argparse.ArgumentParser]) -> tuple[str, str]:
         """
         git theta add model.pt
         git theta add --renormalize model.pt      a file that was committed before it was tracked
-        git theta add model.pt --update-data lora/                      merge a PEFT adapter into it
-        git theta add model.pt --update-type sparse --update-data d.pt  apply an update in git-theta's naming
-        git theta add model.pt --update-type low-rank                   find the factors of what changed
+        git theta add model.pt --update-data lora/        merge a PEFT adapter into it
+        git theta add model.pt --update-type low-rank     find the factors of what changed
+        git theta add model.pt --update-type sparse --update-data changes.safetensors
         """,
     )
     _paths(parser, "checkpoints to stage", "+")

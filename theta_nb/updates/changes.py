@@ -121,7 +121,7 @@ def _check_numbers(array: Array, key: str) -> None:
     """Only finite floats: a NaN in a factor would turn whole rows into NaNs."""
     if array.dtype.name not in RESULT_DTYPES:
         raise Unfit(f"{key!r} is {array.dtype.name}, not floats")
-    if not np.isfinite(_as_float64(array)).all():
+    if not np.isfinite(array).all():
         raise Unfit(f"{key!r} holds numbers that are not finite")
 
 

@@ -1,11 +1,11 @@
-"""``low-rank``: old + scale * (C @ R), as of LoRA (https://arxiv.org/abs/2106.09685) and git-theta.
+"""``low-rank``: old + scale * (R @ C), as of LoRA (https://arxiv.org/abs/2106.09685) and git-theta.
 
 Evaluated in float64, one rank-1 term after the other, each product and each sum an operation of its own, then rounded
 once to the dtype: the same bits whatever the number of threads or the instructions of the processor. Where the old
 number is NaN it stays.
 
 The payload, little-endian: index of the dtype (1 byte), a flag for a correction (1), columns (4 bytes), rank (4),
-scale (float64); C (rows by rank) and R (rank by columns) as in :mod:`theta_nb.updates.factors`; then, if flagged, a
+scale (float64); R (rows by rank) and C (rank by columns) as in :mod:`theta_nb.updates.factors`; then, if flagged, a
 payload of ``delta`` that turns the rounded result into the exact one.
 """
 
@@ -57,7 +57,7 @@ def dump_low_rank(
     dtype
         Real float dtype of the chunk, one of :data:`RESULT_DTYPES`.
     left, right
-        C, of shape (rows, rank), and R, of shape (rank, columns), as bit patterns of ``factor_dtype``.
+        R, of shape (rows, rank), and C, of shape (rank, columns), as bit patterns of ``factor_dtype``.
     scale
         Factor of the product (LoRA's alpha / rank).
     correction

@@ -106,7 +106,7 @@ class NamedUpdates:
         endings = ", ".join(f"/{part}" for part in parts)
         if strange:
             raise ThetaError(
-                f"{listed(strange)} {'is' if len(strange) == 1 else 'are'} no part of a {update} update",
+                f"{listed(strange)} {'is' if len(strange) == 1 else 'are'} no part of the update type {update}",
                 hint=f"Names are those of parameters with {endings} behind.",
             )
         lacking = [f"{name}/{part}" for name, own in self._arrays.items() for part in parts if part not in own]
