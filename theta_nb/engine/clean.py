@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
+from contextlib import nullcontext
 from typing import BinaryIO, Protocol
 
 from theta_nb.checkpoints.detection import locate
@@ -19,6 +20,7 @@ from theta_nb.errors import CheckpointError
 from theta_nb.manifest.model import ChunkRef, Entry, Manifest, Value
 from theta_nb.storage.objects import ObjectStore
 from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_extents, storage_digest, tensor_digest
+from theta_nb.updates.blas import single_threaded_blas
 from theta_nb.updates.table import Numbers
 
 __all__ = ["ByteStream", "Cleaner", "FileStream", "settle_derived"]
@@ -203,6 +205,11 @@ class _Pass:
         self._tape: list[tuple[Part, int, int]] = []  # what was consumed: part, chunk number or field, length
 
     def run(self, stream: ByteStream) -> Manifest:
+        decomposes = self._previous is not None and self._previous.update == "low-rank"
+        with single_threaded_blas() if decomposes else nullcontext():
+            return self._run(stream)
+
+    def _run(self, stream: ByteStream) -> Manifest:
         try:
             for part, index, offset, nbytes in self._layout.segments():
                 if part is Part.STORAGE:

@@ -71,6 +71,8 @@ def dump_low_rank(
 class LowRank:
     """The update type; ``encode`` looks for a small rank by a randomized singular value decomposition.
 
+    Callers with threads of their own keep BLAS from starting more (:mod:`theta_nb.updates.blas`).
+
     Parameters
     ----------
     rank
