@@ -9,11 +9,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
+import itertools
 import json
 import math
 import re
+import struct
 import subprocess
 from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -61,6 +64,96 @@ def contiguous(shape: list[int], strides: list[int]) -> bool:
     return 0 in shape or all(n == 1 or s == e for n, s, e in zip(shape, strides, row_major(shape), strict=True))
 
 
+def decompress(frame: bytes, nbytes: int) -> bytes:
+    """Section 3: one Blosc frame."""
+    assert int.from_bytes(frame[4:8], "little") == nbytes
+    assert int.from_bytes(frame[12:16], "little") == len(frame)
+    return bytes(blosc.decompress(frame))
+
+
+# Section 14
+FLOATS = ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz",
+          "float8_e5m2fnuz", "float8_e8m0fnu")  # fmt: skip
+
+
+def unzigzag(data: bytes, width: int) -> list[int]:
+    numbers = np.frombuffer(data, f"<u{width}").tolist()
+    return [(z >> 1) ^ -(z & 1) for z in numbers]
+
+
+def moved(old: bytes, width: int, positions: Iterable[int], differences: list[int]) -> bytes:
+    numbers = np.frombuffer(old, f"<u{width}").tolist()
+    for position, d in zip(positions, differences, strict=True):
+        numbers[position] = (numbers[position] + d) % 256**width
+    return np.array(numbers, f"<u{width}").tobytes()
+
+
+def delta(payload: bytes, old: bytes) -> bytes:
+    width = payload[3]
+    return moved(old, width, range(len(old) // width), unzigzag(decompress(payload, len(old)), width))
+
+
+def sparse(payload: bytes, old: bytes) -> bytes:
+    width, count, length = struct.unpack_from("<BII", payload)
+    if not count:
+        return old
+    gaps = np.frombuffer(decompress(payload[9 : 9 + length], 4 * count), "<u4").tolist()
+    differences = unzigzag(decompress(payload[9 + length :], width * count), width)
+    return moved(old, width, itertools.accumulate(gaps), differences)
+
+
+def array(payload: bytes, count: int) -> tuple[np.ndarray, bytes]:
+    kind, length = struct.unpack_from("<BI", payload)
+    dtype = getattr(torch, FLOATS[kind])
+    data = bytearray(decompress(payload[5 : 5 + length], count * dtype.itemsize))
+    return torch.frombuffer(data, dtype=dtype).double().numpy(), payload[5 + length :]
+
+
+def computed(old: bytes, kind: int, columns: int, compute: Callable[[np.ndarray], np.ndarray]) -> bytes:
+    """Finite numbers; what becomes of NaNs is tested by the package's own tests."""
+    dtype = getattr(torch, FLOATS[kind])
+    numbers = torch.frombuffer(bytearray(old), dtype=dtype).double().numpy().reshape(-1, columns)
+    new = compute(numbers)
+    if FLOATS[kind] == "bfloat16":
+        # Of the two neighbours the nearer, computed without rounding twice.
+        low = (new.astype("f4").view("u4") & 0xFFFF0000).view("f4").astype("f8")
+        near = np.stack([(low.astype("f4").view("u4") + np.uint32(k << 16)).view("f4").astype("f8") for k in (0, 1)])
+        odd = (near.astype("f4").view("u4") >> 16) & 1
+        distance = np.abs(near - new)
+        second = (distance[1] < distance[0]) | ((distance[1] == distance[0]) & (odd[0] == 1))
+        return (
+            torch.from_numpy(np.where(second, near[1], near[0])).to(torch.bfloat16).view(torch.int16).numpy().tobytes()
+        )
+    return new.astype(FLOATS[kind]).tobytes()
+
+
+def low_rank(payload: bytes, old: bytes) -> bytes:
+    kind, corrected, columns, rank, scale = struct.unpack_from("<BBIId", payload)
+    rows = len(old) // getattr(torch, FLOATS[kind]).itemsize // columns
+    left, rest = array(payload[18:], rows * rank)
+    right, rest = array(rest, rank * columns)
+    left, right = left.reshape(rows, rank), right.reshape(rank, columns)
+
+    def compute(numbers: np.ndarray) -> np.ndarray:
+        for k in range(rank):
+            numbers = numbers + (left[:, k] * scale)[:, None] * right[k]
+        return numbers
+
+    new = computed(old, kind, columns, compute)
+    return delta(rest, new) if corrected else new
+
+
+def ia3(payload: bytes, old: bytes) -> bytes:
+    kind, by_row, columns = struct.unpack_from("<BBI", payload)
+    rows = len(old) // getattr(torch, FLOATS[kind]).itemsize // columns
+    scaling, rest = array(payload[6:], rows if by_row else columns)
+    assert not rest
+    return computed(old, kind, columns, lambda numbers: numbers * (scaling[:, None] if by_row else scaling))
+
+
+UPDATES = {"delta": delta, "sparse": sparse, "low-rank": low_rank, "ia3": ia3}
+
+
 class Manifest:
     """Section 2."""
 
@@ -79,13 +172,14 @@ class Manifest:
         self.rows = [line.split("\t") for line in lines[first + 1 : second]]
         self.objects: dict[str, int] = {}
         self.values: dict[str, list[str]] = {}
+        self.updates: dict[str, str] = {}
         for line in lines[second + 1 :]:
             words = line.split(" ")
             if words[0] == "object":
                 self.objects[words[1]] = int(words[2])
             else:
                 assert words[0] == "value"
-                assert words[2] == "dense"
+                self.updates[words[1]] = words[2]
                 self.values[words[1]] = words[3:]
 
     def digest(self, prefix: str) -> str:
@@ -116,14 +210,32 @@ class Reader:
             assert len(raw) <= 64
             digest = blake3(raw).digest()
         else:
-            name, prefix, offset, length = word.split(":")
-            frame = self.objects[self.manifest.oid(prefix)][int(offset) : int(offset) + int(length)]
-            assert int.from_bytes(frame[4:8], "little") == nbytes
-            assert int.from_bytes(frame[12:16], "little") == int(length) == len(frame)
-            raw, digest = bytes(blosc.decompress(frame)), bytes.fromhex(name)
+            first, *updates = word.split("+")
+            digest, frame = self.range(first)
+            raw = decompress(frame, nbytes)
+            for update in updates:
+                assert blake3(raw).digest() == digest
+                name, _, link = update.partition(":")
+                digest, payload = self.range(link)
+                raw = UPDATES[name](payload, raw)
             assert blake3(raw).digest() == digest
         assert len(raw) == nbytes
         return digest, raw
+
+    def range(self, link: str) -> tuple[bytes, bytes]:
+        """Digest and encoded bytes of one link."""
+        name, prefix, offset, length = link.split(":")
+        data = self.objects[self.manifest.oid(prefix)][int(offset) : int(offset) + int(length)]
+        assert len(data) == int(length)
+        return bytes.fromhex(name), data
+
+    def how(self, name: str) -> str:
+        """Update type of a row, which is that of its value."""
+        (digest,) = [row[3] for row in self.manifest.rows if row[0] == name]
+        full = self.manifest.digest(digest)
+        last = {w.split("+")[-1].partition(":")[0] for w in self.manifest.values[full] if "+" in w}
+        assert self.manifest.updates[full] == ("+".join(sorted(last)) or "dense")
+        return self.manifest.updates[full]
 
     def value(self, digest: str, head: bytes, row: int, item: int) -> bytes:
         nbytes, *words = self.manifest.values[digest]
@@ -173,13 +285,13 @@ class Reader:
     def check_rows(self) -> None:
         owners = self.owners()
         expected = {
-            f"@{i}": ["bytes", f"[{storage[1]}]", "dense"]
+            f"@{i}": ["bytes", f"[{storage[1]}]", self.how(f"@{i}")]
             for i, storage in enumerate(self.layout["storages"])
             if owners[i] == f"@{i}"
         }
         for t in self.tensors():
             owner = owners[t["storage"]]
-            how = "dense" if owner == t["name"] else f"view of {owner}"
+            how = self.how(owner) if owner == t["name"] else f"view of {owner}"
             expected[t["name"]] = [t["dtype"], f"[{','.join(map(str, t['shape']))}]", how]
         assert {name: [dtype, shape, how] for name, dtype, shape, _, how in self.manifest.rows} == expected
         assert [row[0] for row in self.manifest.rows] == sorted(expected)
@@ -332,6 +444,41 @@ def test_the_reader_of_the_specification_rebuilds_a_real_model(repository: Any) 
     assert hashlib.sha256(reader.file()).hexdigest() == hashlib.sha256(data).hexdigest()
     embeddings = next(v for v in reader.manifest.values.values() if int(v[0]) == 30522 * 384 * 4)
     assert len(embeddings) == 4, "the embeddings of 47 MB are three chunks, so cutting is part of what was proved"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_the_reader_of_the_specification_follows_chains(repository: Any, dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(shape, generator=generator)
+
+    state = {name: normal(60, 50).to(dtype) for name in ("delta", "sparse", "low-rank", "ia3", "two")}
+
+    def commit(update: str, **changed: torch.Tensor) -> bytes:
+        state.update({name.replace("_", "-"): value for name, value in changed.items()})
+        repository("config", "theta.update", update)
+        repository.write("m.safetensors", safetensors_bytes(state))
+        repository.commit_all(update)
+        return safetensors_bytes(state)
+
+    def tuned(name: str) -> torch.Tensor:
+        return (state[name].double() * (1 + 1e-3 * normal(60, 50))).to(dtype)
+
+    commit("auto")
+    commit(
+        "low-rank", low_rank=(state["low-rank"].double() + normal(60, 1).double() @ normal(1, 50).double()).to(dtype)
+    )
+    commit("ia3", ia3=(state["ia3"].double() * (torch.arange(50.0).double() / 8)).to(dtype))
+    commit("delta", delta=tuned("delta"), two=tuned("two"))
+    few = {name: state[name].clone() for name in ("sparse", "two")}
+    for value in few.values():
+        value[7, ::5] += 1
+    data = commit("sparse", **few)
+    reader = Reader(*stored(repository, "m.safetensors"))
+    assert reader.file() == data
+    used = {name: reader.how(name) for name in state}
+    assert used == {**{name: name for name in ("delta", "sparse", "low-rank", "ia3")}, "two": "sparse"}
 
 
 def test_rows_longer_than_a_chunk(repository: Any) -> None:

@@ -38,6 +38,10 @@ def imported(command: list[str], folder: Path, **variables: str) -> set[str]:
     return set(_IMPORT_LINE.findall(result.stderr))
 
 
+def packages(modules: set[str]) -> set[str]:
+    return {module.partition(".")[0] for module in modules}
+
+
 def slow(modules: set[str]) -> set[str]:
     return {module for module in modules if module.partition(".")[0] in SLOW}
 
@@ -95,9 +99,22 @@ def test_commands_import_nothing_slow(checkpoints: Path, command: str, proof: st
 
 def test_one_filter_process_cleans_and_smudges_without_them(checkpoints: Path) -> None:
     """A stash does both: it cleans the changed files, then it smudges the old ones."""
+    subprocess.run(["git", "add", "-A"], cwd=checkpoints, check=True)
     found = imported(["git", "stash", "--quiet"], checkpoints)
-    assert {"theta_nb.engine.clean", "theta_nb.engine.rebuild", "numcodecs.blosc"} <= found
+    assert {"theta_nb.engine.rebuild", "theta_nb.storage.blosc"} <= found
     assert slow(found) == set()
+    assert packages(found) & {"numpy", "numcodecs"} == set(), "the codec needs neither"
+
+
+def test_numpy_waits_for_the_first_changed_number(checkpoints: Path) -> None:
+    for number in range(2):  # the second time every chunk is known
+        found = imported(["git", "status"], checkpoints)
+        assert "theta_nb.engine.clean" in found
+        assert ("numpy" in packages(found)) == (number == 0)
+    (checkpoints / "new.safetensors").write_bytes(safetensors_bytes({"w": np.ones(9000, np.float32)}))
+    found = imported(["git", "add", "new.safetensors"], checkpoints)
+    assert "theta_nb.engine.clean" in found
+    assert packages(found) & {"numpy", "numcodecs"} == set()
 
 
 def test_a_diff_of_two_commits_needs_no_python_at_all(checkpoints: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, cast
 
 from theta_nb.errors import ThetaError
@@ -82,6 +81,8 @@ class Registry(Generic[T]):
     def _plugins(self) -> dict[str, Plugin]:
         # Scanning installed distributions takes tens of milliseconds, so it waits until an unknown name asks for it.
         if self._external is None:
+            from importlib.metadata import entry_points
+
             self._external = {
                 entry.name: Plugin(entry.value)
                 for entry in entry_points(group=self.group)

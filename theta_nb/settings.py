@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from theta_nb.errors import ThetaError
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "Tolerance"]
 
 _SUFFIXES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 _TRUE = frozenset({"true", "yes", "on", "1"})
 _FALSE = frozenset({"false", "no", "off", "0", ""})
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a number may be from the stored one to be taken for it: |new - old| <= atol + rtol * |old|.
+
+    Parameters
+    ----------
+    atol, rtol
+        Absolute and relative part, not negative.
+    """
+
+    atol: float = 0.0
+    rtol: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +49,12 @@ class Settings:
     update
         Update type of changed tensors, or ``"auto"`` for the cheapest (``theta.update``; the attribute
         ``theta-update`` comes first).
+    tolerance
+        Differences from the committed version that do not count (``theta.tolerance``); ``None``: every one counts.
     workers
         Threads that encode and decode (``theta.workers``; the number of cores, at most 8).
+    hooks
+        Whether the filter installs the hooks on first use (``theta.hooks``).
     """
 
     smudge_limit: int
@@ -43,7 +62,9 @@ class Settings:
     fsync: bool = True
     fetch: str = "auto"
     update: str = "auto"
+    tolerance: Tolerance | None = None
     workers: int = 2
+    hooks: bool = True
 
     @classmethod
     def parse(cls, config: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
@@ -68,8 +89,25 @@ class Settings:
             fsync=_boolean(config, "theta.fsync", default=True),
             fetch=_word(config, "theta.fetch", ("auto", "ask", "never")),
             update=config.get("theta.update", "auto").strip().lower(),
+            tolerance=_tolerance(config.get("theta.tolerance", "")),
             workers=max(1, min(64, _size(config, "theta.workers", min(8, os.cpu_count() or 1)))),
+            hooks=_boolean(config, "theta.hooks", default=True),
         )
+
+
+def _tolerance(text: str) -> Tolerance | None:
+    found: dict[str, float] = {}
+    for word in text.replace(",", " ").split():
+        key, _, value = word.partition("=")
+        try:
+            found[key.strip().lower()] = float(value)
+        except ValueError:
+            found[key] = math.nan
+    if not found:
+        return None
+    if not found.keys() <= {"atol", "rtol"} or not all(0 <= value < math.inf for value in found.values()):
+        raise ThetaError(f"theta.tolerance = {text!r} is not known", hint="Write, say, 'rtol=1e-6 atol=1e-9'.")
+    return Tolerance(**found) if any(found.values()) else None
 
 
 def _ram() -> int:

@@ -21,7 +21,7 @@ from pathlib import Path
 from contenders import GIT_LFS, REFERENCE, THETA_NB, Contender, Sandbox, theta_nb_has
 from measuring import BenchmarkError, Sample, measure, run, settle, sha256, tree_nbytes
 
-__all__ = ["Model", "Results", "make_model", "matrices", "memory", "minilm", "startup"]
+__all__ = ["Model", "Results", "make_model", "matrices", "memory", "minilm", "repository", "startup"]
 
 Results = dict[str, float]
 
@@ -59,7 +59,7 @@ def make_model(cache: Path, name: str, *arguments: str) -> Model:
 
 
 @contextmanager
-def _repository(contender: Contender, workdir: Path) -> Iterator[Sandbox]:
+def repository(contender: Contender, workdir: Path) -> Iterator[Sandbox]:
     folder = Path(tempfile.mkdtemp(prefix="journey-", dir=workdir))
     try:
         yield contender.sandbox(folder)
@@ -120,7 +120,7 @@ class _Steps:
 
 def matrices(contender: Contender, model: Model, workdir: Path) -> Results:
     """Add, add again untouched, check out, change one tensor of twenty and add."""
-    with _repository(contender, workdir) as sandbox:
+    with repository(contender, workdir) as sandbox:
         steps = _Steps(sandbox, model, "model.safetensors")
         steps.first_add()
         steps.touch()
@@ -154,7 +154,7 @@ def _direct_checkout(steps: _Steps) -> None:
 
 def minilm(contender: Contender, model: Model, workdir: Path) -> Results:
     """Add and check out a real model as a torch file."""
-    with _repository(contender, workdir) as sandbox:
+    with repository(contender, workdir) as sandbox:
         steps = _Steps(sandbox, model, "model.pt")
         steps.first_add()
         steps.checkout()
@@ -168,7 +168,7 @@ def minilm(contender: Contender, model: Model, workdir: Path) -> Results:
 
 def memory(contender: Contender, model: Model, workdir: Path) -> Results:
     """Peak memory of the filter process alone, above that of an interpreter that does nothing."""
-    with _repository(contender, workdir) as sandbox:
+    with repository(contender, workdir) as sandbox:
         peaks = sandbox.path.parent / "peaks"
         wrapper = [sys.executable, "-S", str(_HERE / "peak.py"), str(peaks)]
         filter_name = "lfs" if contender.name == GIT_LFS else "theta"
@@ -192,7 +192,7 @@ def _shell(command: list[str]) -> str:
 
 def startup(contender: Contender, workdir: Path) -> Results:
     """Start of the filter to the first byte of a checkpoint that it gives out; import over bare Python."""
-    with _repository(contender, workdir) as sandbox:
+    with repository(contender, workdir) as sandbox:
         tensor = bytes(range(256)) * 16
         header = json.dumps({"weight": {"dtype": "F32", "shape": [1024], "data_offsets": [0, 4096]}}).encode()
         (sandbox.path / "tiny.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + tensor)

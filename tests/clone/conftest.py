@@ -92,7 +92,7 @@ from importlib.machinery import PathFinder
 
 class Watch(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name != "theta_nb.git.transfer":
+        if name != "theta_nb.git.download":
             return None
         spec = PathFinder.find_spec(name, path)
         run = spec.loader.exec_module

@@ -138,7 +138,7 @@ def test_the_api_fetches_one_batch_for_many_tensors(
     import numpy as np
 
     from tests.git.checkpoints import safetensors
-    from theta_nb.git import transfer
+    from theta_nb.git import download
 
     author = new_repository("author")
     rng = np.random.default_rng(0)
@@ -148,13 +148,13 @@ def test_the_api_fetches_one_batch_for_many_tensors(
     made = GitSandbox(tmp_path / "clone")
     author("clone", "-q", "--no-checkout", str(author.path), str(made.path))
     asked: list[set[str]] = []
-    obtain = transfer.obtain_objects
+    obtain = download.obtain_objects
 
     def recording(places: object, wanted: dict[str, int], **options: object) -> object:
         asked.append(set(wanted))
         return obtain(places, wanted, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(transfer, "obtain_objects", recording)
+    monkeypatch.setattr(download, "obtain_objects", recording)
     checkpoint = theta_nb.Repository(made.path).checkpoint("large.safetensors", rev="HEAD")
     asked.clear()
     state = checkpoint.state_dict(pattern="in.*")

@@ -13,6 +13,7 @@ from typing import BinaryIO
 from theta_nb.checkpoints.layout import FileSource
 from theta_nb.engine.clean import Cleaner
 from theta_nb.engine.known import Known, KnownChunks
+from theta_nb.engine.previous import Previous
 from theta_nb.engine.rebuild import Rebuilder
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import dump, parse
@@ -28,10 +29,18 @@ def temporary(data: bytes) -> Iterator[BinaryIO]:
         yield file
 
 
-def clean(data: bytes, store: ObjectStore, name: str = "model.bin", known: Known | None = None) -> Manifest:
+def clean(
+    data: bytes,
+    store: ObjectStore,
+    name: str = "model.bin",
+    known: Known | None = None,
+    previous: Previous | None = None,
+    workers: int = 2,
+) -> Manifest:
     """Manifest of a file that holds ``data``."""
-    with temporary(data) as file, ThreadPoolExecutor(2) as executor:
-        return Cleaner(store, executor).file(file.fileno(), name, known or KnownChunks())[0]
+    with temporary(data) as file, ThreadPoolExecutor(workers) as executor:
+        cleaner = Cleaner(store, executor, previous=previous)
+        return cleaner.file(file.fileno(), name, known or KnownChunks())[0]
 
 
 class OneTimeStream:

@@ -8,11 +8,13 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.engine.filters import clean
 from tests.git.checkpoints import bias, safetensors
-from theta_nb.engine.known import EncodingCache
+from theta_nb.engine.known import EncodingCache, KnownChunk
+from theta_nb.engine.previous import Previous
 from theta_nb.manifest.model import Manifest
 from theta_nb.storage.objects import DirectoryStore, MemoryStore
 
@@ -238,3 +240,134 @@ def test_it_forgets_what_was_not_seen_for_longest(
     # Each version has a chunk of its own; the layout and skeleton are those of all.
     assert known[1], "what was seen again was forgotten"
     assert not known[0], "what was not seen for longest was kept"
+
+
+# --- chains -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chain(store: MemoryStore) -> Manifest:
+    """A manifest whose ``w`` is a dense value and two updates."""
+    manifest = None
+    value = np.random.default_rng(0).normal(size=(100, 200))
+    for number in range(3):
+        previous = None if manifest is None else Previous(manifest)
+        manifest = clean(safetensors({"w": value}), store, previous=previous)
+        value = value.copy()
+        value[number] += 1
+    assert manifest is not None
+    assert [link.update for link in manifest.value_of("w").chunks[0].links()] == ["dense", "sparse", "sparse"]
+    return manifest
+
+
+def _change(path: Path, query: str, *arguments: object) -> None:
+    connection = sqlite3.connect(path)
+    assert connection.execute(query, arguments).rowcount > 0
+    connection.commit()
+    connection.close()
+
+
+def _found(path: Path, store: MemoryStore, digest: bytes) -> KnownChunk | None:
+    cache = EncodingCache(str(path), store)
+    try:
+        return cache.find(digest)
+    finally:
+        cache.close()
+
+
+def test_a_chain_is_found_as_it_was_remembered(tmp_path: Path, store: MemoryStore, chain: Manifest) -> None:
+    _remember(tmp_path / "cache", store, chain)
+    (ref,) = chain.value_of("w").chunks
+    found = _found(tmp_path / "cache", store, ref.digest)
+    assert found == KnownChunk.of(ref, chain.objects)
+    for link in ref.links():
+        step = _found(tmp_path / "cache", store, link.digest)
+        assert step is not None
+        assert step.ref == link, "every step of a chain is a value of its own"
+
+
+@pytest.mark.parametrize("step", [0, 1, 2])
+def test_a_chain_counts_only_while_every_object_of_it_is_here(
+    tmp_path: Path, store: MemoryStore, chain: Manifest, step: int
+) -> None:
+    _remember(tmp_path / "cache", store, chain)
+    links = chain.value_of("w").chunks[0].links()
+    del store._objects[links[step].oid]
+    for number, link in enumerate(links):
+        assert (_found(tmp_path / "cache", store, link.digest) is None) == (number >= step)
+
+
+def _cycle(path: Path, digests: list[bytes]) -> None:
+    _change(path, "UPDATE encodings SET base = ?, step = 'sparse' WHERE digest = ?", digests[2], digests[0])
+
+
+def _itself(path: Path, digests: list[bytes]) -> None:
+    _change(path, "UPDATE encodings SET base = digest WHERE digest = ?", digests[2])
+
+
+def _no_beginning(path: Path, digests: list[bytes]) -> None:
+    _change(path, "DELETE FROM encodings WHERE digest = ?", digests[0])
+
+
+def _dense_with_a_base(path: Path, digests: list[bytes]) -> None:
+    _change(path, "UPDATE encodings SET step = 'dense' WHERE digest = ?", digests[2])
+
+
+def _update_without_a_base(path: Path, digests: list[bytes]) -> None:
+    _change(path, "UPDATE encodings SET base = NULL WHERE digest = ?", digests[2])
+
+
+def _name_that_is_none(path: Path, digests: list[bytes]) -> None:
+    _change(path, "UPDATE encodings SET step = ? WHERE digest = ?", "sparse:0+\nobject x", digests[2])
+
+
+def _base_of_another_type(path: Path, digests: list[bytes]) -> None:
+    _change(path, "UPDATE encodings SET base = 7 WHERE digest = ?", digests[2])
+
+
+def _longer_than_any(path: Path, digests: list[bytes]) -> None:
+    row = sqlite3.connect(path).execute("SELECT * FROM encodings WHERE digest = ?", (digests[1],)).fetchone()
+    connection = sqlite3.connect(path)
+    rows = [(n.to_bytes(32, "big"), *row[1:6], (n - 1).to_bytes(32, "big") if n else digests[0]) for n in range(100)]
+    connection.executemany("INSERT INTO encodings VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+    connection.execute("UPDATE encodings SET base = ? WHERE digest = ?", (rows[-1][0], digests[2]))
+    connection.commit()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "breakage",
+    [
+        *(_cycle, _itself, _no_beginning, _dense_with_a_base, _update_without_a_base),
+        *(_name_that_is_none, _base_of_another_type, _longer_than_any),
+    ],
+    ids=lambda breakage: breakage.__name__.strip("_"),
+)
+def test_a_chain_that_cannot_be_is_none(
+    tmp_path: Path, store: MemoryStore, chain: Manifest, breakage: Callable[[Path, list[bytes]], None]
+) -> None:
+    path = tmp_path / "cache"
+    _remember(path, store, chain)
+    digests = [link.digest for link in chain.value_of("w").chunks[0].links()]
+    breakage(path, digests)
+    assert _found(path, store, digests[2]) is None
+    cache = EncodingCache(str(path), store)
+    raw = safetensors({"w": np.random.default_rng(0).normal(size=(100, 200))})
+    assert clean(raw, store, known=cache).value_of("w").update == "dense"
+    cache.close()
+
+
+def test_a_cache_of_the_release_before_is_used_as_if_it_were_empty(
+    tmp_path: Path, store: MemoryStore, chain: Manifest
+) -> None:
+    """It knew no chains, in a table of another name."""
+    connection = sqlite3.connect(tmp_path / "cache")
+    connection.execute(
+        "CREATE TABLE chunks (digest BLOB PRIMARY KEY, oid TEXT, start INTEGER, length INTEGER, size INTEGER)"
+    )
+    connection.commit()
+    connection.close()
+    digest = chain.value_of("w").chunks[0].digest
+    assert _found(tmp_path / "cache", store, digest) is None
+    _remember(tmp_path / "cache", store, chain)
+    assert _found(tmp_path / "cache", store, digest) is not None

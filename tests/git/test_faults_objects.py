@@ -206,7 +206,7 @@ def test_fsck_tells_of_a_damaged_object_even_if_no_value_in_use_is_hurt(two_vers
     old = object_of(repo, "packed", "main")
     changed = bytearray(read(repo))
     place = changed.index(packed_b(0))
-    changed[place] ^= 1
+    changed[place : place + 1600] = normal(7, 400).tobytes()  # nothing in common: no update of what it was
     repo.write(NAME, bytes(changed))
     repo("commit", "-qam", "packed.b changed")
     flip(repo, old.oid, old.offset + old.length // 2)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
 import pytest
 
 from tests.conftest import GitSandbox
@@ -218,3 +219,42 @@ print(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
     assert not (repository.path / "m.pt").exists()
     assert sorted(os.listdir(repository.path)) == [".git", ".gitattributes"], "a temporary file was left"
     assert int(peak) * 1024 - bare_interpreter < 3 * len(text), f"it took {int(peak) / 1024:.0f} MiB"
+
+
+# --- on top of a committed version ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", ["few", pytest.param("all", marks=pytest.mark.slow)])
+def test_clean_and_smudge_of_updates_stay_small(repository: GitSandbox, bare_interpreter: int, change: str) -> None:
+    """Old bytes, differences and payloads lie in buffers that are used again, a few for every thread."""
+    name, size = "m.safetensors", 20 * CHUNK_NBYTES
+    path = repository.path / name
+    numbers = np.random.default_rng(0).integers(0, 2**32, size // 4, np.uint32)
+    header = json.dumps({"w": {"dtype": "I32", "shape": [20, size // 80], "data_offsets": [0, size]}}).encode()
+    head = struct.pack("<Q", len(header)) + header
+    path.write_bytes(head + numbers.tobytes())
+    repository("config", "theta.workers", "2")
+    repository("config", "theta.smudgeLimit", "8g")
+    repository.commit_all("first")
+    if change == "few":
+        numbers[:: size // 400] += 5
+    else:
+        numbers += 5
+    path.write_bytes(head + numbers.tobytes())
+    del numbers
+    with FilterClient(repository.path) as client:
+        client.shake_hands()
+        cleaned = client.request("clean", name, content(path))
+        assert cleaned.status == "success"
+        assert f"\t{'sparse' if change == 'few' else 'delta'}\n".encode() in cleaned.content
+        peak = client.peak() - bare_interpreter
+    assert peak < 300 * MIB < size, f"clean took {peak / MIB:.0f} MiB"
+    with FilterClient(repository.path) as client:
+        client.shake_hands()
+        with path.open("rb", buffering=MIB) as file:
+            comparison = Comparison(file)
+            smudged = client.request("smudge", name, cleaned.content, comparison)
+        assert smudged.status == "success"
+        assert comparison.same
+        peak = client.peak() - bare_interpreter
+    assert peak < ALLOWED, f"smudge took {peak / MIB:.0f} MiB"

@@ -13,6 +13,7 @@ import pytest
 from tests.conftest import GitSandbox
 from tests.git.checkpoints import model
 from tests.git.checks import age, manifest_of, theta_dir
+from tests.hooks.pointer_files import FIRST, MODEL
 from tests.transfer.conftest import LfsServer, lfs_server, lfs_server_process  # noqa: F401 - fixtures
 
 __all__ = ["LfsServer", "Recorder", "hook_path", "needed", "server_objects", "write_hook"]
@@ -165,6 +166,17 @@ def theta_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[],
         return lines
 
     return calls
+
+
+@pytest.fixture
+def pointing(repository: GitSandbox, server: Path) -> GitSandbox:
+    """A repository whose checkpoints have pointer files, with one of them committed by ``git theta add``."""
+    repository("remote", "add", "origin", str(server))
+    repository("theta", "track", "--pointers", "*.safetensors")
+    repository.write(MODEL, FIRST)
+    repository("theta", "add", MODEL)
+    repository("commit", "-qm", "first")
+    return repository
 
 
 def forget(repo: GitSandbox) -> None:

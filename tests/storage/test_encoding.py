@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import struct
+import tracemalloc
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 
 from tests.git.checkpoints import noise
 from theta_nb.errors import CorruptObjectError
-from theta_nb.storage.encoding import decode_into, encode_bytes, encode_numbers
+from theta_nb.storage import blosc
+from theta_nb.storage.encoding import decode_into, encode_bytes, encode_differences, encode_numbers, read_range
 
 _HEADER = struct.Struct("<BBBBIII")
 
@@ -50,6 +53,25 @@ def test_a_frame_is_hardly_longer_than_its_content() -> None:
     for raw in (noise(100), noise(100_000)):
         assert len(encode_numbers(raw, 4)) <= len(raw) + 16
         assert len(encode_bytes(raw)) <= len(raw) + 16
+
+
+def test_the_module_writes_and_reads_the_same_bytes_as_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the library does not let itself be called, the module of numcodecs takes over."""
+    contents = [noise(70_000), bytes(70_000), b"x", noise(17) * 900]
+
+    def frames() -> list[bytes]:
+        return [encode_numbers(raw, 4) for raw in contents] + [encode_bytes(raw) for raw in contents]
+
+    assert isinstance(blosc._codec(), blosc._Library), "the wheels of numcodecs let it be called"
+    by_library = frames()
+    monkeypatch.setattr(blosc, "EXTENSION_SUFFIXES", [".nowhere"])
+    blosc._codec.cache_clear()
+    try:
+        assert isinstance(blosc._codec(), blosc._Module)
+        assert frames() == by_library
+        assert [_decode(frame, len(raw)) for frame, raw in zip(by_library, contents * 2, strict=True)] == contents * 2
+    finally:
+        blosc._codec.cache_clear()
 
 
 # --- frames that lie --------------------------------------------------------------------------------------------------
@@ -139,3 +161,83 @@ def test_a_cut_frame_is_refused() -> None:
             _decode(frame[:-1], len(RAW))
         with pytest.raises(CorruptObjectError):
             _decode(frame + b"x", len(RAW))
+
+
+# --- parts of frames --------------------------------------------------------------------------------------------------
+
+TOTAL = 2**21 + 40  # the last block is shorter than the others
+CONTENTS = {
+    "stored": noise(TOTAL),
+    "smooth": bytes(range(256)) * (TOTAL // 256) + bytes(TOTAL % 256),
+    "sparse": b"".join(bytes(1000) + noise(10, i) for i in range(TOTAL // 1000))[:TOTAL],
+}
+ENCODINGS = {
+    **{f"numbers of {n}": lambda raw, n=n: encode_numbers(raw, n) for n in (1, 2, 4, 8, 16)},
+    **{f"differences of {n}": lambda raw, n=n: encode_differences(raw, n) for n in (1, 2, 4, 8)},
+    "bytes": encode_bytes,
+}
+
+
+class _Reader:
+    """Reads a frame and counts."""
+
+    def __init__(self, frame: bytes) -> None:
+        self.frame = frame
+        self.count = 0
+
+    def __call__(self, position: int, length: int) -> bytes:
+        self.count += length
+        return self.frame[position : position + length]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("content", CONTENTS)
+def test_a_part_of_a_frame_is_that_part_of_its_content_and_little_more_is_read(content: str, encoding: str) -> None:
+    raw = CONTENTS[content]
+    frame = ENCODINGS[encoding](raw)
+    blocksize = struct.unpack_from("<I", frame, 8)[0]
+    whole = TOTAL // blocksize * blocksize
+    for offset, nbytes in ((0, 1), (0, 5000), (blocksize - 3, 7), (whole // 2, 2**16), (whole - 9, 9), (0, whole)):
+        read = _Reader(frame)
+        assert read_range(read, TOTAL, offset, nbytes) == raw[offset : offset + nbytes], (offset, nbytes)
+        assert read.count <= (nbytes // blocksize + 2) * (blocksize + 4096), (
+            "more was read than the blocks that hold it"
+        )
+
+
+@pytest.mark.parametrize("encoding", ["numbers of 4", "bytes"])
+@pytest.mark.parametrize("content", CONTENTS)
+def test_what_is_not_in_a_frame_cannot_be_read(content: str, encoding: str) -> None:
+    frame = ENCODINGS[encoding](CONTENTS[content])
+    for total, offset, nbytes in (
+        *((TOTAL, TOTAL, 1), (TOTAL, TOTAL - 1, 2), (TOTAL, -1, 2), (TOTAL, 0, 0), (TOTAL, 2**40, 9)),
+        *((TOTAL - 1, 0, 9), (TOTAL + 1, 0, 9), (0, 0, 9)),
+    ):
+        with pytest.raises(CorruptObjectError):
+            read_range(_Reader(frame), total, offset, nbytes)
+
+
+def _lying(frame: bytes) -> Iterator[bytes]:
+    """Frames whose header, or whose table of blocks, was changed."""
+    for length in (0, 5, 15, 16, 17, 20, len(frame) // 2):
+        yield frame[:length]
+    for place in range(40):
+        for word in (b"\0\0\0\0", b"\xff\xff\xff\xff", b"\xff\xff\xff\x7f", b"\x01\0\0\0", b"\0\0\x10\0"):
+            yield frame[:place] + word + frame[place + 4 :]
+    for blocksize in (1, 3, TOTAL - 1, TOTAL, 2**31, 2**32 - 1):
+        yield _header(frame, blocksize=blocksize)
+    yield _header(frame, nbytes=2**32 - 1, blocksize=2**32 - 1)
+
+
+@pytest.mark.parametrize("encoding", ["numbers of 4", "differences of 2", "bytes"])
+@pytest.mark.parametrize("content", CONTENTS)
+def test_a_frame_that_lies_is_refused_or_gives_other_bytes_in_bounded_memory(content: str, encoding: str) -> None:
+    for frame in _lying(ENCODINGS[encoding](CONTENTS[content])):
+        tracemalloc.start()
+        try:
+            with contextlib.suppress(CorruptObjectError):
+                assert len(read_range(_Reader(frame), TOTAL, 100_000, 5000)) == 5000
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 8 * TOTAL, f"{peak} bytes"

@@ -16,8 +16,10 @@ from tests.git.checks import objects, remove_objects, theta_dir
 from tests.git.objects import assert_sound, flip, largest
 from tests.transfer.conftest import NAME, PASSWORD, TWO, USER, LfsServer
 from tests.transfer.objects import named, needed
+from theta_nb.git.download import fetch_objects, obtain_objects
 from theta_nb.git.places import Places, find_places
-from theta_nb.git.transfer import TransferError, absent_there, fetch_objects, obtain_objects, push_objects
+from theta_nb.git.transfer_outcome import TransferError
+from theta_nb.git.upload import absent_there, push_objects
 
 HELPER = f"!f() {{ test \"$1\" = get && echo 'username={USER}' && echo 'password={PASSWORD}'; }}; f"
 

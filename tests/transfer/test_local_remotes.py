@@ -18,14 +18,10 @@ from tests.git.objects import assert_sound, damage, flip, largest, object_path
 from tests.transfer.conftest import NAME, TWO
 from tests.transfer.objects import lfs_objects, named, needed
 from theta_nb.errors import ThetaError
+from theta_nb.git.download import fetch_objects, obtain_objects
 from theta_nb.git.places import Places, find_places
-from theta_nb.git.transfer import (
-    TransferError,
-    absent_there,
-    fetch_objects,
-    obtain_objects,
-    push_objects,
-)
+from theta_nb.git.transfer_outcome import TransferError
+from theta_nb.git.upload import absent_there, push_objects
 
 LFS_POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n"
 
@@ -399,7 +395,7 @@ def test_without_git_lfs_on_the_path(
     assert push_objects(places(two_versions), str(server.path), wanted).transferred == len(wanted)
     remove_objects(two_versions)
     assert fetch_objects(places(two_versions), str(server.path), wanted).transferred == len(wanted)
-    with pytest.raises(TransferError, match="git-lfs is not installed") as caught:
+    with pytest.raises(ThetaError, match="git-lfs is not installed") as caught:
         push_objects(places(two_versions), "https://example.org/x.git", wanted)
     assert "apt-get install git-lfs" in str(caught.value)
     assert "\n" not in str(caught.value), "one line"

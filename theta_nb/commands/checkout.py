@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from theta_nb.commands.work_tree import changed, check_place, check_room, created_mode, refresh, replacing, state
 from theta_nb.engine.rebuild import Rebuilder
-from theta_nb.errors import ThetaError
+from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, git
@@ -167,7 +167,10 @@ def _check_names(places: Places, jobs: Sequence[_Job]) -> None:
 
 
 def _write(places: Places, job: _Job, executor: Executor, advance: Callable[[int], None]) -> None:
-    rebuilder = Rebuilder(job.manifest, places.store, executor)
+    try:
+        rebuilder = Rebuilder(job.manifest, places.store, executor)
+    except ManifestError as error:
+        raise ManifestError(f"{job.blob.path}: {error.message}", hint=error.hint) from error
     mode = created_mode(executable=job.blob.executable)
     with replacing(places, job.blob.path, job.manifest.size, mode) as fd:
         rebuilder.file(fd, advance)

@@ -253,6 +253,13 @@ def _gc(arguments: Namespace, context: Context) -> Any:
         )
 
 
+def _compact(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.compact import compact
+
+    with context.progress("compacting") as progress:
+        return tuple(compact(context.places, arguments.paths, depth=arguments.depth, progress=progress))
+
+
 def _hooks(arguments: Namespace, context: Context) -> Any:
     from theta_nb.commands.hooks import hooks
 
@@ -283,6 +290,7 @@ _COMMANDS: dict[str, Callable[[Namespace, Context], Any]] = {
     "pull": _pull,
     "fsck": _fsck,
     "gc": _gc,
+    "compact": _compact,
     "hooks": _hooks,
     "env": _env,
 }

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from theta_nb.errors import ThetaError
+from theta_nb.git.download import absent_here, fetch_objects, obtain_objects
 from theta_nb.git.endpoints import mask_credentials
 from theta_nb.git.places import Places
 from theta_nb.git.process import git_ok
 from theta_nb.git.selection import Selection, needed_objects, recent_revisions
-from theta_nb.git.transfer import TransferError, absent_here, fetch_objects, obtain_objects
+from theta_nb.git.transfer_outcome import TransferError
 
 __all__ = ["FetchResult", "fetch", "fetch_selection"]
 

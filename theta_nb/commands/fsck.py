@@ -15,11 +15,10 @@ from theta_nb.git.places import Places
 from theta_nb.git.process import git_ok
 from theta_nb.git.tracked import resolve
 from theta_nb.git.walk import ManifestBlob, commit_of, everything, manifest_blobs
-from theta_nb.manifest.model import ChunkRef, Manifest, Value
+from theta_nb.manifest.model import ChunkRef, Entry, Manifest, Value
 from theta_nb.manifest.text import parse
 from theta_nb.storage.objects import ObjectStore
-from theta_nb.tensors.chunks import chunk_extents, row_nbytes
-from theta_nb.tensors.dtypes import dtype_named
+from theta_nb.tensors.chunks import Extent, chunk_extents
 
 __all__ = ["FsckReport", "Problem", "fsck"]
 
@@ -33,7 +32,7 @@ class Problem:
     Parameters
     ----------
     kind
-        ``"missing"``, ``"corrupt"`` or ``"manifest"``.
+        ``"missing"``, ``"corrupt"``, ``"manifest"``, or ``"update"`` where it needs an update type that is not here.
     oid
         Object, or empty.
     commit, path, parameter
@@ -80,8 +79,7 @@ class _Use:
     blob: ManifestBlob
     names: tuple[str, ...]
     value: Value
-    row: int
-    itemsize: int
+    extents: tuple[Extent, ...]
 
 
 def fsck(
@@ -134,10 +132,10 @@ def fsck(
                 bad[oid] = damage
         decoder = Decoder(places.store)
         found = executor.map(lambda use: _check_value(decoder, use, bad), uses.values())
-        for use, message in zip(uses.values(), found, strict=True):
+        for use, failure in zip(uses.values(), found, strict=True):
             meter.add(use.value.nbytes)
-            if message:
-                problems.append(_problem(places, use, bad, message))
+            if failure is not None:
+                problems.append(_problem(places, use, bad, failure))
     problems += _harmless(places, uses.values(), bad, {problem.oid for problem in problems})
     return FsckReport(len(sizes), len(uses), sum(sizes.values()), tuple(problems), tuple(hook_problems(places)))
 
@@ -163,16 +161,17 @@ class _Meter:
 
 def _uses(blob: ManifestBlob, manifest: Manifest) -> list[_Use]:
     names: dict[bytes, list[str]] = {manifest.layout: ["the layout"], manifest.skeleton: ["the skeleton"]}
-    steps: dict[bytes, tuple[int, int]] = {manifest.layout: (1, 1), manifest.skeleton: (1, 1)}
+    owners: dict[bytes, Entry] = {}
     for entry in manifest.entries.values():
         if not entry.owner:
             names.setdefault(entry.digest, []).append(entry.name)
-            if entry.dtype == "bytes":
-                steps[entry.digest] = (1, 1)
-            else:
-                dtype = dtype_named(entry.dtype)
-                steps[entry.digest] = (row_nbytes(dtype, entry.shape), dtype.itemsize)
-    return [_Use(blob, tuple(names[d]), manifest.values[d], *steps[d]) for d in names]
+            owners[entry.digest] = entry
+    return [_Use(blob, tuple(names[d]), manifest.values[d], _extents(manifest.values[d], owners.get(d))) for d in names]
+
+
+def _extents(value: Value, owner: Entry | None) -> tuple[Extent, ...]:
+    """Where the chunks of a value lie; layout and skeleton belong to no entry, and are bytes."""
+    return tuple(chunk_extents(value.nbytes, 1, 1) if owner is None else owner.extents(value.nbytes))
 
 
 def _check_layout(store: ObjectStore, blob: ManifestBlob, manifest: Manifest) -> Problem | None:
@@ -220,16 +219,15 @@ def _check_object(store: ObjectStore, oid: str, size: int) -> _Damage | None:
     return _Damage("corrupt", f"object {oid} does not hold what its name says", whole=False)
 
 
-def _check_value(decoder: Decoder, use: _Use, bad: Mapping[str, _Damage]) -> str:
-    for oid in use.value.oids:
-        if oid in bad and bad[oid].whole:
-            return bad[oid].message
+def _check_value(decoder: Decoder, use: _Use, bad: Mapping[str, _Damage]) -> ThetaError | None:
+    if any(oid in bad and bad[oid].whole for oid in use.value.oids):
+        return CorruptObjectError("an object of it is damaged")
     try:
-        for extent, ref in zip(chunk_extents(use.value.nbytes, use.row, use.itemsize), use.value.chunks, strict=True):
+        for extent, ref in zip(use.extents, use.value.chunks, strict=True):
             _decode(decoder, ref, extent.nbytes, use.names[0])
     except ThetaError as error:
-        return next((bad[oid].message for oid in use.value.oids if oid in bad), error.message)
-    return ""
+        return error
+    return None
 
 
 def _harmless(places: Places, uses: Iterable[_Use], bad: Mapping[str, _Damage], told: set[str]) -> Iterator[Problem]:
@@ -246,7 +244,11 @@ def _decode(decoder: Decoder, ref: ChunkRef, nbytes: int, what: str) -> None:
     decoder.into(ref, memoryview(bytearray(nbytes)), what)
 
 
-def _problem(places: Places, use: _Use, bad: Mapping[str, _Damage], message: str) -> Problem:
+def _problem(places: Places, use: _Use, bad: Mapping[str, _Damage], error: ThetaError) -> Problem:
     oid = next((oid for oid in use.value.oids if oid in bad), "")
-    kind = bad[oid].kind if oid else "corrupt"
+    if oid:
+        kind, message = bad[oid].kind, bad[oid].message
+    else:
+        kinds = ((CorruptObjectError, "corrupt"), (MissingObjectError, "missing"), (ThetaError, "update"))
+        kind, message = next(kind for of, kind in kinds if isinstance(error, of)), error.message
     return Problem(kind, oid, commit_of(places, use.blob.oid), use.blob.path, ", ".join(use.names), message)

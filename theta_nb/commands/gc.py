@@ -129,7 +129,7 @@ def _time_of(path: str, otherwise: float) -> float:
 def _kept_elsewhere(places: Places, remote: str, needed: dict[str, int], names: Iterable[str]) -> tuple[str, set[str]]:
     """The remote, and those of some objects that are not in use here and that it confirms to have."""
     from theta_nb.git.endpoints import default_remote
-    from theta_nb.git.transfer import absent_there
+    from theta_nb.git.upload import absent_there
 
     remote = remote or default_remote(places)
     in_use: set[str] = set()

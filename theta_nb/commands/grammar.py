@@ -362,6 +362,27 @@ def _fsck(commands: _Commands[argparse.ArgumentParser]) -> tuple[str, str]:
     return "fsck", "prove that everything stored can be rebuilt"
 
 
+def _compact(commands: _Commands[argparse.ArgumentParser]) -> tuple[str, str]:
+    parser = _command(
+        commands,
+        "compact",
+        """
+        Store checkpoints whole again that are stored as chains of updates, and stage them, to be committed.
+        Their content stays the same; reading them touches fewer bytes. Earlier commits keep what they need.
+        """,
+        """
+        git theta compact                    every checkpoint of the index
+        git theta compact --depth 2 model.pt    only chains of more than two updates
+        """,
+    )
+    _paths(parser, "checkpoints or folders (default: all)")
+    parser.add_argument(
+        "--depth", type=int, default=0, metavar="N", help="updates that may stay in a chain (default: 0)"
+    )
+    _json(parser)
+    return "compact", "shorten chains of updates"
+
+
 def _gc(commands: _Commands[argparse.ArgumentParser]) -> tuple[str, str]:
     parser = _command(
         commands,
@@ -437,7 +458,7 @@ def _help(commands: _Commands[argparse.ArgumentParser]) -> tuple[str, str]:
     parser = _command(
         commands,
         "help",
-        "Explain a command. ('git theta --help' asks git for a manual page instead; -h works everywhere.)",
+        "Explain a command. ('git theta --help' shows the manual page, where 'man' is installed; -h works everywhere.)",
         """
         git theta help track
         """,
@@ -474,6 +495,6 @@ GROUPS = {
     "set up": (_install, _uninstall, _track, _untrack),
     "every day": (_add, _status, _ls_files, _checkout),
     "share": (_push, _fetch, _pull),
-    "care": (_fsck, _gc, _hooks, _env, _help),
+    "care": (_fsck, _gc, _compact, _hooks, _env, _help),
 }
 """Functions that add one command each and return its name and summary, by heading of the overview."""

@@ -12,14 +12,14 @@ from theta_nb.errors import ThetaError
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
 
-__all__ = ["CommandLineParser", "UsageError", "build_parser", "closest"]
+__all__ = ["OVERVIEW", "WORKFLOW", "CommandLineParser", "UsageError", "build_parser", "closest"]
 
-_OVERVIEW = """\
+OVERVIEW = """\
 git for the inside of model checkpoints: only the tensors that changed are stored, a diff names them, and a
 merge is a numerical operation on them.
 """
 
-_WORKFLOW = """\
+WORKFLOW = """\
 a first session:
   git theta install                    once on every machine
   git theta track "*.safetensors"      once in every repository
@@ -79,7 +79,7 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = CommandLineParser
     parser = parser_class(
         prog="git theta",
         usage="git theta [-h] [--version] COMMAND ...",
-        description=_OVERVIEW,
+        description=OVERVIEW,
         formatter_class=Formatter,
         allow_abbrev=False,
     )
@@ -94,5 +94,5 @@ def build_parser(parser_class: type[argparse.ArgumentParser] = CommandLineParser
             name, summary = add(commands)
             overview += f"  {name:<12}{summary}\n"
         overview += "\n"
-    parser.epilog = overview + _WORKFLOW
+    parser.epilog = overview + WORKFLOW
     return parser

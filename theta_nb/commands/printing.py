@@ -29,8 +29,15 @@ _TEXTS: dict[str, Callable[[Namespace, Any, Style], list[str]]] = {
     "pull": show_sharing.pull,
     "fsck": show_checkpoints.fsck,
     "gc": show_checkpoints.gc,
+    "compact": show_checkpoints.compact,
 }
-_LIST_NAMES = {"track": "patterns", "status": "checkpoints", "ls-files": "checkpoints", "checkout": "checkpoints"}
+_LIST_NAMES = {
+    "track": "patterns",
+    "status": "checkpoints",
+    "ls-files": "checkpoints",
+    "checkout": "checkpoints",
+    "compact": "checkpoints",
+}
 
 
 def as_text(arguments: Namespace, result: Any, style: Style) -> str:

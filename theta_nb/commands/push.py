@@ -11,7 +11,7 @@ from theta_nb.git.places import Places
 from theta_nb.git.process import git_ok
 from theta_nb.git.push_range import objects_of_revisions
 from theta_nb.git.tracked import resolve
-from theta_nb.git.transfer import absent_there, push_objects
+from theta_nb.git.upload import absent_there, push_objects
 
 __all__ = ["PushResult", "push"]
 

@@ -1,4 +1,4 @@
-"""What add, status, ls-files, checkout, fsck and gc print: lines of text for a result."""
+"""What add, status, ls-files, checkout, fsck, gc and compact print: lines of text for a result."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from theta_nb.commands.terminal import Style, count, folded, human_size, visible
 if TYPE_CHECKING:
     from theta_nb.commands.add import AddResult
     from theta_nb.commands.checkout import CheckedOut
+    from theta_nb.commands.compact import Compacted
     from theta_nb.commands.fsck import FsckReport
     from theta_nb.commands.gc import GcReport
     from theta_nb.commands.ls_files import StoredCheckpoint
     from theta_nb.commands.status import CheckpointStatus
     from theta_nb.engine.side_load import Stored
 
-__all__ = ["add", "checkout", "fsck", "gc", "ls_files", "status"]
+__all__ = ["add", "checkout", "compact", "fsck", "gc", "ls_files", "status"]
 
 _NOTHING_STORED = [
     "No checkpoint is stored yet.",
@@ -95,8 +96,15 @@ def _facts(item: CheckpointStatus) -> list[str]:
     if item.new_bytes and item.state not in ("unchanged", "deleted"):
         size = human_size(item.new_bytes)
         # What is staged is encoded already; what is not will get smaller.
-        facts.append(f"{size} in new objects" if item.staged else f"storing it takes {size} at most")
+        facts.append(f"{size} in new objects{_kinds(item)}" if item.staged else f"storing it takes {size} at most")
     return facts
+
+
+def _kinds(item: CheckpointStatus) -> str:
+    """What new objects hold, where it is not just whole tensors."""
+    if item.storage.keys() <= {"dense"}:
+        return ""
+    return f" ({', '.join(f'{human_size(nbytes)} {update}' for update, nbytes in item.storage.items())})"
 
 
 _REMARKS = {
@@ -175,6 +183,25 @@ def fsck(_: Namespace, result: FsckReport, style: Style) -> list[str]:
         lines.append(style.red(said) + (style.dim(f"  ({where})") if where else ""))
         lines += [f"    {visible(name)}" for name in folded(parameters)]
     return [*lines, style.red(f"{checked}: {count(len(result.problems), 'problem')}"), *warnings]
+
+
+def compact(arguments: Namespace, result: Sequence[Compacted], style: Style) -> list[str]:
+    """How long chains were and are, and what reading takes."""
+    if not result:
+        return ["No tracked checkpoint matches."] if arguments.paths else ["There is no checkpoint to compact."]
+    lines = []
+    for item in result:
+        if item.before <= arguments.depth:
+            lines.append(style.dim(f"{visible(item.path)}: no chain has more than {count(arguments.depth, 'update')}"))
+            continue
+        read = f"reading takes {human_size(item.read_after)} instead of {human_size(item.read_before)}"
+        lines.append(
+            f"{style.green('compacted')} {style.path(item.path)}  chains of up to {count(item.before, 'update')} now "
+            f"have {item.after or 'none'}, {read}, {human_size(item.new_bytes)} in new objects"
+        )
+    if any(item.before > arguments.depth for item in result):
+        lines.append(style.dim("Commit to keep it."))
+    return lines
 
 
 def gc(arguments: Namespace, result: GcReport, style: Style) -> list[str]:

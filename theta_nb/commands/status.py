@@ -6,11 +6,13 @@ import os
 import stat
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from theta_nb.engine.clean import Cleaner
 from theta_nb.engine.compare import Changes, compare
 from theta_nb.engine.known import KnownChunks
+from theta_nb.engine.previous import Previous
+from theta_nb.engine.storage_cost import new_storage
 from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, git, git_ok
@@ -18,8 +20,6 @@ from theta_nb.git.tracked import TrackedBlob, tracked_in_commit, tracked_in_inde
 from theta_nb.git.versions import read_text
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import is_manifest, parse
-from theta_nb.tensors.chunks import chunk_extents, row_nbytes
-from theta_nb.tensors.dtypes import dtype_named
 
 __all__ = ["CheckpointStatus", "status"]
 
@@ -45,6 +45,8 @@ class CheckpointStatus:
         Length of the checkpoint in bytes.
     new_bytes
         What the change costs: bytes of new objects if staged, raw bytes of changed chunks if not; ``None`` if unknown.
+    storage
+        Bytes of the new objects by update type, if staged.
     note
         Further sentence, or empty.
     """
@@ -59,6 +61,7 @@ class CheckpointStatus:
     size: int = 0
     new_bytes: int | None = None
     note: str = ""
+    storage: Mapping[str, int] = field(default_factory=dict)
 
 
 def status(
@@ -112,7 +115,7 @@ class _Survey:
         self._places = places
         self._heads = heads
         self._cat_file = CatFile(places.top)
-        self._cleaner = Cleaner(places.store, executor, write=False)
+        self._executor = executor
         self._progress = progress
         self._done = self._total = 0
 
@@ -159,7 +162,7 @@ class _Survey:
         staged = head is None or not head.same_content(index)
         state = "added" if head is None else "modified" if staged else "unchanged"
         new_bytes = _new_objects(index, head) if staged else 0
-        work = self._work_tree(blob.path, index, dirty=dirty)
+        work = self._work_tree(blob.path, index, head, dirty=dirty)
         if isinstance(work, str):
             note = f"Run 'git theta checkout {blob.path}'." if work == "manifest only" else ""
             return _status(blob.path, work, index, changes, staged=staged, new_bytes=new_bytes, note=note)
@@ -168,9 +171,12 @@ class _Survey:
             note = "Also has changes that are not staged." if staged else layout_note
             changes = compare(head, manifest)
             return _status(blob.path, "modified", manifest, changes, staged=False, new_bytes=raw, note=note)
-        return _status(blob.path, state, index, changes, staged=staged, new_bytes=new_bytes)
+        found = _status(blob.path, state, index, changes, staged=staged, new_bytes=new_bytes)
+        return replace(found, storage=new_storage(index, head.objects if head is not None else ())) if staged else found
 
-    def _work_tree(self, path: str, index: Manifest, *, dirty: bool) -> str | tuple[Manifest, str, int] | None:
+    def _work_tree(
+        self, path: str, index: Manifest, head: Manifest | None, *, dirty: bool
+    ) -> str | tuple[Manifest, str, int] | None:
         """``None`` if the file is the index's; a state; or its manifest, a note, and the bytes that are new."""
         full = os.path.join(self._places.top, path)
         if _file_size(self._places, path) is None:
@@ -181,10 +187,16 @@ class _Survey:
             if not dirty:
                 return None
             name = os.path.basename(path)
-            manifest, layout = self._cleaner.file(file.fileno(), name, KnownChunks([index]), self._advance)
+            cleaner = Cleaner(self._places.store, self._executor, write=False, previous=self._tolerant(head))
+            manifest, layout = cleaner.file(file.fileno(), name, KnownChunks([index]), self._advance)
         if manifest.same_content(index):
             return None
         return manifest, " ".join(layout.warnings), _new_raw(manifest, index)
+
+    def _tolerant(self, head: Manifest | None) -> Previous | None:
+        """What 'git add' would take small changes for."""
+        tolerance = self._places.settings.tolerance
+        return None if head is None or tolerance is None else Previous(head, tolerance=tolerance)
 
     def _advance(self, nbytes: int) -> None:
         self._done += nbytes
@@ -246,11 +258,7 @@ def _new_raw(manifest: Manifest, index: Manifest) -> int:
         if entry.owner:
             continue
         value = manifest.values[entry.digest]
-        row, itemsize = 1, 1
-        if entry.dtype != "bytes":
-            dtype = dtype_named(entry.dtype)
-            row, itemsize = row_nbytes(dtype, entry.shape), dtype.itemsize
-        for extent, ref in zip(chunk_extents(value.nbytes, row, itemsize), value.chunks, strict=True):
+        for extent, ref in zip(entry.extents(value.nbytes), value.chunks, strict=True):
             if ref.digest not in known:
                 known.add(ref.digest)
                 total += extent.nbytes

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from theta_nb.engine.clean import Cleaner
-from theta_nb.engine.incremental import AUTO, Previous
 from theta_nb.engine.known import KnownChunks
+from theta_nb.engine.previous import AUTO, Previous
 from theta_nb.engine.side_load import Stored, stored_as
 from theta_nb.manifest.model import Manifest
 from theta_nb.storage.objects import ObjectStore
+from theta_nb.updates.blas import single_threaded_blas
 from theta_nb.updates.table import Update
 
 __all__ = ["Chosen", "encode_as"]
@@ -106,7 +107,8 @@ def encode_as(
         return manifest, layout.warnings
 
     cost = partial(_cost, head=head)
-    manifest, warnings = cleaned(store, Previous(head, update, encoder))
+    with single_threaded_blas():
+        manifest, warnings = cleaned(store, Previous(head, update, encoder=encoder))
     dense = cost(cleaned(_Unwritten(store), None)[0])
     automatic = cost(cleaned(_Unwritten(store), Previous(head, AUTO))[0])
     return Chosen(manifest, warnings, stored_as(manifest, head), dense, automatic)

@@ -6,19 +6,22 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor
-from functools import partial
-from typing import NamedTuple
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, NamedTuple
 
-from theta_nb.engine.incremental import Incremental, Step
 from theta_nb.engine.known import Known, KnownChunk
 from theta_nb.engine.pipeline import Pipeline
+from theta_nb.engine.previous import AUTO, Previous
 from theta_nb.manifest.model import INLINE_NBYTES, ChunkRef
 from theta_nb.storage.encoding import encode_bytes, encode_numbers
 from theta_nb.storage.objects import ObjectStore
 from theta_nb.tensors.chunks import chunk_digest
 from theta_nb.updates.table import Numbers, numbers_of_width
 
-__all__ = ["PACKED_NBYTES", "ChunkEncoder", "Make"]
+if TYPE_CHECKING:
+    from theta_nb.engine.incremental import Incremental, Step
+
+__all__ = ["PACKED_NBYTES", "ChunkEncoder"]
 
 PACKED_NBYTES = 64 * 2**10
 """Encoded chunks shorter than this share objects: 20,000 optimizer records must not be 20,000 objects."""
@@ -28,7 +31,7 @@ _PACK_NBYTES = 16 * 2**20
 _MAX_LOST_PACKS = 2  # chunks come in the order in which they were packed, so a pack is complete before the next begins
 
 
-Make = Callable[[memoryview], Step | None]
+Make = Callable[[memoryview], "Step | None"]
 """Fills a chunk, in a worker thread; returns an update that leads to exactly these bytes, if there is one to prefer."""
 
 
@@ -47,57 +50,101 @@ class _Outcome(NamedTuple):
     frame: bytes  # small, still to be packed, or of a known pack that is not here
     update: str = "dense"
     base: KnownChunk | None = None  # what the frame is an update of
+    near: bool = False  # within the tolerance of what stood in its place before
 
     @property
     def base_ref(self) -> ChunkRef | None:
         return None if self.base is None else self.base.ref
 
 
+class _Patience:
+    """Whether another chunk of a buffer is worth a try: after some in vain only every eighth is, until one succeeds.
+
+    A buffer is worked on in order, by one thread, so the same file gives the same answers.
+    """
+
+    _IN_VAIN, _EVERY = 4, 8
+
+    def __init__(self) -> None:
+        self._in_vain = 0
+
+    def tries(self) -> bool:
+        if self._in_vain >= self._IN_VAIN:
+            self._in_vain += 1
+            return self._in_vain % self._EVERY == 0
+        return True
+
+    def learn(self, *, found: bool) -> None:
+        self._in_vain = 0 if found else self._in_vain + 1
+
+
 class _Worker:
     """What happens to one chunk, in a worker thread."""
 
-    def __init__(
-        self, store: ObjectStore, known: Known, incremental: Incremental | None, *, write: bool = True
-    ) -> None:
+    def __init__(self, store: ObjectStore, known: Known, previous: Previous | None, *, write: bool = True) -> None:
         self.store = store
         self.known = known
-        self.incremental = incremental
+        self.previous = previous
         self.write = write
+
+    @cached_property
+    def incremental(self) -> Incremental:
+        """Loaded when the first chunk asks for it: it brings NumPy, and most commands meet no new chunk."""
+        from theta_nb.engine.incremental import Incremental
+
+        if self.previous is None:
+            raise ValueError("there is no version before")
+        return Incremental(self.store, self.previous)
 
     def process(self, chunks: list[_Chunk], buffer: memoryview) -> list[_Outcome]:
         """Digest, look up and encode every chunk of a buffer."""
-        return [self._one(buffer[c.offset : c.offset + c.nbytes], c) for c in chunks]
+        patience = _Patience()
+        return [self._one(buffer[c.offset : c.offset + c.nbytes], c, patience) for c in chunks]
 
-    def _one(self, raw: memoryview, chunk: _Chunk) -> _Outcome:
+    def _one(self, raw: memoryview, chunk: _Chunk, patience: _Patience) -> _Outcome:
         made = None if chunk.make is None else chunk.make(raw)
         digest = chunk_digest(raw)
         if len(raw) <= INLINE_NBYTES:
             return _Outcome(digest, KnownChunk(ChunkRef(digest, inline=bytes(raw)), 0), b"")
         known = self.known.find(digest)
+        if known is None and chunk.previous is not None and chunk.previous.ref.digest == digest:
+            known = chunk.previous  # of a commit that is not checked out
+        near = self._near(raw, digest, chunk)
         if not self.write:
-            return _Outcome(digest, known, b"")
+            return _Outcome(digest, known, b"", near=near)
         # Without all its objects an update cannot be made again: what they were made from is not here.
         if known is not None and (known.base is not None or known.complete(self.store)):
-            return _Outcome(digest, known, b"")
-        step = (made or self._step(raw, chunk)) if known is None else None
+            return _Outcome(digest, known, b"", near=near)
+        step = (made or self._step(raw, chunk, patience)) if known is None else None
         if step is not None:
-            outcome = _Outcome(digest, None, step.payload, step.update, step.base)
+            outcome = _Outcome(digest, None, step.payload, step.update, step.base, near)
         else:
             frame = encode_numbers(raw, chunk.itemsize) if chunk.itemsize else encode_bytes(raw)
-            outcome = _Outcome(digest, known, frame)
+            outcome = _Outcome(digest, known, frame, near=near)
         return outcome if len(outcome.frame) < PACKED_NBYTES else self._written(outcome)
 
-    def _step(self, raw: memoryview, chunk: _Chunk) -> Step | None:
-        if self.incremental is None or chunk.previous is None or not chunk.itemsize:
+    def _step(self, raw: memoryview, chunk: _Chunk, patience: _Patience) -> Step | None:
+        if self.previous is None or chunk.previous is None or not chunk.itemsize:
             return None
-        return self.incremental.step(raw, chunk.previous, chunk.numbers or numbers_of_width(chunk.itemsize))
+        if self.previous.update == AUTO and not patience.tries():  # who asks for a type has the patience
+            return None
+        step = self.incremental.step(raw, chunk.previous, chunk.numbers or numbers_of_width(chunk.itemsize))
+        patience.learn(found=step is not None)
+        return step
+
+    def _near(self, raw: memoryview, digest: bytes, chunk: _Chunk) -> bool:
+        previous = chunk.previous
+        tolerant = self.previous is not None and self.previous.tolerance is not None
+        if not tolerant or previous is None or chunk.numbers is None or previous.ref.digest == digest:
+            return False
+        return self.incremental.near(raw, previous, chunk.numbers)
 
     def _written(self, outcome: _Outcome) -> _Outcome:
         """Write an object of its own."""
         size = len(outcome.frame)
         oid = self.store.write(outcome.frame)
         ref = ChunkRef(outcome.digest, oid, 0, size, update=outcome.update, base=outcome.base_ref)
-        return _Outcome(outcome.digest, outcome.known or KnownChunk(ref, size, outcome.base), b"")
+        return _Outcome(outcome.digest, outcome.known or KnownChunk(ref, size, outcome.base), b"", near=outcome.near)
 
 
 class _LostPacks:
@@ -147,8 +194,8 @@ class ChunkEncoder:
         Number of 16 MiB buffers in flight.
     write
         If false only digests are computed: nothing is encoded or written, and new chunks get no reference.
-    incremental
-        How chunks may be stored as updates of their previous versions; ``None``: not at all.
+    previous
+        The version that changed chunks may be stored as updates of; ``None``: every new chunk is dense.
     """
 
     def __init__(
@@ -159,10 +206,10 @@ class ChunkEncoder:
         *,
         depth: int = 5,
         write: bool = True,
-        incremental: Incremental | None = None,
+        previous: Previous | None = None,
     ) -> None:
         self._store = store
-        self._worker = _Worker(store, known, incremental, write=write)
+        self._worker = _Worker(store, known, previous, write=write)
         self._pipeline: Pipeline[list[_Outcome]] = Pipeline(executor, depth, self._take)
         self._buffer: memoryview | None = None
         self._filled = 0
@@ -174,6 +221,8 @@ class ChunkEncoder:
         """Digest of every chunk, by its number; complete after :meth:`finish`."""
         self.known: dict[bytes, KnownChunk] = {}
         """Encoding of every chunk, by digest; complete after :meth:`finish`."""
+        self.near: set[int] = set()
+        """Numbers of chunks that are within the tolerance of their previous versions; complete likewise."""
         self._count = 0
 
     def space(self, nbytes: int) -> memoryview:
@@ -235,6 +284,8 @@ class ChunkEncoder:
 
     def _take(self, outcomes: list[_Outcome], _buffer: memoryview) -> None:
         for outcome in outcomes:
+            if outcome.near:
+                self.near.add(len(self.digests))
             self.digests.append(outcome.digest)
             if outcome.known is not None:
                 self.known.setdefault(outcome.digest, outcome.known)

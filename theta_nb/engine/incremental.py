@@ -18,19 +18,17 @@ import numpy as np
 
 from theta_nb.engine.decode import Decoder
 from theta_nb.engine.known import KnownChunk
+from theta_nb.engine.previous import AUTO, Previous
 from theta_nb.errors import ThetaError
-from theta_nb.manifest.model import ChunkRef, Manifest
-from theta_nb.storage.encoding import encode_differences, read_range
+from theta_nb.manifest.model import ChunkRef
+from theta_nb.storage.encoding import encode_differences, encode_numbers, read_range
 from theta_nb.storage.objects import ObjectStore
-from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_extents, row_nbytes
-from theta_nb.tensors.dtypes import dtype_named
-from theta_nb.updates.table import UPDATES, Numbers, Update
+from theta_nb.tensors.chunks import CHUNK_NBYTES, chunk_digest
+from theta_nb.tensors.rounding import realdtype, widen
+from theta_nb.updates.table import UPDATES, Numbers
 from theta_nb.updates.zigzag import Patterns, add_zigzag, patterns, subtract_zigzag
 
-__all__ = ["AUTO", "MAX_UPDATES", "READ_COST", "Incremental", "Previous", "Step"]
-
-AUTO = "auto"
-"""Setting that lets sizes decide between the types that cost nothing to try."""
+__all__ = ["MAX_UPDATES", "READ_COST", "Incremental", "Step"]
 
 MAX_UPDATES = 8
 """Longest chain that is written; readers accept more."""
@@ -43,38 +41,10 @@ _LINK_NBYTES = 128  # what a link costs in every manifest
 _NEAR = 1.25  # an update of the beginning may be so much longer than one of the end of the chain
 _SMALL_NBYTES = 2**20  # smaller chunks are tried in full
 _SAMPLES, _SAMPLE_NBYTES = 3, 2**16
+_FEW_NUMBERS = 1024  # of a small chunk that are looked at first
+_BLOCK = 2**15  # numbers that are compared at a time
 _FEW = 0.1  # share of changed numbers below which positions may be cheaper than differences
-
-
-@dataclass(frozen=True, slots=True)
-class Previous:
-    """The version that changed chunks may be stored as updates of: the committed one, never a staged one.
-
-    Parameters
-    ----------
-    manifest
-        That version.
-    update
-        Update type to be used, or ``"auto"``.
-    encoder
-        What encodes it, where that is not the type with its default settings.
-    """
-
-    manifest: Manifest
-    update: str = AUTO
-    encoder: Update | None = None
-
-    def chunks(self, name: str, dtype: str, shape: tuple[int, ...]) -> dict[Extent, KnownChunk]:
-        """Encodings of the chunks of a parameter by their place, if its rows were as long then; else none."""
-        old = self.manifest.entries.get(name)
-        if old is None or old.owner or old.dtype != dtype or len(old.shape) != len(shape) or old.shape[1:] != shape[1:]:
-            return {}
-        value = self.manifest.values[old.digest]
-        row, itemsize = 1, 1
-        if dtype != "bytes":
-            row, itemsize = row_nbytes(dtype_named(dtype), old.shape), dtype_named(dtype).itemsize
-        extents = chunk_extents(value.nbytes, row, itemsize)
-        return {e: KnownChunk.of(r, self.manifest.objects) for e, r in zip(extents, value.chunks, strict=True)}
+_OWN = ("delta", "sparse")  # integer arithmetic, exact by construction; what others make is tried before it is trusted
 
 
 class Step(NamedTuple):
@@ -98,17 +68,16 @@ class Incremental:
     ----------
     store
         Where the objects of previous versions are.
-    update
-        ``"auto"``, or the name of the only update type that may be used besides ``"dense"``.
-    encoder
-        What encodes it, where that is not the type with its default settings.
+    previous
+        The version that updates start from, and which ones may be used.
     """
 
-    def __init__(self, store: ObjectStore, update: str = AUTO, encoder: Update | None = None) -> None:
+    def __init__(self, store: ObjectStore, previous: Previous) -> None:
         self._store = store
-        self._encoder = encoder
         self._decoder = Decoder(store)
-        self._update = update
+        self._update = previous.update
+        self._encoder = previous.encoder
+        self._tolerance = previous.tolerance
         self._buffers = threading.local()
 
     def step(self, raw: memoryview, previous: KnownChunk, numbers: Numbers) -> Step | None:
@@ -127,24 +96,25 @@ class Incremental:
             return None
         dense = previous.steps()[0].ref.length
         for base, changed in self._bases(raw, previous, numbers, dense):
+            if len(raw) < _SMALL_NBYTES and self._update == AUTO and self._hopeless(raw, base, numbers, dense):
+                continue
             step = self._encoded(raw, base, numbers, changed)
             if step is not None and self.allowed(base, len(step.payload), dense):
-                return step
+                return step if self._pays(step, raw, numbers, dense) else None
         return None
 
     @staticmethod
-    def allowed(base: KnownChunk, payload: int, dense: int) -> bool:
-        """Whether a chunk may be stored as an update on top of a chain.
+    def _pays(step: Step, raw: memoryview, numbers: Numbers, dense: int) -> bool:
+        """Whether the new numbers are not cheaper themselves: all zeros are, whatever they come from."""
+        if len(step.payload) < _FEW * dense:
+            return True
+        parts = [raw] if len(raw) < _SMALL_NBYTES else [raw[at : at + _SAMPLE_NBYTES] for at in _samples(raw, numbers)]
+        length = sum(len(encode_numbers(part, numbers.dtype.itemsize)) for part in parts)
+        return len(step.payload) + _LINK_NBYTES < _PAYS * length / sum(map(len, parts)) * len(raw)
 
-        Parameters
-        ----------
-        base
-            The chain.
-        payload
-            Bytes of the update.
-        dense
-            Bytes of a dense encoding.
-        """
+    @staticmethod
+    def allowed(base: KnownChunk, payload: int, dense: int) -> bool:
+        """Whether a chunk may be stored as an update of ``payload`` bytes on a chain, where dense takes ``dense``."""
         steps = base.steps()
         read = payload + sum(step.ref.length for step in steps)
         return len(steps) <= MAX_UPDATES and payload + _LINK_NBYTES < _PAYS * dense and read <= READ_COST * dense
@@ -155,7 +125,7 @@ class Incremental:
         """Steps of the previous chain on which an update may be put, the better first; with the share that changed."""
         first = previous.steps()[0]
         if len(raw) < _SMALL_NBYTES or self._update != AUTO:
-            yield from ((base, 0.0) for base in dict.fromkeys((previous, first)))
+            yield from ((base, 0.0) for base in dict.fromkeys((previous, first)) if self.allowed(base, 0, dense))
             return
         far = self._estimate(raw, first, numbers)
         near = far if previous is first else self._estimate(raw, previous, numbers)
@@ -178,56 +148,112 @@ class Incremental:
         if not found:
             return None
         name, payload = min(found, key=lambda item: len(item[1]))
+        if name not in _OWN:  # no checkpoint is lost to a plug-in that rounds
+            result = bytearray(old)
+            UPDATES[name].apply(memoryview(payload), memoryview(result))
+            if result != raw:
+                return None
         return Step(name, payload, base)
 
     def _old(self, base: KnownChunk, nbytes: int) -> memoryview | None:
         """The old bytes, verified: an update of something else could never be applied."""
+        old = self._decoded(base, nbytes)
+        if old is None or self._buffers.verified:
+            return old
+        if chunk_digest(old) != base.ref.digest:
+            return None
+        self._buffers.verified = True
+        return old
+
+    def _decoded(self, base: KnownChunk, nbytes: int) -> memoryview | None:
+        """The old bytes as they come; those that this thread asked for last stay in its buffer."""
         memory: memoryview | None = getattr(self._buffers, "memory", None)
         if memory is None or len(memory) < nbytes:
-            memory = self._buffers.memory = memoryview(bytearray(CHUNK_NBYTES if nbytes > _SMALL_NBYTES else nbytes))
-        try:
-            self._decoder.into(base.ref, memory[:nbytes], "the previous version")
-        except ThetaError:
-            return None  # damaged, gone meanwhile, or by a plug-in that is not here: dense needs none of it
-        return memory[:nbytes]
+            size = CHUNK_NBYTES if nbytes > _SMALL_NBYTES else _SMALL_NBYTES
+            memory = self._buffers.memory = memoryview(bytearray(size))
+            self._buffers.digest = None
+        if self._buffers.digest != base.ref.digest:
+            self._buffers.digest, self._buffers.verified = None, False
+            try:
+                self._decoder.unverified(base.ref, memory[:nbytes], "the previous version")
+            except ThetaError:
+                return None  # damaged, gone meanwhile, or by a plug-in that is not here: dense needs none of it
+            self._buffers.digest = base.ref.digest
+        return memory[:nbytes].toreadonly()
+
+    def _hopeless(self, raw: memoryview, base: KnownChunk, numbers: Numbers, dense: int) -> bool:
+        """Whether the differences of a few numbers have more entropy, plane by plane, than dense ones take bytes."""
+        old = self._decoded(base, len(raw))
+        if old is None:
+            return True
+        count = len(raw) // numbers.width
+        step = max(1, count // _FEW_NUMBERS)
+        new, was = patterns(raw, numbers.width)[:count:step], patterns(old, numbers.width)[:count:step]
+        differences = np.empty(len(new), new.dtype)
+        subtract_zigzag(new, was, differences)
+        planes = np.unpackbits(differences.view(np.uint8)).reshape(len(new), 8 * numbers.width)
+        ones = np.clip(planes.mean(axis=0), 1e-9, 1 - 1e-9)
+        entropy = -(ones * np.log2(ones) + (1 - ones) * np.log2(1 - ones)).sum()
+        return bool(entropy / (8 * numbers.width) * len(raw) > _PAYS * dense)
+
+    def near(self, raw: memoryview, previous: KnownChunk, numbers: Numbers) -> bool:
+        """Whether every number is within the tolerance of the old one; never where one of them is NaN or infinite."""
+        name = realdtype(numbers.dtype)
+        if self._tolerance is None or name is None or len(raw) % numbers.width:
+            return False
+        old = self._old(previous, len(raw)) if previous.complete(self._store) else None
+        if old is None:
+            return False
+        new, was = patterns(raw, numbers.width), patterns(old, numbers.width)
+        for start in range(0, len(new), _BLOCK):
+            a, b = widen(new[start : start + _BLOCK], name), widen(was[start : start + _BLOCK], name)
+            with np.errstate(invalid="ignore", over="ignore"):
+                near = np.abs(a - b) <= self._tolerance.atol + self._tolerance.rtol * np.abs(b)
+            if not near.all() or not (np.isfinite(a) & np.isfinite(b)).all():
+                return False
+        return True
 
     # --- sampling -----------------------------------------------------------------------------------------------------
 
     def _estimate(self, raw: memoryview, base: KnownChunk, numbers: Numbers) -> _Estimate | None:
-        """Size of a delta, from a few blocks; ``None`` where only a full read can tell."""
-        width = numbers.width
-        step = len(raw) // _SAMPLES // width * width
+        """Size of a delta, from a few blocks; ``None`` where the old bytes cannot be had."""
         parts, changed = [], 0
-        for number in range(_SAMPLES):
-            start = number * step + (step - _SAMPLE_NBYTES) // 2 // width * width
-            old = self._part(base, start, width)
+        for start in _samples(raw, numbers):
+            old = self._part(base, len(raw), start, numbers.width)
             if old is None:
                 return None
-            new = patterns(raw[start : start + _SAMPLE_NBYTES], width)
+            new = patterns(raw[start : start + _SAMPLE_NBYTES], numbers.width)
             differences = np.empty_like(new)
             subtract_zigzag(new, old, differences)
             changed += int(np.count_nonzero(differences))
             parts.append(differences)
         sample = np.concatenate(parts)
-        length = len(encode_differences(sample.tobytes(), width))
+        length = len(encode_differences(sample.tobytes(), numbers.width))
         return _Estimate(length / sample.nbytes * len(raw), changed / len(sample))
 
-    def _part(self, base: KnownChunk, start: int, width: int) -> Patterns | None:
-        """A few old numbers, from the blocks of the frames that hold them."""
+    def _part(self, base: KnownChunk, nbytes: int, start: int, width: int) -> Patterns | None:
+        """A few old numbers: from the blocks of the frames that hold them, or else of the whole."""
         result: Patterns | None = None
         for step in base.steps():
-            if step.ref.update not in ("dense", "delta"):
-                return None
-            try:
-                data = read_range(partial(self._read, step.ref), start, _SAMPLE_NBYTES)
-            except ThetaError:
-                return None
-            part = patterns(bytearray(data), width)
+            data = self._blocks(step.ref, nbytes, start)
+            if data is None:
+                old = self._old(base, nbytes)
+                return None if old is None else patterns(old[start : start + _SAMPLE_NBYTES], width)
+            part = patterns(data, width)
             if result is None:
                 result = part
             else:
                 add_zigzag(result, part)
         return result
+
+    def _blocks(self, ref: ChunkRef, nbytes: int, start: int) -> bytearray | None:
+        """A part of the frame of one step, if it is one of numbers or differences in their order."""
+        if ref.update not in ("dense", "delta"):
+            return None
+        try:
+            return bytearray(read_range(partial(self._read, ref), nbytes, start, _SAMPLE_NBYTES))
+        except ThetaError:
+            return None
 
     def _read(self, ref: ChunkRef, position: int, length: int) -> bytes:
         if position + length > ref.length:
@@ -235,3 +261,9 @@ class Incremental:
         data = bytearray(length)
         self._store.read_into(ref.oid, ref.offset + position, memoryview(data))
         return bytes(data)
+
+
+def _samples(raw: memoryview, numbers: Numbers) -> list[int]:
+    """Where the samples of a large chunk begin: in the middle of each of a few equal parts, at whole numbers."""
+    step, width = len(raw) // _SAMPLES, numbers.width
+    return [(n * step + (step - _SAMPLE_NBYTES) // 2) // width * width for n in range(_SAMPLES)]

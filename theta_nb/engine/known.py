@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Protocol
 
-from theta_nb.manifest.model import MAX_LINKS, ChunkRef, Manifest
+from theta_nb.manifest.model import MAX_LINKS, UPDATE_NAME, ChunkRef, Manifest
 from theta_nb.storage.objects import ObjectStore, is_oid
 
 __all__ = ["EncodingCache", "Known", "KnownChunk", "KnownChunks"]
@@ -230,6 +230,10 @@ def _is_possible(row: _Row) -> bool:
     digest, oid, start, length, size, update, base = row
     if not isinstance(oid, str) or not is_oid(oid) or not all(type(n) is int for n in (start, length, size)):
         return False
-    if not isinstance(update, str) or not (base is None or isinstance(base, bytes)):
+    if (
+        not isinstance(update, str)
+        or not UPDATE_NAME.fullmatch(update)
+        or not (base is None or isinstance(base, bytes))
+    ):
         return False
     return base != digest and (base is None) == (update == "dense") and 0 <= start < start + length <= size

@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from theta_nb.checkpoints.layout import Layout
-from theta_nb.engine.clean import settle_derived
 from theta_nb.engine.decode import Decoder
 from theta_nb.engine.encode import ChunkEncoder
 from theta_nb.engine.incremental import Incremental, Step
 from theta_nb.engine.known import KnownChunk, KnownChunks
 from theta_nb.engine.layouts import derived_bytes, entry_of, owners
+from theta_nb.engine.one_pass import settle_derived
+from theta_nb.engine.previous import Previous
 from theta_nb.engine.rebuild import Rebuilder, read_layout
 from theta_nb.errors import ThetaError
 from theta_nb.manifest.model import ChunkRef, Entry, Manifest, Value
@@ -155,7 +156,7 @@ class _Application:
         self._manifest, self._layout = plan.manifest, plan.layout
         self._owners = owners(plan.layout)
         self._decoder = Decoder(store)
-        self._encoder = ChunkEncoder(store, KnownChunks([plan.manifest]), executor, incremental=Incremental(store))
+        self._encoder = ChunkEncoder(store, KnownChunks([plan.manifest]), executor, previous=Previous(plan.manifest))
         self._numbers: dict[int, list[int]] = {}
         self._crcs: dict[int, dict[Extent, int]] = {index: {} for index in plan.targets}
 

@@ -19,11 +19,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from theta_nb.git.endpoints import ConfigLine, Endpoint, config_lines
+from theta_nb.errors import ThetaError
+from theta_nb.git.endpoints import ConfigLine, Endpoint
 from theta_nb.git.places import Places
 from theta_nb.git.process import child_environment, git_elsewhere, git_ok, without_local_variables
 
-__all__ = ["INSIDE", "REMOTE", "Carrier", "carrier_of", "has_git_lfs"]
+__all__ = ["INSIDE", "REMOTE", "Carrier", "carrier_for", "has_git_lfs"]
 
 REMOTE = "theta-carrier"
 """What the remote is called in the carrier: no configuration of the user's is about this name."""
@@ -70,10 +71,13 @@ class Carrier:
         The user's repository.
     folder
         The bare repository.
+    lines
+        What is configured for the user's repository.
     """
 
     places: Places
     folder: str
+    lines: Sequence[ConfigLine]
 
     @cached_property
     def lfs_version(self) -> tuple[int, int]:
@@ -91,12 +95,10 @@ class Carrier:
     @cached_property
     def _user_lines(self) -> list[ConfigLine]:
         """What the user's repository configures and the carrier would not see."""
-        out = git_elsewhere(*INSIDE, "config", "--list", "--null", cwd=self.folder)
-        seen = Counter(tuple(item.partition("\n")[::2]) for item in out.decode("utf-8", "surrogateescape").split("\0"))
-        lines = config_lines(self.places)
-        configured = {line.key for line in lines if line.scope != "lfsconfig"}
+        seen = self._seen()
+        configured = {line.key for line in self.lines if line.scope != "lfsconfig"}
         missing = []
-        for line in lines:
+        for line in self.lines:
             if line.scope == "lfsconfig" and line.key in configured:
                 continue
             if line.scope in ("system", "global") and seen[line.key, line.value] > 0:
@@ -104,6 +106,14 @@ class Carrier:
             elif _RELEVANT.match(line.key) and line.key not in _OURS_ALONE:
                 missing.append(line)
         return missing
+
+    def _seen(self) -> Counter[tuple[str, str]]:
+        """What is configured for the carrier without our help."""
+        if not any(line.key.startswith("includeif.") for line in self.lines):  # one and the same for all repositories
+            return Counter((line.key, line.value) for line in self.lines if line.scope in ("system", "global"))
+        out = git_elsewhere(*INSIDE, "config", "--list", "--null", cwd=self.folder)
+        items = (item.partition("\n") for item in out.decode("utf-8", "surrogateescape").split("\0")[:-1])
+        return Counter((key, value if separator else "true") for key, separator, value in items)
 
     def environment(self, endpoint: Endpoint, further: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
         """Environment for git-lfs in the carrier, to reach one endpoint as :data:`REMOTE`.
@@ -141,13 +151,34 @@ def with_config(environment: dict[str, str], pairs: list[tuple[str, str]]) -> di
     return made
 
 
-def carrier_of(places: Places) -> Carrier:
-    """The carrier of a repository, made on first use."""
+def carrier_for(places: Places, endpoint: Endpoint, lines: Sequence[ConfigLine]) -> Carrier:
+    """The carrier of a repository, made on first use.
+
+    Parameters
+    ----------
+    places
+        The user's repository.
+    endpoint
+        What is to be reached, for messages.
+    lines
+        What is configured there.
+
+    Raises
+    ------
+    ThetaError
+        Without git-lfs.
+    """
+    if not has_git_lfs():
+        raise ThetaError(
+            f"git-lfs is not installed, and {endpoint.shown} is reached through it",
+            hint="Install it (https://git-lfs.com; 'apt-get install git-lfs', 'brew install git-lfs') and run the "
+            "command again; everything on this machine works without it.",
+        )
     folder = os.path.join(places.theta_dir, "carrier")
     os.makedirs(os.path.join(places.theta_dir, "objects"), exist_ok=True)
     if not _is_sound(folder):
         _make(folder)
-    return Carrier(places, folder)
+    return Carrier(places, folder, lines)
 
 
 def _is_sound(folder: str) -> bool:

@@ -32,6 +32,10 @@ __all__ = [
 _CREDENTIALS = re.compile(r"(?<=://)\S+(?=@)")
 _SECRETS_IN_QUERY = re.compile(r"(?<=[?&])([^=&\s]*(?:token|key|secret|password|signature)[^=&\s]*)=[^&\s]*", re.I)
 
+_CHOOSES_REMOTE = re.compile(
+    r"branch\..*\.(?:push)?remote$|remote\.(?:lfsdefault|lfspushdefault|pushdefault)$", re.DOTALL
+)
+
 # What a .lfsconfig may say: git-lfs takes no more from it, because whoever writes the repository writes this file.
 _SAFE_IN_LFSCONFIG = re.compile(r"lfs\.(?:url|pushurl|gitprotocol|.+\.access)|remote\..+\.lfsurl", re.DOTALL)
 
@@ -145,7 +149,7 @@ def remote_names(lines: Iterable[ConfigLine]) -> list[str]:
     return list(dict.fromkeys(name for name, dot, key in names if dot and key in ("url", "pushurl")))
 
 
-def default_remote(places: Places, *, push: bool = False) -> str:
+def default_remote(places: Places, *, push: bool = False, lines: Sequence[ConfigLine] | None = None) -> str:
     """The remote to use where none is named, as git and git-lfs choose it.
 
     Parameters
@@ -154,19 +158,20 @@ def default_remote(places: Places, *, push: bool = False) -> str:
         The repository.
     push
         Whether to push to it.
+    lines
+        The configuration, if it was read already.
 
     Raises
     ------
     ThetaError
         If there is none.
     """
-    lines = config_lines(places)
+    lines = config_lines(places) if lines is None else lines
     config = {line.key: line.value for line in lines}
     names = remote_names(lines)
-    try:
-        branch = git_text("symbolic-ref", "--quiet", "--short", "HEAD", cwd=places.top)
-    except GitError:
-        branch = ""
+    if len(names) == 1 and all(line.value in (names[0], ".") for line in lines if _CHOOSES_REMOTE.match(line.key)):
+        return names[0]  # whatever branch is checked out
+    branch = _branch(places)
     keys = [f"branch.{branch}.remote", "remote.lfsdefault"]
     if push:
         keys = [f"branch.{branch}.pushremote", "remote.lfspushdefault", "remote.pushdefault", *keys]
@@ -181,6 +186,13 @@ def default_remote(places: Places, *, push: bool = False) -> str:
         f"none of the remotes {', '.join(names)} is the default one" if names else "this repository has no remote",
         hint="Name one." if names else "Add one: git remote add origin URL",
     )
+
+
+def _branch(places: Places) -> str:
+    try:
+        return git_text("symbolic-ref", "--quiet", "--short", "HEAD", cwd=places.top)
+    except GitError:
+        return ""
 
 
 def remote_first(places: Places, words: Sequence[str]) -> tuple[str, list[str]]:
@@ -215,7 +227,9 @@ def endpoints(places: Places) -> list[Endpoint]:
     ]
 
 
-def endpoints_of(places: Places, remote: str, *, push: bool, url: str = "") -> tuple[Endpoint, ...]:
+def endpoints_of(
+    places: Places, remote: str, *, push: bool, url: str = "", lines: Sequence[ConfigLine] | None = None
+) -> tuple[Endpoint, ...]:
     """Where the objects of one remote are read from or written to.
 
     Parameters
@@ -228,20 +242,22 @@ def endpoints_of(places: Places, remote: str, *, push: bool, url: str = "") -> t
         Whether to write; a remote may have several push URLs, and each gets the objects.
     url
         The one of its push URLs that counts, as git tells a ``pre-push`` hook; all of them by default.
+    lines
+        The configuration, if it was read already.
 
     Raises
     ------
     ThetaError
         If there is no such remote.
     """
-    return _endpoints_of(places, config_lines(places), remote, push=push, url=url)
+    return _endpoints_of(places, config_lines(places) if lines is None else lines, remote, push=push, url=url)
 
 
 def _endpoints_of(
-    places: Places, lines: list[ConfigLine], remote: str, *, push: bool, url: str
+    places: Places, lines: Sequence[ConfigLine], remote: str, *, push: bool, url: str
 ) -> tuple[Endpoint, ...]:
     redirected = _redirection(lines, remote, push=push)
-    urls = [url] if url else _git_urls(places, remote, named=remote in remote_names(lines), push=push)
+    urls = [url] if url else _git_urls(places, lines, remote, push=push)
     if not urls:
         raise ThetaError(
             f"there is no remote {mask_credentials(remote)!r} here", hint="'git remote -v' lists the remotes."
@@ -249,13 +265,13 @@ def _endpoints_of(
     made = []
     for found in urls:
         # The LFS part of a remote with several push URLs is one server if the configuration names it.
-        where = _rewritten(places, redirected) if redirected else found
+        where = _rewritten(places, lines, redirected) if redirected else found
         folder = _local_folder(where, places.top)
         made.append(Endpoint(remote, _absolute(found, places.top), redirected, folder, push))
     return tuple({(e.lfs_url or e.url): e for e in made}.values())
 
 
-def _redirection(lines: list[ConfigLine], remote: str, *, push: bool) -> str:
+def _redirection(lines: Sequence[ConfigLine], remote: str, *, push: bool) -> str:
     config = {line.key: line.value for line in lines}
     keys = ["lfs.url", f"remote.{remote}.lfsurl"]
     if push:
@@ -263,17 +279,28 @@ def _redirection(lines: list[ConfigLine], remote: str, *, push: bool) -> str:
     return next((config[key] for key in keys if config.get(key)), "")
 
 
-def _git_urls(places: Places, remote: str, *, named: bool, push: bool) -> list[str]:
-    if not named:
+def _git_urls(places: Places, lines: Sequence[ConfigLine], remote: str, *, push: bool) -> list[str]:
+    if remote not in remote_names(lines):
         is_url = "/" in remote or ":" in remote or os.path.isdir(os.path.join(places.top, remote))
-        return [_rewritten(places, remote)] if remote and is_url and not remote.startswith("-") else []
+        return [_rewritten(places, lines, remote)] if remote and is_url and not remote.startswith("-") else []
+    if not push and not _rewrites(lines):
+        urls = [line.value for line in lines if line.key == f"remote.{remote}.url"]
+        if all(urls[:1]):
+            return urls[:1]
     options = ["--push", "--all"] if push else []
     return git_text("remote", "get-url", *options, "--", remote, cwd=places.top).split("\n")
 
 
-def _rewritten(places: Places, url: str) -> str:
+def _rewritten(places: Places, lines: Sequence[ConfigLine], url: str) -> str:
     """A URL after ``url.<base>.insteadOf``."""
+    if not _rewrites(lines):
+        return url
     return git_text("ls-remote", "--get-url", "--", url, cwd=places.top)
+
+
+def _rewrites(lines: Sequence[ConfigLine]) -> bool:
+    """Whether any URL may be rewritten; a process of git is not asked where the answer is known."""
+    return any(line.key.startswith("url.") for line in lines)
 
 
 def _local_folder(url: str, top: str) -> str:

@@ -15,8 +15,8 @@ from typing import BinaryIO, Protocol
 
 from theta_nb.checkpoints.layout import FileSource
 from theta_nb.engine.clean import ByteStream, Cleaner
-from theta_nb.engine.incremental import AUTO, Previous
 from theta_nb.engine.known import KnownChunks
+from theta_nb.engine.previous import AUTO, Previous
 from theta_nb.engine.rebuild import Rebuilder, missing_objects
 from theta_nb.errors import ManifestError, MissingObjectError, ThetaError
 from theta_nb.git.hook_entry import leave_pending
@@ -227,7 +227,8 @@ class Filter:
         objects = {path: parse(data, source=path).objects for path, data in self._waiting.items()}
         self._left = set()
         try:
-            bring(self._places, {oid: size for part in objects.values() for oid, size in part.items()})
+            missing = {oid: size for part in objects.values() for oid, size in part.items()}
+            bring(self._places, missing)
         except MissingObjectError as error:
             absent = set(error.oids)
             self._left = {path for path, part in objects.items() if not absent.isdisjoint(part)}
@@ -265,7 +266,7 @@ class Filter:
                 bring(self._places, manifest.objects)
             return self._rebuild(manifest)
         except ManifestError as error:
-            self._warn(f"{error} The manifest is checked out instead.")
+            self._warn(f"{path}: {error} The manifest is checked out instead.")
         except MissingObjectError as error:
             self._tell_left([path], error)
         return lambda sink: sink(memoryview(data))

@@ -138,7 +138,7 @@ def pre_push(
         If an upload fails: the push must then fail too.
     """
     from theta_nb.git.push_range import objects_of_push, ref_updates
-    from theta_nb.git.transfer import push_objects
+    from theta_nb.git.upload import push_objects
 
     remote, url = (*arguments, "", "")[:2]
     objects = objects_of_push(places, remote, ref_updates(os.fsdecode(data)))

@@ -1,7 +1,6 @@
 """Hooks: upload on push, complete what a checkout left as a manifest; chained with what was there.
 
-A hook file of ours is a few lines of shell that start ``git-theta hook NAME``. A hook that was there before is kept
-beside it as ``NAME.before-theta`` and runs first, with the same arguments and input. Source: ``githooks(5)``.
+What the files hold is in :mod:`theta_nb.git.hook_scripts`.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from theta_nb.errors import ThetaError
-from theta_nb.git.places import Places, read_config
+from theta_nb.git.hook_scripts import HOOKS, MARK, POINTER_HOOKS
+from theta_nb.git.places import Places
 from theta_nb.git.pointers import uses_pointers
 from theta_nb.git.process import git_ok, git_text
 
 __all__ = [
-    "HOOKS",
     "HookState",
     "ensure_hooks",
     "hook_problems",
@@ -30,70 +29,8 @@ __all__ = [
     "remove_hooks",
 ]
 
-_MARK = "# managed by theta-nb"
 _BEFORE = ".before-theta"
 _MOST_KEPT = 9
-
-_HEAD = f"""#!/bin/sh
-{_MARK}; 'git theta hooks --remove' takes it out again
-"""
-
-# Without git-theta the objects cannot be uploaded, and a push that leaves them behind must not succeed.
-_PRE_PUSH = (
-    _HEAD
-    + """command -v git-theta >/dev/null 2>&1 || {
-    echo >&2 "theta: the checkpoints of this repository cannot be uploaded: git-theta is not on the PATH."
-    echo >&2 "theta: activate its environment, or push the text alone with 'git push --no-verify'."
-    exit 2
-}
-exec git-theta hook pre-push --file "$0" "$@"
-"""
-)
-
-# A program that takes the place of ours may keep ours under another name and run it: what it replaced before is not to
-# be run once more from there.
-_RUN_BEFORE = """folder=${0%/*}
-if [ "$GIT_THETA_BEFORE" != NAME ] || [ "${0##*/}" = NAME ]; then
-    for before in "$folder/NAME.before-theta" "$folder/NAME.before-theta"-[2-9]; do
-        if [ -f "$before" ] && [ -x "$before" ]; then
-            GIT_THETA_BEFORE=NAME "$before" "$@" || exit
-        fi
-    done
-fi
-"""
-
-# Python is started only where the filter left something to complete: these hooks run with every commit. For the one
-# that 'git worktree add' runs, '.git' is a file.
-_COMPLETE = (
-    _HEAD
-    + _RUN_BEFORE
-    + """dir=${GIT_DIR:-.git}
-if [ -f "$dir" ]; then dir=$(git rev-parse --git-dir); fi
-if [ -f "$dir/theta-pending" ] && command -v git-theta >/dev/null 2>&1; then
-    git-theta hook NAME "$@"
-fi
-exit 0
-"""
-)
-
-HOOKS = {
-    "pre-push": _PRE_PUSH,
-    "post-checkout": _COMPLETE.replace("NAME", "post-checkout"),
-    "post-merge": _COMPLETE.replace("NAME", "post-merge"),
-    "post-commit": _COMPLETE.replace("NAME", "post-commit"),
-}
-"""Content of each hook file. ``post-commit`` is what runs at the end of a cherry-pick or revert."""
-
-_POINTERS = "pre-commit"
-
-# It changes what is committed, so where it cannot run the commit goes on as it is: the next one makes up for it.
-HOOKS[_POINTERS] = (
-    _HEAD
-    + _RUN_BEFORE.replace("NAME", _POINTERS)
-    + """if command -v git-theta >/dev/null 2>&1; then git-theta hook pre-commit "$@"; fi
-exit 0
-"""
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +81,15 @@ def hook_problems(places: Places) -> list[str]:
 
     None where hooks are not wanted, or nothing was ever stored.
     """
-    if not _wanted(places) or not os.path.isdir(os.path.join(places.theta_dir, "objects")):
+    if not places.settings.hooks or not os.path.isdir(os.path.join(places.theta_dir, "objects")):
         return []
     lost = {
         "foreign": "is somebody else's and does not run ours",
         "missing": "is missing",
         "not executable": "is not executable, so git skips it",
     }
-    effect = {"pre-push": "'git push' leaves the weights behind", _POINTERS: "pointer files grow stale"}
+    effect = dict.fromkeys(POINTER_HOOKS, "pointer files grow stale")
+    effect["pre-push"] = "'git push' leaves the weights behind"
     return [
         f"the hook {state.path} {lost[state.state]}: "
         f"{effect.get(state.name, 'large checkpoints stay manifests')}; run 'git theta hooks'"
@@ -162,11 +100,7 @@ def hook_problems(places: Places) -> list[str]:
 
 def _names(places: Places) -> list[str]:
     """Hooks to be installed here."""
-    return [name for name in HOOKS if name != _POINTERS or uses_pointers(places)]
-
-
-def _wanted(places: Places) -> bool:
-    return read_config(places.top).get("theta.hooks", "true").lower() not in ("false", "no", "off", "0")
+    return [name for name in HOOKS if name not in POINTER_HOOKS or uses_pointers(places)]
 
 
 def _state(folder: str, name: str) -> HookState:
@@ -175,13 +109,13 @@ def _state(folder: str, name: str) -> HookState:
     text = _text(path)
     if text is None:
         return HookState(name, path, "missing", chained)
-    if _MARK not in text and _runs(path):
+    if MARK not in text and _runs(path):
         # pre-commit runs what it found in its place, under this name.
         legacy = f"{path}.legacy"
         inner = _text(legacy)
-        if inner and _MARK in inner and _runs(legacy):
+        if inner and MARK in inner and _runs(legacy):
             path, text, chained = legacy, inner, True
-    if _MARK not in text:
+    if MARK not in text:
         return HookState(name, path, "foreign", chained)
     if not _runs(path):
         return HookState(name, path, "not executable", chained)
@@ -210,7 +144,7 @@ def ensure_hooks(places: Places) -> str:
     Nothing is done where ``theta.hooks`` is false, where the hooks were removed on purpose, and in a folder that is not
     this repository's alone (``core.hooksPath``): that is said once.
     """
-    if not _wanted(places):
+    if not places.settings.hooks:
         return ""
     folder = hooks_folder(places)
     if all(_state(folder, name).state == "ours" for name in _names(places)):
@@ -225,7 +159,7 @@ def ensure_hooks(places: Places) -> str:
         command = "git theta hooks"
     else:
         try:
-            install_hooks(places)
+            _install(places, folder)
         except (ThetaError, OSError) as error:
             reason = f"the hooks cannot be installed ({error})"
             command = "git theta hooks"
@@ -284,6 +218,10 @@ def install_hooks(places: Places, *, force: bool = False) -> list[str]:
         raise ThetaError(
             f"{folder} may be shared with other repositories", hint="Add --force to install or remove hooks there."
         )
+    return _install(places, folder)
+
+
+def _install(places: Places, folder: str) -> list[str]:
     try:
         os.makedirs(folder, exist_ok=True)
         written = []

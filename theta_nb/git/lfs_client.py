@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -124,7 +125,8 @@ class LfsClient:
             What went wrong beside that.
         """
         with pointer_tree(self._carrier.folder, objects) as tree:
-            finished = self._run(["fetch", "--include=", "--exclude=", REMOTE, tree], "", _Meter(objects, progress))
+            meter = None if progress is None else _Meter(objects, progress)
+            finished = self._run(["fetch", "--include=", "--exclude=", REMOTE, tree], "", meter)
         absent = {match[1] for match in map(_ABSENT.search, finished.err.splitlines()) if match} & objects.keys()
         others = [line for line in finished.said if not _ABSENT.search(line)]
         if others and all(map(_ABSENT_ALL.search, others)):
@@ -150,7 +152,7 @@ class LfsClient:
 
         with stand_in_repository(self._carrier, objects) as folder:
             arguments = ["prune", "--dry-run", "--verify-remote"]
-            finished = self._run(arguments, "", _Meter(objects, None), folder, [("lfs.pruneremotetocheck", REMOTE)])
+            finished = self._run(arguments, "", None, folder, [("lfs.pruneremotetocheck", REMOTE)])
         missing = set(_OID.findall(finished.out + finished.err)) & objects.keys()
         verified = re.search(r"(\d+) verified with remote", finished.out)
         if int(verified[1] if verified else 0) + len(missing) < len(objects):
@@ -161,7 +163,7 @@ class LfsClient:
         self,
         arguments: Sequence[str],
         data: str,
-        meter: _Meter,
+        meter: _Meter | None,
         folder: str = "",
         config: Sequence[tuple[str, str]] = (),
     ) -> _Finished:
@@ -176,13 +178,15 @@ class LfsClient:
         ):
             stdin.write(data.encode("ascii"))
             stdin.seek(0)
-            env["GIT_LFS_PROGRESS"] = name
+            if meter is not None:
+                env["GIT_LFS_PROGRESS"] = name
             process = subprocess.Popen(
                 ["git", "lfs", *arguments], cwd=where, env=env, stdin=stdin, stdout=out, stderr=None if traced else err
             )
             try:
                 for line in _lines_until_exit(process, followed):
-                    meter.read(line)
+                    if meter is not None:
+                        meter.read(line)
             finally:
                 # An interruption, or a progress callback that wants no more: git-lfs must not go on alone.
                 if process.poll() is None:
@@ -248,18 +252,17 @@ def _progress_file() -> Iterator[tuple[int, str]]:
 def _lines_until_exit(process: subprocess.Popen[bytes], followed: int) -> Iterator[str]:
     """Whole lines that a process writes to a file, as they come."""
     rest, position = b"", 0
-    while True:
-        try:
-            process.wait(_POLL_SECONDS)
-            running = False
-        except subprocess.TimeoutExpired:
-            running = True
+    # Popen.wait with a timeout sleeps up to 50 ms too long.
+    waiting = threading.Thread(target=process.wait, name="theta-lfs", daemon=True)
+    waiting.start()
+    running = True
+    while running:
+        waiting.join(_POLL_SECONDS)
+        running = waiting.is_alive()
         while piece := os.pread(followed, 2**20, position):
             position += len(piece)
             *lines, rest = (rest + piece).split(b"\n")
             yield from (line.decode("utf-8", "replace") for line in lines)
-        if not running:
-            return
 
 
 # git-lfs has words of its own for most statuses; other servers' words come with the number.
@@ -278,7 +281,7 @@ _HINTS = (
         "deleted there and run 'git theta push --all' in a clone that is complete.",
     ),
     (
-        r"\b404\b|\b405\b|repository or object not found",
+        r"\b404\b|\b405\b|repository or object not found|git-lfs-authenticate: command not found",
         "Does that server offer Git LFS? 'git theta env' shows the address; 'git config lfs.url URL' changes it.",
     ),
     (r"\b403\b|authoriz|forbidden|proper access", "Your account may not do that there; ask for access."),

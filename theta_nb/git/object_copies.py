@@ -63,6 +63,10 @@ class ObjectFolders:
         """Whether an object of this length is here."""
         return bool(self.find(oid, nbytes))
 
+    def lacks(self, objects: Mapping[str, int]) -> dict[str, int]:
+        """Those of some objects that are not here."""
+        return {oid: size for oid, size in objects.items() if not self.has(oid, size)}
+
     def find(self, oid: str, nbytes: int) -> str:
         """Path of an object of this length, or nothing."""
         return next((path for path in self.candidates(oid) if _length(path) == nbytes), "")
@@ -158,9 +162,9 @@ def repository_folders(folder: str, *, fsync: bool = True) -> ObjectFolders:
     return folders_in(_common_dir(folder), fsync=fsync)
 
 
-def folders_in(common: str, *, fsync: bool = True) -> ObjectFolders:
-    """The same for a git directory."""
-    config = _config_of(common)
+def folders_in(common: str, *, fsync: bool = True, config: Mapping[str, str] | None = None) -> ObjectFolders:
+    """The same for a git directory, whose configuration may be known already."""
+    config = _config_of(common) if config is None else config
     storage = os.path.join(common, config.get("lfs.storage") or "lfs")
     reading = [os.path.join(common, "theta", "objects"), os.path.join(storage, "objects")]
     for other in borrowed_folders(common):

@@ -41,7 +41,7 @@ def bring(places: Places, objects: Mapping[str, int], *, progress: Progress | No
     if places.settings.fetch == "ask" and not _consents(f"theta: {what}. Fetch them? [Y/n] "):
         raise MissingObjectError(what, oids=tuple(sorted(missing)), hint="Run 'git theta fetch'.")
     # Talking to remotes takes imports that a repository which has everything need not pay for.
-    from theta_nb.git.transfer import obtain_objects
+    from theta_nb.git.download import obtain_objects
 
     try:
         obtain_objects(places, missing, progress=progress)

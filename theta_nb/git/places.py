@@ -10,7 +10,7 @@ from pathlib import Path
 
 from theta_nb.engine.known import EncodingCache
 from theta_nb.errors import ThetaError
-from theta_nb.git.process import GitError, git, git_text
+from theta_nb.git.process import GitError, git, git_lines
 from theta_nb.settings import Settings
 from theta_nb.storage.objects import DirectoryStore
 
@@ -101,23 +101,18 @@ def find_places(start: str | os.PathLike[str] | None = None) -> Places:
     ThetaError
         If there is none.
     """
+    wanted = ("--git-dir", "--git-common-dir", "--show-toplevel")
     try:
-        out = git_text(
-            "rev-parse", "--path-format=absolute", "--git-dir", "--git-common-dir", "--is-bare-repository", cwd=start
-        )
-        git_dir, common_dir, bare = out.rsplit("\n", 2)
-    except GitError as error:
+        # The last one fails in a bare repository and inside of '.git', when the others are told already.
+        git_dir, common_dir, *top = git_lines("rev-parse", "--path-format=absolute", *wanted, cwd=start)
+    except ValueError:
         where = os.fspath(start) if start is not None else os.getcwd()
-        raise ThetaError(f"{where} is not inside a git repository", hint="Run 'git init' first.") from error
+        raise ThetaError(f"{where} is not inside a git repository", hint="Run 'git init' first.") from None
     except (NotADirectoryError, FileNotFoundError):
         raise ThetaError(f"{os.fspath(start or '.')} is not a folder") from None
-    work_tree = None
-    if bare == "false":
-        try:
-            work_tree = git_text("rev-parse", "--path-format=absolute", "--show-toplevel", cwd=start)
-        except GitError:
-            work_tree = None  # inside the .git directory
-    return Places(git_dir, common_dir, work_tree, os.path.abspath(start or os.curdir))
+    if len(top) > 1:
+        raise ThetaError("the path of this repository has a line break in it", hint="Move it to another folder.")
+    return Places(git_dir, common_dir, top[0] if top else None, os.path.abspath(start or os.curdir))
 
 
 def read_config(cwd: str | os.PathLike[str] | None) -> dict[str, str]:

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from dataclasses import dataclass
 from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.object_copies import folders_in
 from theta_nb.git.places import Places
+from theta_nb.git.pointer_names import pointer_names
 from theta_nb.git.process import CatFile, GitError, git, git_text
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import is_manifest, parse
@@ -30,7 +29,6 @@ __all__ = [
     "RULE",
     "exclude_from_git_lfs",
     "link_objects",
-    "pointer_names",
     "sync_pointers",
     "uses_pointers",
 ]
@@ -45,51 +43,6 @@ FOLDER = ".git_theta"
 RULE = (f"{FOLDER}/**", ("filter=lfs", "diff=lfs", "merge=union", "-text"))
 
 _VERSION = b"version https://git-lfs.github.com/spec/v1\n"
-_UNSAFE = re.compile(r"[^A-Za-z0-9._@+-]")
-_DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.IGNORECASE)
-_MOST_LETTERS = 80
-
-
-# --- names ------------------------------------------------------------------------------------------------------------
-
-
-def pointer_names(manifest: Manifest) -> dict[str, str]:
-    """Object by name of its pointer file: the tensor that it holds, ``@packed`` where it holds several.
-
-    Names of tensors are somebody's text: what is not safe on every file system is replaced, and a digest added.
-    """
-    labels = [(entry.name, entry.digest) for name, entry in sorted(manifest.entries.items()) if not entry.owner]
-    labels += [("@layout", manifest.layout), ("@skeleton", manifest.skeleton)]
-    known = {digest for _, digest in labels}
-    labels += [("@base", digest) for digest in sorted(manifest.values.keys() - known)]
-    users: dict[str, list[str]] = {}
-    for label, digest in labels:
-        chunks = manifest.values[digest].chunks
-        for number, ref in enumerate(chunks):
-            for step, link in enumerate(ref.links()):
-                if link.oid:
-                    place = label if len(chunks) == 1 else f"{label}.{number}"
-                    users.setdefault(link.oid, []).append(f"{place}.{link.update}.{step}" if step else place)
-    names: dict[str, str] = {}
-    taken: set[str] = set()
-    for oid, held in users.items():
-        name = _file_name(held[0] if len(held) == 1 else "@packed", taken)
-        taken.add(name.casefold())
-        names[name] = oid
-    return names
-
-
-def _file_name(label: str, taken: set[str]) -> str:
-    name = _UNSAFE.sub("_", label[: 2 * _MOST_LETTERS])
-    safe = 0 < len(name) <= _MOST_LETTERS and name == label and name[0] not in ".-" and name[-1] != "."
-    if safe and not _DEVICES.match(name) and name.casefold() not in taken:
-        return name
-    if label == "@packed":
-        return next(f"@packed.{n}" for n in range(2, len(taken) + 3) if f"@packed.{n}" not in taken)
-    digest = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()
-    kept = "_" + name[:_MOST_LETTERS].strip(".-") if name[:1] in ("", ".", "-") or _DEVICES.match(name) else name
-    lengths = range(8, len(digest) + 1)
-    return next(f for n in lengths if (f := f"{kept[:_MOST_LETTERS]}-{digest[:n]}").casefold() not in taken)
 
 
 # --- index and work tree ----------------------------------------------------------------------------------------------
@@ -99,6 +52,7 @@ def _file_name(label: str, taken: set[str]) -> str:
 class _Entry:
     oid: str
     merged: bool
+    left_out: bool  # of the work tree, by a sparse checkout
 
 
 def uses_pointers(places: Places) -> bool:
@@ -109,7 +63,7 @@ def uses_pointers(places: Places) -> bool:
         return True
     try:
         with open(os.path.join(places.work_tree, ".gitattributes"), "rb") as file:
-            return ATTRIBUTE.encode() in file.read(2**20)
+            return RULE[0].encode() in file.read(2**20)
     except OSError:
         return False
 
@@ -132,25 +86,18 @@ def sync_pointers(places: Places) -> tuple[str, ...]:
     if places.work_tree is None:
         return ()
     index = _index(places)
-    checkpoints = _with_pointers(places, [path for path in index if not path.startswith(f"{FOLDER}/")])
-    wanted: dict[str, bytes] = {}
-    objects: dict[str, int] = {}
-    unknown: set[str] = set()
+    present = {path: entry for path, entry in index.items() if _owner(path)}
+    owners = {_owner(path) for path in present}
+    # An attribute counts for a checkpoint that is gone, too: what was left of it is known by that.
+    pointed = _with_pointers(places, {path for path in index if path not in present} | owners)
     cat_file = CatFile(places.top)
     try:
-        for path in checkpoints:
-            manifest = _manifest(index[path], path, cat_file)
-            if manifest is None:
-                unknown.add(path)
-                continue
-            objects.update(manifest.objects)
-            for name, oid in pointer_names(manifest).items():
-                wanted[f"{FOLDER}/{path}/{name}"] = _pointer(oid, manifest.objects[oid])
-        present = {path: entry for path, entry in index.items() if path.startswith(f"{FOLDER}/")}
+        wanted, objects, unknown = _wanted(index, pointed, cat_file)
+        owners = {o for o in owners - unknown if o in pointed or o in index or cat_file.size(f"HEAD:{o}")}
         stale = [
             path
             for path, entry in present.items()
-            if path not in wanted and _is_stale(path, entry, index, checkpoints - unknown, cat_file)
+            if path not in wanted and _owner(path) in owners and _is_pointer(entry, cat_file)
         ]
     finally:
         cat_file.close()
@@ -162,19 +109,57 @@ def sync_pointers(places: Places) -> tuple[str, ...]:
         if path not in present or not present[path].merged or present[path].oid != _blob_id(data, width)
     }
     if changed or stale:
-        _write(places.work_tree, changed, stale)
-        _stage(places, changed, stale, width)
+        hidden = _hidden(present, changed)
+        shown = {path: data for path, data in changed.items() if path not in hidden}
+        _write(places.work_tree, shown, [path for path in stale if not present[path].left_out])
+        _stage(places, changed, stale, hidden, width)
     return tuple(sorted([*changed, *stale]))
+
+
+def _owner(path: str) -> str:
+    """The checkpoint that a pointer file belongs to by its name; nothing for other files."""
+    return os.path.dirname(path).removeprefix(f"{FOLDER}/") if path.startswith(f"{FOLDER}/") else ""
 
 
 def _index(places: Places) -> dict[str, _Entry]:
     found: dict[str, _Entry] = {}
-    for record in git("ls-files", "--stage", "-z", cwd=places.top).split(b"\0")[:-1]:
+    for record in git("ls-files", "--stage", "-t", "-z", cwd=places.top).split(b"\0")[:-1]:
         info, _, name = record.partition(b"\t")
-        mode, oid, stage = info.decode("ascii").split(" ")
+        tag, mode, oid, stage = info.decode("ascii").split(" ")
         if mode.startswith("100"):
-            found[os.fsdecode(name)] = _Entry(oid, stage == "0")
+            found[os.fsdecode(name)] = _Entry(oid, stage == "0", tag == "S")
     return found
+
+
+def _wanted(
+    index: Mapping[str, _Entry], pointed: Iterable[str], cat_file: CatFile
+) -> tuple[dict[str, bytes], dict[str, int], set[str]]:
+    """Pointer files of the checkpoints in the index, their objects, and checkpoints that do not say what they need."""
+    files: dict[str, bytes] = {}
+    objects: dict[str, int] = {}
+    unknown: set[str] = set()
+    for path in pointed:
+        if path not in index:
+            continue
+        manifest = _manifest(index[path], path, cat_file)
+        if manifest is None:
+            unknown.add(path)
+            continue
+        objects.update(manifest.objects)
+        for name, oid in pointer_names(manifest).items():
+            files[f"{FOLDER}/{path}/{name}"] = _pointer(oid, manifest.objects[oid])
+    return files, objects, unknown
+
+
+def _hidden(present: Mapping[str, _Entry], changed: Iterable[str]) -> set[str]:
+    """Files that a sparse checkout keeps out of the work tree: new ones follow those of their folder, or all others."""
+    folders = {os.path.dirname(path) for path, entry in present.items() if entry.left_out}
+    everywhere = bool(present) and all(entry.left_out for entry in present.values())
+    return {
+        path
+        for path in changed
+        if (present[path].left_out if path in present else everywhere or os.path.dirname(path) in folders)
+    }
 
 
 def _with_pointers(places: Places, paths: Iterable[str]) -> set[str]:
@@ -201,11 +186,8 @@ def _manifest(entry: _Entry, path: str, cat_file: CatFile) -> Manifest | None:
         return None
 
 
-def _is_stale(path: str, entry: _Entry, index: Mapping[str, _Entry], checkpoints: set[str], cat_file: CatFile) -> bool:
-    """Whether a file is a pointer of ours that no checkpoint needs; whatever else lies there is left alone."""
-    owner = os.path.dirname(path).removeprefix(f"{FOLDER}/")
-    if owner not in checkpoints and (owner in index or cat_file.size(f"HEAD:{owner}") is None):
-        return False
+def _is_pointer(entry: _Entry, cat_file: CatFile) -> bool:
+    """Whether a file is a pointer; whatever else lies in that folder is left alone."""
     found = cat_file.size(entry.oid)
     return found is not None and found[1] < 1024 and cat_file.read(entry.oid).startswith(_VERSION)
 
@@ -254,19 +236,19 @@ def _check_parents(top: str, path: str) -> None:
             raise ThetaError(f"{path} lies behind the symbolic link {parent}", hint="Remove that link first.")
 
 
-def _stage(places: Places, changed: Mapping[str, bytes], stale: Iterable[str], width: int) -> None:
-    with tempfile.TemporaryDirectory(prefix="theta-") as folder:
-        blobs = {_blob_id(data, width): data for data in changed.values()}
-        files = [os.path.join(folder, oid) for oid in blobs]
-        for file, data in zip(files, blobs.values(), strict=True):
-            with open(file, "xb") as opened:
-                opened.write(data)
-        if files:
-            listed = "".join(f"{file}\n" for file in files).encode()
-            git("hash-object", "-w", "--no-filters", "--stdin-paths", cwd=places.top, data=listed)
+def _stage(
+    places: Places, changed: Mapping[str, bytes], stale: Iterable[str], hidden: Iterable[str], width: int
+) -> None:
+    # One process, and one pack where they are many.
+    blobs = b"".join(b"blob\ndata %d\n%s\n" % (len(data), data) for data in set(changed.values()))
+    if blobs:
+        git("fast-import", "--quiet", cwd=places.top, data=blobs)
     lines = [b"0 " + b"0" * width + b"\t" + os.fsencode(path) for path in [*changed, *stale]]
     lines += [f"100644 {_blob_id(d, width)}\t".encode() + os.fsencode(path) for path, d in changed.items()]
     git("update-index", "-z", "--index-info", cwd=places.top, data=b"".join(line + b"\0" for line in lines))
+    left_out = b"".join(os.fsencode(path) + b"\0" for path in hidden)
+    if left_out:
+        git("update-index", "--skip-worktree", "-z", "--stdin", cwd=places.top, data=left_out)
 
 
 # --- git-lfs ----------------------------------------------------------------------------------------------------------

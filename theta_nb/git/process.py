@@ -19,6 +19,7 @@ __all__ = [
     "child_environment",
     "git",
     "git_elsewhere",
+    "git_lines",
     "git_ok",
     "git_text",
     "run_gently",
@@ -104,6 +105,11 @@ def git_elsewhere(
         command, cwd=cwd, env=environment, input=data, stdin=stdin, capture_output=True, check=False
     )
     return _output(arguments, result)
+
+
+def git_lines(*arguments: str | bytes, cwd: str | os.PathLike[str] | None = None) -> list[str]:
+    """Lines that a git command prints, also before it fails."""
+    return os.fsdecode(_run(arguments, cwd, None, None).stdout).split("\n")[:-1]
 
 
 def git_ok(*arguments: str | bytes, cwd: str | os.PathLike[str] | None = None) -> bool:

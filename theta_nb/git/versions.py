@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from theta_nb.engine.incremental import AUTO, Previous
+from theta_nb.engine.previous import AUTO, Previous
 from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, GitError, git
@@ -160,7 +160,7 @@ def previous_of(
             manifest = parse(text, source=path)
         except ManifestError:
             return None
-    return Previous(manifest, update or update_for(relative, places))
+    return Previous(manifest, update or update_for(relative, places), places.settings.tolerance)
 
 
 def update_for(path: str, places: Places) -> str:

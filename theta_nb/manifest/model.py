@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from theta_nb.tensors.chunks import Extent, chunk_extents, row_nbytes
+from theta_nb.tensors.dtypes import dtype_named
 from theta_nb.tensors.spec import Shape
 
-__all__ = ["INLINE_NBYTES", "MAX_LINKS", "ChunkRef", "Entry", "Manifest", "Value", "update_of"]
+__all__ = ["INLINE_NBYTES", "MAX_LINKS", "UPDATE_NAME", "ChunkRef", "Entry", "Manifest", "Value", "update_of"]
 
 INLINE_NBYTES = 64
 """Chunks up to this many raw bytes stand in the manifest itself."""
@@ -16,6 +19,10 @@ INLINE_NBYTES = 64
 
 MAX_LINKS = 64
 """Longer chains of updates are refused; writers stop much earlier."""
+
+
+UPDATE_NAME = re.compile("[a-z][a-z0-9-]{0,39}")
+"""Names that update types may have."""
 
 
 class ChunkRef(NamedTuple):
@@ -126,6 +133,16 @@ class Entry:
     shape: Shape
     digest: bytes
     owner: str = ""
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element, or 1."""
+        return 1 if self.dtype == "bytes" else dtype_named(self.dtype).itemsize
+
+    def extents(self, nbytes: int) -> Iterator[Extent]:
+        """Where the chunks of its value of ``nbytes`` bytes lie."""
+        row = 1 if self.dtype == "bytes" else row_nbytes(dtype_named(self.dtype), self.shape)
+        return chunk_extents(nbytes, row, self.itemsize)
 
 
 @dataclass(frozen=True)

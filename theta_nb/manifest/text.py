@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
 from theta_nb.errors import CheckpointError, ManifestError
-from theta_nb.manifest.model import INLINE_NBYTES, MAX_LINKS, ChunkRef, Entry, Manifest, Value
+from theta_nb.manifest.model import INLINE_NBYTES, MAX_LINKS, UPDATE_NAME, ChunkRef, Entry, Manifest, Value
 from theta_nb.storage.objects import is_oid
 from theta_nb.tensors.chunks import chunk_digest, chunk_extents, row_nbytes, storage_digest, tensor_digest
 from theta_nb.tensors.dtypes import dtype_named
@@ -35,7 +35,6 @@ _SIZE_LINE = re.compile(rb"^size ([0-9]{1,19})\r?$", re.MULTILINE)
 # What names escape (see checkpoints/naming.py), so that none reads as another one or moves a terminal's cursor.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _CONFLICT = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
-_UPDATE = re.compile("[a-z][a-z0-9-]{0,39}")
 _HEADERS = frozenset({"format", "size", "layout", "skeleton", "derived", "recipe"})
 
 
@@ -376,7 +375,7 @@ def _chunk(word: str, oids: _Prefixes, objects: Mapping[str, int]) -> ChunkRef:
 def _step(text: str, base: ChunkRef | None, oids: _Prefixes, objects: Mapping[str, int]) -> ChunkRef:
     parts = text.split(":")
     update = "dense" if base is None else parts.pop(0)
-    if len(parts) != 4 or not is_oid(parts[0]) or not _UPDATE.fullmatch(update) or (base and update == "dense"):
+    if len(parts) != 4 or not is_oid(parts[0]) or not UPDATE_NAME.fullmatch(update) or (base and update == "dense"):
         raise ManifestError(f"{text[:40]!r} does not describe a chunk")
     oid = oids.name(parts[1])
     offset, length = _integer(parts[2]), _integer(parts[3])

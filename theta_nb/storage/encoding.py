@@ -10,14 +10,10 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-from numcodecs import blosc
-
 from theta_nb.errors import CorruptObjectError
+from theta_nb.storage import blosc
 
 __all__ = ["decode_into", "encode_bytes", "encode_differences", "encode_numbers", "read_range", "typesize_of"]
-
-# Blosc's own thread pool is process-wide and serialises concurrent calls; ours are parallel across chunks instead.
-blosc.use_threads = False
 
 _HEADER = struct.Struct("<BBBBIII")  # version, versionlz, flags, typesize, nbytes, blocksize, cbytes
 _MAX_TYPESIZE = 16
@@ -26,14 +22,12 @@ _MAX_TYPESIZE = 16
 def encode_numbers(raw: bytes | bytearray | memoryview, itemsize: int) -> bytes:
     """Encode the raw bytes of numbers of ``itemsize`` bytes each (LZ4 level 5, bit shuffle)."""
     typesize = itemsize if 0 < itemsize <= _MAX_TYPESIZE else 1
-    frame: bytes = blosc.compress(raw, b"lz4", 5, blosc.BITSHUFFLE, typesize=typesize)
-    return frame
+    return blosc.compress(raw, b"lz4", 5, blosc.BIT_SHUFFLE, typesize)
 
 
 def encode_bytes(raw: bytes | bytearray | memoryview) -> bytes:
     """Encode bytes that are not numbers: headers, pickles, layouts (Zstandard level 3)."""
-    frame: bytes = blosc.compress(raw, b"zstd", 3, blosc.NOSHUFFLE, typesize=1)
-    return frame
+    return blosc.compress(raw, b"zstd", 3, blosc.NO_SHUFFLE, 1)
 
 
 _SAMPLE_NBYTES = 2**17
@@ -48,15 +42,13 @@ def encode_differences(raw: bytes | bytearray | memoryview, itemsize: int) -> by
     view = memoryview(raw).cast("B")
     start = (len(view) - _SAMPLE_NBYTES) // 2 // itemsize * itemsize
     sample = view[start : start + _SAMPLE_NBYTES] if start > 0 else view
-    fast: bytes = blosc.compress(sample, b"lz4", 5, blosc.BITSHUFFLE, typesize=itemsize)
-    small: bytes = blosc.compress(sample, b"zstd", 1, blosc.BITSHUFFLE, typesize=itemsize)
+    fast = blosc.compress(sample, b"lz4", 5, blosc.BIT_SHUFFLE, itemsize)
+    small = blosc.compress(sample, b"zstd", 1, blosc.BIT_SHUFFLE, itemsize)
     pays = len(small) < 0.9 * len(fast)
     if len(sample) == len(view):
         return small if pays else fast
-    frame: bytes = blosc.compress(
-        view, b"zstd" if pays else b"lz4", 1 if pays else 5, blosc.BITSHUFFLE, typesize=itemsize
-    )
-    return frame
+    codec, level = (b"zstd", 1) if pays else (b"lz4", 5)
+    return blosc.compress(view, codec, level, blosc.BIT_SHUFFLE, itemsize)
 
 
 def typesize_of(frame: bytes | bytearray | memoryview) -> int:
@@ -105,9 +97,10 @@ def decode_into(frame: bytes | bytearray | memoryview, dest: memoryview) -> None
 
 _COPIED = 2  # flag of a frame that holds its content as it is
 _MOST_BLOCKS = 2**16
+_BLOCK_OVERHEAD = 4096  # generous: a block that does not shrink is kept as it is, with lengths of 4 bytes between parts
 
 
-def read_range(read: Callable[[int, int], bytes], offset: int, nbytes: int) -> bytes:
+def read_range(read: Callable[[int, int], bytes], total: int, offset: int, nbytes: int) -> bytes:
     """Decode a part of a frame and read little more of it than that.
 
     A frame is a sequence of blocks that can be decoded one by one: each becomes a frame of its own here.
@@ -115,46 +108,52 @@ def read_range(read: Callable[[int, int], bytes], offset: int, nbytes: int) -> b
     Parameters
     ----------
     read
-        Gives ``length`` bytes of the frame from a position; called as ``read(position, length)``.
+        Gives ``length`` bytes of the frame from a position; called as ``read(position, length)``. What it gives is not
+        trusted.
+    total
+        Length of the whole content, which bounds what is allocated.
     offset, nbytes
         Range of the content; it may not touch a last block that is shorter than the others.
 
     Raises
     ------
     CorruptObjectError
-        If the frame is malformed, or the range is not one of whole blocks' content.
+        If the frame is malformed or of other content, or the range is not one of whole blocks' content.
 
     Examples
     --------
     >>> raw = bytes(range(250)) * 40_000
     >>> frame = encode_numbers(raw, 2)
-    >>> read_range(lambda start, n: frame[start : start + n], 5_000_000, 4) == raw[5_000_000:5_000_004]
+    >>> read_range(lambda start, n: frame[start : start + n], len(raw), 5_000_000, 4) == raw[5_000_000:5_000_004]
     True
     """
-    head = read(0, _HEADER.size)
-    if len(head) < _HEADER.size:
-        raise CorruptObjectError("an encoded chunk is shorter than its header")
-    version, format_, flags, typesize, total, blocksize, length = _HEADER.unpack(head)
+
+    def exactly(position: int, length: int) -> bytes:
+        data = read(position, length)
+        if len(data) != length:
+            raise CorruptObjectError("an encoded chunk is cut short")
+        return data
+
+    version, format_, flags, typesize, claimed, blocksize, length = _HEADER.unpack(exactly(0, _HEADER.size))
+    if claimed != total or offset < 0 or nbytes < 1 or offset + nbytes > total:
+        raise CorruptObjectError(f"an encoded chunk claims {claimed} bytes, expected {total}")
     if flags & _COPIED:
-        return read(_HEADER.size + offset, nbytes)
-    whole = total // blocksize if blocksize else 0
-    if not 0 < whole <= _MOST_BLOCKS or offset < 0 or nbytes < 1 or offset + nbytes > whole * blocksize:
-        raise CorruptObjectError("a part of an encoded chunk is not in its blocks")
-    count = whole + bool(total % blocksize)
-    starts = struct.unpack(f"<{count}I", read(_HEADER.size, 4 * count))
+        return exactly(_HEADER.size + offset, nbytes)
+    count = -(-total // blocksize) if blocksize else 0
+    if not 0 < count <= _MOST_BLOCKS or offset + nbytes > total // blocksize * blocksize:
+        raise CorruptObjectError("a part of an encoded chunk is not in its whole blocks")
+    first, last = offset // blocksize, (offset + nbytes - 1) // blocksize
+    # Blocks lie in the order in which threads finished them, so where one ends is where any other begins.
+    starts = struct.unpack(f"<{count}I", exactly(_HEADER.size, 4 * count))
     ends = dict(zip(sorted(starts), [*sorted(starts)[1:], length], strict=True))
     out = bytearray()
-    first = offset // blocksize
-    for index in range(first, (offset + nbytes - 1) // blocksize + 1):
-        start = starts[index]
-        if not start < ends[start] <= length or ends[start] - start > blocksize + 4096:
+    for start in starts[first : last + 1]:
+        if not 0 < ends[start] - start <= blocksize + _BLOCK_OVERHEAD:
             raise CorruptObjectError("a block of an encoded chunk is not where it should be")
-        block = read(start, ends[start] - start)
-        frame = _HEADER.pack(
-            version, format_, flags, typesize, blocksize, blocksize, _HEADER.size + 4 + len(block)
-        ) + struct.pack("<I", _HEADER.size + 4)
+        block = exactly(start, ends[start] - start)
+        head = _HEADER.pack(version, format_, flags, typesize, blocksize, blocksize, _HEADER.size + 4 + len(block))
         piece = bytearray(blocksize)
-        decode_into(frame + block, memoryview(piece))
+        decode_into(head + struct.pack("<I", _HEADER.size + 4) + block, memoryview(piece))
         out += piece
     start = offset - first * blocksize
     return bytes(out[start : start + nbytes])

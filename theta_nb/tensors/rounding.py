@@ -1,11 +1,13 @@
 """Between bit patterns of floats and float64 numbers: exact one way, one rounding the other, the same on every machine.
 
 Patterns are read as unsigned integers, so that no NaN loses its payload on the way. Rounding is to nearest, ties to
-even (IEEE 754), from float64 at once: through float32, a bfloat16 would be rounded twice.
+even (IEEE 754), from float64 at once: through float32, as ml_dtypes does it, a bfloat16 or a float8 would be rounded
+twice. What a manifest promises must not depend on the release of a library either.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -50,12 +52,12 @@ def widen(patterns: NDArray[Any], name: str) -> Floats:
     if name == "float64":
         same: Floats = patterns.view(np.float64)
         return same
-    if name == "bfloat16":
-        return (patterns.astype(np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
     if patterns.dtype.itemsize == 1:
-        table: Floats = np.arange(256, dtype=np.uint8).view(_numpy(name)).astype(np.float64)
-        return np.take(table, patterns)
-    return patterns.view(_numpy(name)).astype(np.float64)
+        return np.take(_table(name), patterns)
+    with np.errstate(invalid="ignore"):  # a signalling NaN is a number like others here
+        if name == "bfloat16":
+            return (patterns.astype(np.uint32) << np.uint32(16)).view(np.float32).astype(np.float64)
+        return patterns.view(_numpy(name)).astype(np.float64)
 
 
 def narrow(values: Floats, name: str, old: NDArray[Any]) -> NDArray[Any]:
@@ -71,6 +73,8 @@ def narrow(values: Floats, name: str, old: NDArray[Any]) -> NDArray[Any]:
         Patterns that stay where they are NaNs: which NaN arithmetic makes of a NaN differs between machines. Other NaNs
         become the quiet one of the type.
 
+    Types without infinities have NaN in their place, and ``float8_e8m0fnu`` also in that of zero and negative numbers.
+
     Examples
     --------
     >>> [hex(p) for p in narrow(np.array([1.0, -2.0, np.inf]), "bfloat16", np.zeros(3, np.uint16))]
@@ -78,7 +82,13 @@ def narrow(values: Floats, name: str, old: NDArray[Any]) -> NDArray[Any]:
     """
     unsigned = old.dtype
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        patterns = _to_bfloat16(values) if name == "bfloat16" else values.astype(_numpy(name)).view(unsigned)
+        patterns: NDArray[Any]
+        if name == "bfloat16":
+            patterns = _to_bfloat16(values)
+        elif unsigned.itemsize == 1:
+            patterns = _to_float8(values, name)
+        else:
+            patterns = values.astype(_numpy(name)).view(unsigned)
     undefined = np.isnan(values)
     if undefined.any():
         quiet = np.array([np.nan]).astype(_numpy(name)).view(unsigned)
@@ -91,18 +101,55 @@ def narrow(values: Floats, name: str, old: NDArray[Any]) -> NDArray[Any]:
 
 
 def _to_bfloat16(values: Floats) -> NDArray[np.uint16]:
-    """Round to odd in float32 first: its last bit then says whether anything was lost, so rounding again is right."""
+    bits = _to_odd(values)
+    carry = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    rounded = np.where(np.isinf(values), bits, bits + carry)
+    return (rounded >> np.uint32(16)).astype(np.uint16)
+
+
+def _to_float8(values: Floats, name: str) -> NDArray[np.uint8]:
+    bits = _to_odd(values)
+    short = (bits >> np.uint32(16)) | ((bits & np.uint32(0xFFFF)) != 0)
+    found: NDArray[np.uint8] = np.take(_float8_of_bfloat16(name), short)
+    return found
+
+
+def _to_odd(values: Floats) -> NDArray[np.uint32]:
+    """Patterns of float32, rounded to odd: the last bit says whether anything was lost, so rounding again is right."""
     single = values.astype(np.float32)
     bits = single.view(np.uint32)
-    lost = single.astype(np.float64) != values
-    away = np.abs(single.astype(np.float64)) > np.abs(values)
-    # Towards zero where it was rounded away from it; then set the last bit where anything was lost.
-    bits = np.where(lost & away & np.isfinite(values), bits - np.uint32(1), bits)
-    bits = np.where(lost & np.isfinite(values), bits | np.uint32(1), bits)
-    carry = np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
-    infinite = np.isinf(values)
-    rounded = np.where(infinite, bits, bits + carry)
-    return (rounded >> np.uint32(16)).astype(np.uint16)
+    finite = np.isfinite(values)
+    wide = single.astype(np.float64)
+    lost = (wide != values) & finite
+    # Towards zero where it was rounded away from it.
+    bits = np.where(lost & (np.abs(wide) > np.abs(values)), bits - np.uint32(1), bits)
+    return np.where(lost, bits | np.uint32(1), bits)
+
+
+@cache
+def _float8_of_bfloat16(name: str) -> NDArray[np.uint8]:
+    """The float8 nearest to every bfloat16, halfway the even one."""
+    values = widen(np.arange(2**16, dtype=np.uint16), "bfloat16")
+    unsigned = name == "float8_e8m0fnu"
+    numbers = _table(name)[: 256 if unsigned else 128]
+    numbers = numbers[np.isfinite(numbers)]
+    beyond = 2 * numbers[-1] if unsigned else 2 * numbers[-1] - numbers[-2]
+    middle = (numbers + np.append(numbers[1:], beyond)) / 2
+    middle[1::2] = np.nextafter(middle[1::2], 0)  # from there on it is the next one, which is even
+    # The pattern behind that of the largest number is the infinity, or else the NaN.
+    patterns = np.searchsorted(middle, np.abs(values)).astype(np.uint8)
+    if unsigned:
+        return np.where(values > 0, patterns, np.uint8(255))
+    negative = np.signbit(values)
+    if name.endswith("fnuz"):  # what would be the negative zero is the NaN
+        negative &= patterns != 0
+    return np.where(negative, patterns | np.uint8(128), patterns)
+
+
+@cache
+def _table(name: str) -> Floats:
+    table: Floats = np.arange(256, dtype=np.uint8).view(_numpy(name)).astype(np.float64)
+    return table
 
 
 def _numpy(name: str) -> np.dtype[Any]:

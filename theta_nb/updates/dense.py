@@ -14,7 +14,8 @@ class _Dense:
     name = "dense"
 
     def encode(self, old: memoryview, new: memoryview, numbers: Numbers) -> bytes | None:
-        return encode_numbers(new, numbers.dtype.itemsize)
+        # No chunk is empty, and no frame of nothing can be decoded.
+        return encode_numbers(new, numbers.dtype.itemsize) if len(new) else None
 
     def apply(self, payload: memoryview, dest: memoryview) -> None:
         decode_into(payload, dest)

@@ -49,23 +49,21 @@ class _Ia3:
     name = "ia3"
 
     def encode(self, old: memoryview, new: memoryview, numbers: Numbers) -> bytes | None:
-        """The scaling by row or by column that gives exactly ``new``, if there is one."""
+        """The scaling by row or column that gives exactly ``new``, if there is one; in float32 where that suffices."""
         name = realdtype(numbers.dtype)
         width, columns = numbers.width, numbers.columns
         if name not in RESULT_DTYPES or numbers.dtype.kind != "f" or len(old) != len(new):
             return None
         if not len(new) or len(new) % (width * columns):
             return None
-        was = patterns(old, width).reshape(-1, columns)
+        was = widen(patterns(old, width), name).reshape(-1, columns)
         becomes = patterns(new, width).reshape(-1, columns)
         for by_row in (False, True):
-            scaling = _scaling(was, becomes, name, by_row=by_row)
-            if scaling is None:
-                continue
-            # What was computed from float32 numbers is found again as such; what was not, as near as it can be.
-            for factors in (scaling.astype(np.float32), scaling):
-                raw = factors.view(f"<u{factors.itemsize}")
-                payload = dump_ia3(name, raw, factors.dtype.name, by_row=by_row, columns=columns)
+            scaling = _scaling(was, becomes, name, axis=1 if by_row else 0)
+            with np.errstate(over="ignore", under="ignore"):
+                single = scaling.astype(np.float32)
+            for dtype, raw in (("float32", single.view(np.uint32)), ("float64", scaling.view(np.uint64))):
+                payload = dump_ia3(name, raw, dtype, by_row=by_row, columns=columns)
                 result = bytearray(old)
                 self.apply(memoryview(payload), memoryview(result))
                 if result == new and len(payload) < len(new):
@@ -98,45 +96,20 @@ class _Ia3:
                     block[...] = narrow(widen(old, name) * factor, name, old)
 
 
-def _scaling(was: NDArray[Any], becomes: NDArray[Any], name: str, *, by_row: bool) -> NDArray[np.float64] | None:
-    """The numbers, one for each row or column, that best explain the step between two matrices of bit patterns.
-
-    Every element bounds its factor: the exact product lies between the middles to the neighbours of the new number. All
-    of a line together leave little room, and the middle of that room is taken; ``None`` if there is none.
-    """
-    rows, columns = was.shape
-    count = rows if by_row else columns
-    low, high, sign = np.full(count, -np.inf), np.full(count, np.inf), np.zeros(count)
-    tall = max(1, 8 * _BLOCK // columns)
-    for top in range(0, rows, tall):
-        part = slice(top, top + tall)
-        least, most, direction = _bounds(was[part], becomes[part], name)
-        axis, place = (1, part) if by_row else (0, slice(None))
-        low[place] = np.maximum(low[place], least.max(axis=axis))
-        high[place] = np.minimum(high[place], most.min(axis=axis))
-        sign[place] += direction.sum(axis=axis)
-    if (low > high).any():
-        return None
-    known = np.isfinite(low) & np.isfinite(high)
-    with np.errstate(invalid="ignore"):
-        middle = np.where(known, low + (high - low) / 2, 1.0)
-    return np.where(sign < 0, -middle, middle)
-
-
-def _bounds(
-    was: NDArray[Any], becomes: NDArray[Any], name: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Least and greatest size of the factor that each element allows, and its sign; infinite where it says nothing."""
-    unsigned = becomes.dtype.type
-    sign_bit = unsigned(1 << (8 * becomes.dtype.itemsize - 1))
-    size = becomes & ~sign_bit
+def _scaling(was: NDArray[np.float64], becomes: NDArray[Any], name: str, *, axis: int) -> NDArray[np.float64]:
+    """For each row or column the middle of the factors that lead from all its numbers to the new ones, if any do."""
+    value = widen(becomes, name)
+    one = becomes.dtype.type(1)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        old, new = np.abs(widen(was, name)), widen(size, name)
-        above, below = widen(size + unsigned(1), name), widen(size - np.minimum(size, unsigned(1)), name)
-        least, most = (new + (below - new) / 2) / old, (new + (above - new) / 2) / old
-    tells = np.isfinite(least) & np.isfinite(most) & (old > 0)
-    direction = np.where(tells & (size > 0), np.where((was ^ becomes) & sign_bit, -1.0, 1.0), 0.0)
-    return np.where(tells, least, -np.inf), np.where(tells, most, np.inf), direction
+        # Half-way to the neighbours of the new number, then by the old one.
+        ends = [(value + widen(neighbour, name)) / 2 / was for neighbour in (becomes - one, becomes + one)]
+        usable = np.isfinite(ends[0]) & np.isfinite(ends[1]) & (was != 0) & (value != 0)
+        low = np.where(usable, np.minimum(*ends), -np.inf).max(axis=axis)
+        high = np.where(usable, np.maximum(*ends), np.inf).min(axis=axis)
+        middle = (low + high) / 2
+    known = np.isfinite(low) & np.isfinite(high)
+    zero = ((value == 0) & (was != 0)).any(axis=axis) & ~known
+    return np.where(known, middle, np.where(zero, 0.0, 1.0))
 
 
 IA3 = _Ia3()

@@ -100,8 +100,13 @@ class LowRank:
             difference = (widen(becomes, name) - widen(was, name)).reshape(-1, columns)
         if not np.isfinite(difference).all():
             return None
-        left, right = _factors(difference, self.rank, self.tolerance)
-        if not right.shape[0]:
+        try:
+            with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+                left, right = _factors(difference, self.rank, self.tolerance)
+        except np.linalg.LinAlgError:
+            return None
+        # Differences near the end of float64's range have no factors in float32.
+        if not right.shape[0] or not (np.isfinite(left).all() and np.isfinite(right).all()):
             return None
         factors = dump_low_rank(name, left.view(np.uint32), right.view(np.uint32), "float32")
         approximate = bytearray(old)
