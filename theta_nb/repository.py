@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from git import Commit, Repo
 
     from theta_nb.commands.track import TrackResult
+    from theta_nb.engine.update_files import UpdateData
     from theta_nb.git.comparing import Where
     from theta_nb.report.checkpoint_diff import CheckpointDiff
     from theta_nb.report.history import Blame, History
@@ -142,15 +143,51 @@ class Repository:
         names = [pattern if isinstance(pattern, str) else self._name(pattern) for pattern in patterns]
         return track(self._places, names)
 
-    def add(self, *paths: Name, force: bool = False) -> AddResult:
+    def add(
+        self,
+        *paths: Name,
+        force: bool = False,
+        update_type: str | None = None,
+        update_data: UpdateData | None = None,
+        rank: int | None = None,
+        tolerance: float | None = None,
+    ) -> AddResult:
         """Stage checkpoints, as ``git theta add`` does.
+
+        Parameters
+        ----------
+        paths
+            Checkpoints; only one where an update is asked for.
+        force
+            Whether ignored files may be added.
+        update_type
+            ``"low-rank"``, ``"sparse"`` or ``"ia3"``; without ``update_data`` also another one (``"delta"``,
+            ``"dense"``).
+        update_data
+            An update of the committed version, which is applied to the checkpoint: path of a file or of the folder of a
+            PEFT adapter (relative to the current directory, also as a ``str``), or arrays and tensors by name
+            (``"layer.0.weight/R"``, ``"layer.0.weight/C"``). Without it, what changed in the file is stored as an
+            update of ``update_type``, exactly.
+        rank, tolerance
+            For ``"low-rank"`` without data: most ranks, and the share of the largest singular value below which the
+            rest is left to an exact correction.
 
         Raises
         ------
         NotTrackedError
             If a path is not tracked.
+        ThetaError
+            If an update does not fit or does not pay; nothing is changed then.
         """
-        return add(self._places, self._pathspecs(paths), force=force)
+        names = self._pathspecs(paths)
+        if update_type is None and update_data is None:
+            return add(self._places, names, force=force)
+        from theta_nb.commands.add_update import add_as, add_update
+
+        if update_data is not None:
+            data = update_data if isinstance(update_data, Mapping) else os.path.abspath(update_data)
+            return add_update(self._places, names, data, update=update_type or "")
+        return add_as(self._places, names, update_type or "", force=force, rank=rank, tolerance=tolerance)
 
     def commit(self, message: str, *, metrics: Mapping[str, float] | None = None) -> Commit:
         """Commit what is staged, hooks included.

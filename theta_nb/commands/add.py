@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.git.blobs import is_stored
@@ -13,7 +14,10 @@ from theta_nb.git.pointers import sync_pointers, uses_pointers
 from theta_nb.git.process import GitError, child_environment, git, run_gently
 from theta_nb.git.tracked import filter_of, tracked_in_index
 
-__all__ = ["AddResult", "add"]
+if TYPE_CHECKING:
+    from theta_nb.engine.side_load import Stored
+
+__all__ = ["AddResult", "add", "matching", "stage_files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +30,13 @@ class AddResult:
         Paths relative to the top of the work tree.
     notes
         Sentences for the user.
+    stored
+        How changed tensors are stored, where an update was asked for.
     """
 
     added: tuple[str, ...]
     notes: tuple[str, ...]
+    stored: Stored | None = None
 
 
 def add(places: Places, paths: Sequence[str], *, force: bool = False, renormalize: bool = False) -> AddResult:
@@ -56,34 +63,48 @@ def add(places: Places, paths: Sequence[str], *, force: bool = False, renormaliz
     ThetaError
         If nothing matches or a file cannot be stored; nothing is staged then.
     """
+    return stage_files(places, matching(places, paths, force=force), force=force, renormalize=renormalize)
+
+
+def stage_files(
+    places: Places, names: Sequence[str], *, force: bool = False, renormalize: bool = False, notes: Sequence[str] = ()
+) -> AddResult:
+    """Stage tracked files by name, as :func:`add` does; ``notes`` come first among its notes."""
+    told = [*notes, *_stage(places, ["add", *(["--force"] if force else []), "--", *names])]
+    raw = names if renormalize else _stored_raw(places, names)
+    if raw:
+        # What was lost from the store is stored anew as well.
+        told += _stage(places, ["add", "--renormalize", "--", *raw], {"GIT_THETA_RENEW": "1"})
+    if uses_pointers(places):
+        sync_pointers(places)
+    return AddResult(tuple(names), tuple(told))
+
+
+def matching(places: Places, paths: Sequence[str], *, force: bool = False) -> list[str]:
+    """Tracked files that the pathspecs name, in the index or not yet, and deleted ones.
+
+    Raises
+    ------
+    NotTrackedError
+        If a path is not handled by the theta filter.
+    ThetaError
+        If nothing matches, or there is no work tree.
+    """
     if places.work_tree is None:
         raise ThetaError("there is no work tree here", hint="Run it in a clone that has one.")
     if not paths:
         raise ThetaError("nothing is named to add", hint="Run 'git theta add PATH'.")
-    names = _matching(places, paths, force=force)
+    exclude = [] if force else ["--exclude-standard"]
+    out = git("ls-files", "--cached", "--others", *exclude, "--full-name", "-z", "--", *paths, cwd=places.cwd)
+    names = sorted({os.fsdecode(name) for name in out.split(b"\0") if name})
+    if not names:
+        raise ThetaError(f"no file matches {', '.join(paths)}", hint="Ignored files need --force.")
     filters = filter_of(places, names)
     foreign = [name for name in names if filters.get(name) != "theta"]
     if foreign:
         raise NotTrackedError(
             f"{foreign[0]} is not tracked by theta", hint=f"Run 'git theta track {foreign[0]}' first."
         )
-    notes = _stage(places, ["add", *(["--force"] if force else []), "--", *names])
-    raw = names if renormalize else _stored_raw(places, names)
-    if raw:
-        # What was lost from the store is stored anew as well.
-        notes += _stage(places, ["add", "--renormalize", "--", *raw], {"GIT_THETA_RENEW": "1"})
-    if uses_pointers(places):
-        sync_pointers(places)
-    return AddResult(tuple(names), tuple(notes))
-
-
-def _matching(places: Places, paths: Sequence[str], *, force: bool) -> list[str]:
-    """Files that the pathspecs name, in the index or not yet, and deleted ones."""
-    exclude = [] if force else ["--exclude-standard"]
-    out = git("ls-files", "--cached", "--others", *exclude, "--full-name", "-z", "--", *paths, cwd=places.cwd)
-    names = sorted({os.fsdecode(name) for name in out.split(b"\0") if name})
-    if not names:
-        raise ThetaError(f"no file matches {', '.join(paths)}", hint="Ignored files need --force.")
     return names
 
 

@@ -134,6 +134,29 @@ def _untrack(arguments: Namespace, context: Context) -> Any:
 
 
 def _add(arguments: Namespace, context: Context) -> Any:
+    if arguments.update_data is not None:
+        from theta_nb.commands.add_update import add_update
+
+        if arguments.rank is not None or arguments.tolerance is not None:
+            raise ThetaError("--rank and --tolerance are for changes that are searched for, not for those of a file")
+        places = context.places  # before the display opens
+        with context.progress("updating") as progress:
+            return add_update(
+                places, arguments.paths, arguments.update_data, update=arguments.update_type or "", progress=progress
+            )
+    if arguments.update_type is not None:
+        from theta_nb.commands.add_update import add_as
+
+        return add_as(
+            context.places,
+            arguments.paths,
+            arguments.update_type,
+            force=arguments.force,
+            rank=arguments.rank,
+            tolerance=arguments.tolerance,
+        )
+    if arguments.rank is not None or arguments.tolerance is not None:
+        raise ThetaError("--rank and --tolerance need an update type", hint="Add --update-type low-rank.")
     from theta_nb.commands.add import add
 
     return add(context.places, arguments.paths, force=arguments.force, renormalize=arguments.renormalize)

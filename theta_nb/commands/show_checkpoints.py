@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from theta_nb.commands.gc import GcReport
     from theta_nb.commands.ls_files import StoredCheckpoint
     from theta_nb.commands.status import CheckpointStatus
+    from theta_nb.engine.side_load import Stored
 
 __all__ = [
     "NOTHING_STORED",
@@ -41,7 +42,27 @@ NOTHING_STORED = [
 
 def add(_: Namespace, result: AddResult, style: Style) -> list[str]:
     """What was staged."""
-    return [style.green(f"added {style.path(path)}") for path in result.added] + [visible(n) for n in result.notes]
+    lines = [style.green(f"added {style.path(path)}") for path in result.added]
+    lines += [stored_line(result.stored)] if result.stored else []
+    return lines + [visible(note) for note in result.notes]
+
+
+def stored_line(stored: Stored) -> str:
+    """How the changed tensors are stored, for people.
+
+    Examples
+    --------
+    >>> from theta_nb.engine.side_load import Stored
+    >>> stored_line(Stored({"low-rank": 1200, "delta": 300}, 100_000))
+    'stored as low-rank (1.2 kB) and delta (300 B): 1.5 % of dense'
+    """
+    kinds = sorted(stored.nbytes.items(), key=lambda item: -item[1])
+    words = [f"{name} ({human_size(nbytes)})" for name, nbytes in kinds]
+    total = sum(stored.nbytes.values())
+    text = f"stored as {' and '.join(words)}"
+    if not stored.dense or set(stored.nbytes) == {"dense"}:
+        return text
+    return f"{text}: {100 * total / stored.dense:.1f} % of dense"
 
 
 def commit(_: Namespace, result: CommitResult, style: Style) -> list[str]:

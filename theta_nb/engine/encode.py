@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Executor
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from theta_nb.engine.known import Known, KnownChunk
 from theta_nb.engine.pipeline import Pipeline
-from theta_nb.engine.previous import Previous
+from theta_nb.engine.previous import AUTO, Previous
 from theta_nb.manifest.model import INLINE_NBYTES, ChunkRef
 from theta_nb.storage.encoding import encode_bytes, encode_numbers
 from theta_nb.storage.objects import ObjectStore
@@ -30,12 +31,17 @@ _PACK_NBYTES = 16 * 2**20
 _MAX_LOST_PACKS = 2  # chunks come in the order in which they were packed, so a pack is complete before the next begins
 
 
+Make = Callable[[memoryview], "Step | None"]
+"""Fills a chunk, in a worker thread; returns an update that leads to exactly these bytes, if there is one to prefer."""
+
+
 class _Chunk(NamedTuple):
     offset: int  # in the buffer
     nbytes: int
     itemsize: int  # 0 for bytes that are not numbers
     numbers: Numbers | None  # what its bytes mean, where more is known
     previous: KnownChunk | None  # what stood in its place before
+    make: Make | None = None  # fills it
 
 
 class _Outcome(NamedTuple):
@@ -96,6 +102,7 @@ class _Worker:
         return [self._one(buffer[c.offset : c.offset + c.nbytes], c, patience) for c in chunks]
 
     def _one(self, raw: memoryview, chunk: _Chunk, patience: _Patience) -> _Outcome:
+        made = None if chunk.make is None else chunk.make(raw)
         digest = chunk_digest(raw)
         if len(raw) <= INLINE_NBYTES:
             return _Outcome(digest, KnownChunk(ChunkRef(digest, inline=bytes(raw)), 0), b"")
@@ -109,7 +116,7 @@ class _Worker:
             return _Outcome(digest, known, b"", near=near)
         if known is not None and known.base is not None:
             known = None  # an update cannot be made again without what it was made from; the bytes here can be kept
-        step = self._step(raw, chunk, patience) if known is None else None
+        step = (made or self._step(raw, chunk, patience)) if known is None else None
         if step is not None:
             outcome = _Outcome(digest, None, step.payload, step.update, step.base, near)
         else:
@@ -118,7 +125,9 @@ class _Worker:
         return outcome if len(outcome.frame) < PACKED_NBYTES else self._written(outcome)
 
     def _step(self, raw: memoryview, chunk: _Chunk, patience: _Patience) -> Step | None:
-        if self.previous is None or chunk.previous is None or not chunk.itemsize or not patience.tries():
+        if self.previous is None or chunk.previous is None or not chunk.itemsize:
+            return None
+        if self.previous.update == AUTO and not patience.tries():  # who asks for a type has the patience
             return None
         step = self.incremental.step(raw, chunk.previous, chunk.numbers or numbers_of_width(chunk.itemsize))
         patience.learn(found=step is not None)
@@ -226,7 +235,13 @@ class ChunkEncoder:
         return self._buffer[self._filled : self._filled + nbytes]
 
     def add(
-        self, nbytes: int, itemsize: int, *, numbers: Numbers | None = None, previous: KnownChunk | None = None
+        self,
+        nbytes: int,
+        itemsize: int,
+        *,
+        numbers: Numbers | None = None,
+        previous: KnownChunk | None = None,
+        make: Make | None = None,
     ) -> int:
         """Take the chunk that was put into :meth:`space`; returns its number.
 
@@ -240,8 +255,10 @@ class ChunkEncoder:
             What its bytes mean, where more is known than the item size.
         previous
             What stood in its place before, if it may be stored as an update of that.
+        make
+            Puts the bytes into :meth:`space`, where the caller does not.
         """
-        self._chunks.append(_Chunk(self._filled, nbytes, itemsize, numbers, previous))
+        self._chunks.append(_Chunk(self._filled, nbytes, itemsize, numbers, previous, make))
         self._filled += nbytes
         self._count += 1
         return self._count - 1

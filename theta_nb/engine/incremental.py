@@ -76,6 +76,7 @@ class Incremental:
         self._store = store
         self._decoder = Decoder(store)
         self._update = previous.update
+        self._encoder = previous.encoder
         self._tolerance = previous.tolerance
         self._buffers = threading.local()
 
@@ -98,7 +99,7 @@ class Incremental:
             if len(raw) < _SMALL_NBYTES and self._update == AUTO and self._hopeless(raw, base, numbers, dense):
                 continue
             step = self._encoded(raw, base, numbers, changed)
-            if step is not None and self._allowed(base, len(step.payload), dense):
+            if step is not None and self.allowed(base, len(step.payload), dense):
                 return step if self._pays(step, raw, numbers, dense) else None
         return None
 
@@ -112,7 +113,8 @@ class Incremental:
         return len(step.payload) + _LINK_NBYTES < _PAYS * length / sum(map(len, parts)) * len(raw)
 
     @staticmethod
-    def _allowed(base: KnownChunk, payload: int, dense: int) -> bool:
+    def allowed(base: KnownChunk, payload: int, dense: int) -> bool:
+        """Whether a chunk may be stored as an update of ``payload`` bytes on a chain, where dense takes ``dense``."""
         steps = base.steps()
         read = payload + sum(step.ref.length for step in steps)
         return len(steps) <= MAX_UPDATES and payload + _LINK_NBYTES < _PAYS * dense and read <= READ_COST * dense
@@ -123,7 +125,7 @@ class Incremental:
         """Steps of the previous chain on which an update may be put, the better first; with the share that changed."""
         first = previous.steps()[0]
         if len(raw) < _SMALL_NBYTES or self._update != AUTO:
-            yield from ((base, 0.0) for base in dict.fromkeys((previous, first)) if self._allowed(base, 0, dense))
+            yield from ((base, 0.0) for base in dict.fromkeys((previous, first)) if self.allowed(base, 0, dense))
             return
         far = self._estimate(raw, first, numbers)
         near = far if previous is first else self._estimate(raw, previous, numbers)
@@ -131,7 +133,7 @@ class Incremental:
         if far is None or (near is not None and far.nbytes > _NEAR * near.nbytes + _LINK_NBYTES):
             order.reverse()
         for base, estimate in dict(order).items():
-            if estimate is None or self._allowed(base, int(estimate.nbytes), dense):
+            if estimate is None or self.allowed(base, int(estimate.nbytes), dense):
                 yield base, 0.0 if estimate is None else estimate.changed
 
     def _encoded(self, raw: memoryview, base: KnownChunk, numbers: Numbers, changed: float) -> Step | None:
@@ -141,7 +143,8 @@ class Incremental:
         names = [self._update]
         if self._update == AUTO:
             names = ["delta"] if changed > _FEW else ["sparse", "delta"]
-        found = [(name, payload) for name in names if (payload := UPDATES[name].encode(old, raw, numbers)) is not None]
+        encoders = {name: self._encoder or UPDATES[name] for name in names}
+        found = [(name, data) for name, by in encoders.items() if (data := by.encode(old, raw, numbers)) is not None]
         if not found:
             return None
         name, payload = min(found, key=lambda item: len(item[1]))

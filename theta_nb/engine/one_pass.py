@@ -18,7 +18,7 @@ from theta_nb.manifest.model import ChunkRef, Entry, Manifest, Value
 from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_extents, storage_digest, tensor_digest
 from theta_nb.updates.table import Numbers
 
-__all__ = ["ByteStream", "FileStream", "MismatchError", "Pass", "Progress"]
+__all__ = ["ByteStream", "FileStream", "MismatchError", "Pass", "Progress", "settle_derived"]
 
 Progress = Callable[[int], None]
 
@@ -240,7 +240,7 @@ class Pass:
             if owner == tensor.name:
                 nbytes = self._layout.storages[tensor.storage].nbytes
                 values.setdefault(digest, Value(digest, nbytes, self._refs(numbers)))
-        derived = self._settle_derived(entries, values)
+        derived = settle_derived(self._layout, self._owners, self._derived, entries, values)
         objects = {
             step.ref.oid: step.object_size
             for value in values.values()
@@ -285,21 +285,43 @@ class Pass:
         # Without writing, new chunks have no reference; a reference to nothing keeps their digest.
         return tuple(known[d].ref if d in known else ChunkRef(d) for d in digests)
 
-    def _settle_derived(self, entries: dict[str, Entry], values: dict[bytes, Value]) -> dict[int, bytes]:
-        """Put each storage's CRC-32 beside its value; fields that disagree with it stay on their own."""
-        left: dict[int, bytes] = {}
-        for index, data in sorted(self._derived.items()):
-            storage = self._layout.derived[index].storage
-            if storage is None or len(data) != 4:
-                left[index] = data
-                continue
-            digest = entries[self._owners[storage]].digest
-            value = values[digest]
-            if not value.crc32:
-                values[digest] = Value(digest, value.nbytes, value.chunks, data)
-            elif value.crc32 != data:
-                left[index] = data
-        return left
+
+def settle_derived(
+    layout: Layout,
+    owned: tuple[str, ...],
+    derived: Mapping[int, bytes],
+    entries: Mapping[str, Entry],
+    values: dict[bytes, Value],
+) -> dict[int, bytes]:
+    """Put each storage's CRC-32 beside its value; fields that disagree with it stay on their own.
+
+    Parameters
+    ----------
+    layout, owned
+        Of the file, and the owner of each of its storages.
+    derived
+        Bytes of every derived field.
+    entries, values
+        Of the manifest; the values of owners get their CRC-32.
+
+    Returns
+    -------
+    dict
+        Fields that do not follow from a value.
+    """
+    left: dict[int, bytes] = {}
+    for index, data in sorted(derived.items()):
+        storage = layout.derived[index].storage
+        if storage is None or len(data) != 4:
+            left[index] = data
+            continue
+        digest = entries[owned[storage]].digest
+        value = values[digest]
+        if not value.crc32:
+            values[digest] = Value(digest, value.nbytes, value.chunks, data)
+        elif value.crc32 != data:
+            left[index] = data
+    return left
 
 
 class _Window:

@@ -6,12 +6,16 @@ Apart from :mod:`theta_nb.engine.incremental`, which needs NumPy: a filter that 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from theta_nb.engine.known import KnownChunk
 from theta_nb.manifest.model import Manifest, Value
 from theta_nb.settings import Tolerance
 from theta_nb.tensors.chunks import Extent
 from theta_nb.tensors.spec import TensorSpec
+
+if TYPE_CHECKING:
+    from theta_nb.updates.table import Update
 
 __all__ = ["AUTO", "Previous"]
 
@@ -31,11 +35,14 @@ class Previous:
         Update type to be used, or ``"auto"``.
     tolerance
         Float tensors whose numbers are all as near to the old ones as this stay the old ones.
+    encoder
+        What encodes updates, where that is not the type with its default settings.
     """
 
     manifest: Manifest
     update: str = AUTO
     tolerance: Tolerance | None = None
+    encoder: Update | None = None
 
     def chunks(self, name: str, dtype: str, shape: tuple[int, ...]) -> dict[Extent, KnownChunk]:
         """Encodings of the chunks of a parameter by their place, if its rows were as long then; else none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple
@@ -30,6 +30,7 @@ def missing_objects(manifest: Manifest, store: ObjectStore) -> tuple[str, ...]:
 class _Piece(NamedTuple):
     """A stretch of the file: a chunk to decode, or literal bytes."""
 
+    offset: int
     nbytes: int
     ref: ChunkRef | None
     literal: bytes
@@ -82,8 +83,18 @@ class Rebuilder:
 
         self._run(take, lambda _offset, pieces, buffer: self._fill(pieces, buffer))
 
-    def file(self, fd: int, progress: Progress | None = None) -> None:
-        """Write the file to an open, empty descriptor: chunks go to their places in parallel."""
+    def file(self, fd: int, progress: Progress | None = None, *, skip: Collection[int] = ()) -> None:
+        """Write the file to an open descriptor: chunks go to their places in parallel.
+
+        Parameters
+        ----------
+        fd
+            Of a file that is empty, but for the storages in ``skip``.
+        progress
+            Called with the number of bytes done since the last call.
+        skip
+            Indices of storages whose bytes are there already.
+        """
 
         def work(offset: int, pieces: list[_Piece], buffer: memoryview) -> int:
             nbytes = self._fill(pieces, buffer)
@@ -98,16 +109,17 @@ class Rebuilder:
             if progress is not None:
                 progress(nbytes)
 
-        self._run(take, work)
+        self._run(take, work, skip)
 
     def _run(
         self,
         take: Callable[[int, memoryview], None],
         work: Callable[[int, list[_Piece], memoryview], int],
+        skip: Collection[int] = (),
     ) -> None:
         pipeline: Pipeline[int] = Pipeline(self._executor, self._depth, take)
         try:
-            for offset, pieces in self._batches():
+            for offset, pieces in self._batches(skip):
                 buffer = pipeline.buffer()
                 pipeline.submit(partial(work, offset, pieces), buffer)
             pipeline.finish()
@@ -126,31 +138,37 @@ class Rebuilder:
             position += piece.nbytes
         return position
 
-    def _batches(self) -> Iterator[tuple[int, list[_Piece]]]:
+    def _batches(self, skip: Collection[int]) -> Iterator[tuple[int, list[_Piece]]]:
         """Runs of consecutive pieces that fit one buffer, with their place in the file."""
         batch: list[_Piece] = []
-        start = total = 0
-        for piece in self._pieces():
-            if batch and total + piece.nbytes > CHUNK_NBYTES:
+        start = end = 0
+        for piece in self._pieces(skip):
+            if batch and (piece.offset != end or end + piece.nbytes - start > CHUNK_NBYTES):
                 yield start, batch
-                start, batch, total = start + total, [], 0
+                batch = []
+            if not batch:
+                start = piece.offset
             batch.append(piece)
-            total += piece.nbytes
+            end = piece.offset + piece.nbytes
         if batch:
             yield start, batch
 
-    def _pieces(self) -> Iterator[_Piece]:
+    def _pieces(self, skip: Collection[int]) -> Iterator[_Piece]:
         skeleton = _Skeleton(self.manifest, self._decoder)
-        for part, index, _, nbytes in self.layout.segments():
+        for part, index, offset, nbytes in self.layout.segments():
+            if part is Part.STORAGE and index in skip:
+                continue
             if part is Part.STORAGE:
                 owner = self._owners[index]
                 value = self.manifest.value_of(owner)
                 for extent, ref in zip(self._extents(index), value.chunks, strict=True):
-                    yield _Piece(extent.nbytes, ref, b"", owner)
+                    yield _Piece(offset + extent.offset, extent.nbytes, ref, b"", owner)
             elif part is Part.SKELETON:
-                yield from (_Piece(len(data), None, data, "") for data in skeleton.take(nbytes))
+                for data in skeleton.take(nbytes):
+                    yield _Piece(offset, len(data), None, data, "")
+                    offset += len(data)
             else:
-                yield _Piece(nbytes, None, self._derived[index], "")
+                yield _Piece(offset, nbytes, None, self._derived[index], "")
         skeleton.end()
 
     def _extents(self, index: int) -> Iterator[Extent]:

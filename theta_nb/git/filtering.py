@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from typing import BinaryIO, Protocol
 
 from theta_nb.checkpoints.layout import FileSource
@@ -27,6 +27,7 @@ from theta_nb.git.process import CatFile
 from theta_nb.git.versions import Version, previous_of, recorded_texts, text_of, versions_at
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, declared_size, is_manifest, parse
+from theta_nb.updates.blas import single_threaded_blas
 
 __all__ = ["Content", "Filter", "is_reference_manifest"]
 
@@ -114,8 +115,10 @@ class Filter:
         content.push_back(head)
         versions = versions_at(path, self._places, self._cat_file)
         known = KnownChunks((v.manifest for v in versions), behind=self._encodings)
-        cleaner = Cleaner(self._places.store, self._executor, previous=self._previous(path, versions))
-        with self._hint(path, head) as hint:
+        previous = self._previous(path, versions)
+        cleaner = Cleaner(self._places.store, self._executor, previous=previous)
+        decomposes = previous is not None and previous.update == "low-rank"
+        with self._hint(path, head) as hint, single_threaded_blas() if decomposes else nullcontext():
             manifest, layout = cleaner.stream(
                 content, os.path.basename(path) or path, known, hint=hint, spool=self._spool
             )

@@ -132,6 +132,10 @@ class DirectoryStore:
         self._alternates = tuple(alternates)
         self._fsync = fsync
 
+    def in_front(self, root: str) -> DirectoryStore:
+        """A store in another folder through which the objects of this one are seen, too."""
+        return DirectoryStore(root, alternates=(self._objects, *self._alternates), fsync=False)
+
     def path(self, oid: str) -> str:
         """Where this store keeps (or would keep) an object.
 

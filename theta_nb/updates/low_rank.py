@@ -1,11 +1,11 @@
-"""``low-rank``: old + scale * (C @ R), as of LoRA (https://arxiv.org/abs/2106.09685) and git-theta.
+"""``low-rank``: old + scale * (R @ C), as of LoRA (https://arxiv.org/abs/2106.09685) and git-theta.
 
 Evaluated in float64, one rank-1 term after the other, each product and each sum an operation of its own, then rounded
 once to the dtype: the same bits whatever the number of threads or the instructions of the processor. Where the old
 number is NaN it stays.
 
 The payload, little-endian: index of the dtype (1 byte), a flag for a correction (1), columns (4 bytes), rank (4),
-scale (float64); C (rows by rank) and R (rank by columns) as in :mod:`theta_nb.updates.factors`; then, if flagged, a
+scale (float64); R (rows by rank) and C (rank by columns) as in :mod:`theta_nb.updates.factors`; then, if flagged, a
 payload of ``delta`` that turns the rounded result into the exact one.
 """
 
@@ -25,7 +25,15 @@ from theta_nb.updates.factors import dump_array, load_array
 from theta_nb.updates.table import Numbers
 from theta_nb.updates.zigzag import patterns
 
-__all__ = ["LOW_RANK", "RESULT_DTYPES", "LowRank", "dump_low_rank", "most_factors", "pattern_width"]
+__all__ = [
+    "LOW_RANK",
+    "RESULT_DTYPES",
+    "LowRank",
+    "add_product",
+    "dump_low_rank",
+    "most_factors",
+    "pattern_width",
+]
 
 _HEADER = struct.Struct("<BBIId")
 RESULT_DTYPES = ("float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz",
@@ -49,7 +57,7 @@ def dump_low_rank(
     dtype
         Real float dtype of the chunk, one of :data:`RESULT_DTYPES`.
     left, right
-        C, of shape (rows, rank), and R, of shape (rank, columns), as bit patterns of ``factor_dtype``.
+        R, of shape (rows, rank), and C, of shape (rank, columns), as bit patterns of ``factor_dtype``.
     scale
         Factor of the product (LoRA's alpha / rank).
     correction
@@ -62,6 +70,8 @@ def dump_low_rank(
 
 class LowRank:
     """The update type; ``encode`` looks for a small rank by a randomized singular value decomposition.
+
+    Callers with threads of their own keep BLAS from starting more (:mod:`theta_nb.updates.blas`).
 
     Parameters
     ----------
@@ -131,27 +141,38 @@ class LowRank:
         right, rest = load_array(rest, rank * columns)
         if bool(len(rest)) != bool(corrected):
             raise CorruptObjectError("a low-rank update is longer or shorter than it says")
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            # By value, and not by reference to the loop: one rounding for every element.
+        with np.errstate(over="ignore", invalid="ignore"):
             scaled = left.reshape(rows, rank) * np.float64(scale)
-            _add_product(patterns(dest, width).reshape(rows, columns), name, scaled, right.reshape(rank, columns))
+        add_product(patterns(dest, width).reshape(rows, columns), name, scaled, right.reshape(rank, columns))
         if corrected:
             DELTA.apply(rest, dest)
 
 
-def _add_product(numbers: NDArray[Any], name: str, left: NDArray[np.float64], right: NDArray[np.float64]) -> None:
+def add_product(numbers: NDArray[Any], name: str, left: NDArray[np.float64], right: NDArray[np.float64]) -> None:
+    """Add ``left @ right`` to numbers in place, in the fixed order of the module's description.
+
+    Parameters
+    ----------
+    numbers
+        Bit patterns, of shape (rows, columns).
+    name
+        Real float dtype that they are of.
+    left, right
+        Of shape (rows, rank), scaled already, and (rank, columns).
+    """
     rows, columns = numbers.shape
     tall, wide = max(1, _BLOCK // columns), min(columns, _BLOCK)
-    for top in range(0, rows, tall):
-        for first in range(0, columns, wide):
-            block = numbers[top : top + tall, first : first + wide]
-            old = np.ascontiguousarray(block)
-            total = widen(old, name).copy()
-            term = np.empty_like(total)
-            for k in range(right.shape[0]):
-                np.multiply(left[top : top + tall, k, None], right[k, None, first : first + wide], out=term)
-                np.add(total, term, out=total)
-            block[...] = narrow(total, name, old)
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        for top in range(0, rows, tall):
+            for first in range(0, columns, wide):
+                block = numbers[top : top + tall, first : first + wide]
+                old = np.ascontiguousarray(block)
+                total = widen(old, name).copy()
+                term = np.empty_like(total)
+                for k in range(right.shape[0]):
+                    np.multiply(left[top : top + tall, k, None], right[k, None, first : first + wide], out=term)
+                    np.add(total, term, out=total)
+                block[...] = narrow(total, name, old)
 
 
 def most_factors(nbytes: int) -> int:

@@ -16,7 +16,7 @@ from theta_nb.storage.encoding import decode_into, encode_differences
 from theta_nb.updates.table import Numbers
 from theta_nb.updates.zigzag import Patterns, add_zigzag, patterns, subtract_zigzag
 
-__all__ = ["SPARSE"]
+__all__ = ["SPARSE", "dump_sparse"]
 
 _HEADER = struct.Struct("<BII")
 _MOST_POSITIONS = 2**32 - 1
@@ -35,7 +35,7 @@ class _Sparse:
             return None
         differences = np.empty(len(positions), was.dtype)
         subtract_zigzag(becomes[positions], was[positions], differences)
-        payload = _payload(positions, differences, width)
+        payload = dump_sparse(positions, differences, width)
         return payload if len(payload) < len(new) else None
 
     def apply(self, payload: memoryview, dest: memoryview) -> None:
@@ -47,7 +47,18 @@ class _Sparse:
             numbers[positions] = changed
 
 
-def _payload(positions: Patterns, differences: Patterns, width: int) -> bytes:
+def dump_sparse(positions: Patterns, differences: Patterns, width: int) -> bytes:
+    """Payload for a chunk.
+
+    Parameters
+    ----------
+    positions
+        Indices of numbers in the chunk, ascending.
+    differences
+        Zigzag differences of their bit patterns, as many.
+    width
+        Bytes of a pattern.
+    """
     gaps = np.diff(positions, prepend=0).astype("<u4")
     first = encode_differences(gaps.tobytes(), 4) if len(gaps) else b""
     second = encode_differences(differences.tobytes(), width) if len(gaps) else b""

@@ -17,15 +17,37 @@ def add(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
         """
         Stage checkpoints. Plain 'git add' does the same for files that are tracked;
         this command also says which of the files are not tracked, and takes git's ignored files with --force.
+        With --update-data an update is applied to the committed version: the file is rewritten and staged.
+        With --update-type alone, what changed is stored by that type, exactly, or refused where that does not pay.
         """,
         """
         git theta add model.pt
         git theta add --renormalize model.pt      a file that was committed before it was tracked
+        git theta add model.pt --update-data lora/        merge a PEFT adapter into it
+        git theta add model.pt --update-type low-rank     find the factors of what changed
+        git theta add model.pt --update-type sparse --update-data changes.safetensors
         """,
     )
     paths_argument(parser, "checkpoints to stage", "+")
     parser.add_argument("-f", "--force", action="store_true", help="also files that git ignores")
     parser.add_argument("--renormalize", action="store_true", help="store committed files anew, by the current rules")
+    update = parser.add_argument_group("updates of the committed version")
+    update.add_argument(
+        "--update-type", metavar="TYPE", help="low-rank, sparse or ia3; without data also delta or dense"
+    )
+    update.add_argument(
+        "--update-data",
+        "--update-path",
+        metavar="FILE",
+        help="apply the update in a .safetensors, .pt or .bin file, or in the folder of a PEFT adapter",
+    )
+    update.add_argument("--rank", type=int, metavar="N", help="without data, for low-rank: at most so many ranks")
+    update.add_argument(
+        "--tolerance",
+        type=float,
+        metavar="T",
+        help="likewise: leave singular values below this share of the largest to an exact correction",
+    )
     return "add", "stage checkpoints, as 'git add' does"
 
 
