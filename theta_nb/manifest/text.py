@@ -208,7 +208,11 @@ class _Parser:
     def _entry(self, name: str, row: list[str], digests: _Prefixes) -> Entry:
         if self.memo is None or row[4].startswith(_VIEW):
             return _entry(name, row, digests)
-        return self.memo.entry(row, digests.name(row[3]), lambda: _entry(name, row, digests))
+        try:
+            digest = digests.name(row[3])
+        except ManifestError:
+            return _entry(name, row, digests)  # which names the first of several faults, as it does without a memo
+        return self.memo.entry(row, digest, lambda: _entry(name, row, digests))
 
     def _split(self) -> None:
         lines = self.text.split("\n")
