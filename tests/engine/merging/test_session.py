@@ -16,8 +16,7 @@ from tests.engine.merging.checkpoints import FORMS, as_safetensors, model, sessi
 from theta_nb.engine.merging.inputs import StateInput
 from theta_nb.engine.merging.session import MergeSession
 from theta_nb.engine.merging.stored_inputs import FileInput
-from theta_nb.errors import CheckpointError
-from theta_nb.merges.parameters import MergeError
+from theta_nb.errors import CheckpointError, MergeError
 from theta_nb.merges.table import METHODS
 from theta_nb.merges.tensors import merge_tensors
 
@@ -365,8 +364,8 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path, method: str) -> Non
         session.write(str(folder / "merged.safetensors"))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 2**20
-    assert peaks[1] < 16 * 2**20, "less than the result alone"
+    assert peaks[1] < peaks[0] + 2 * 2**20, "but for histograms, which are remembered"
+    assert peaks[1] < 12 * 2**20, "less than the result alone"
 
 
 def test_a_failed_write_leaves_the_old_file(session: MergeSession, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from theta_nb.engine.merging.choices import Choice, Override, Settings, compiled
 from theta_nb.engine.merging.decisions import Decider, Decision
 from theta_nb.engine.merging.inputs import MergeInput
 from theta_nb.engine.merging.states import Unit, units
-from theta_nb.merges.parameters import MergeError, nearest
+from theta_nb.errors import MergeError
+from theta_nb.merges.parameters import nearest
 
 __all__ = ["Choosing"]
 
