@@ -368,6 +368,15 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path, method: str) -> Non
     assert peaks[1] < 12 * 2**20, "less than the result alone"
 
 
+def test_the_result_can_replace_an_input(tmp_path: Path) -> None:
+    session = session_of(tmp_path, "safetensors", BASE, OURS, THEIRS).use("linear")
+    session.write(str(tmp_path / "ours.safetensors"))
+    loaded = load_file(tmp_path / "ours.safetensors")
+    assert np.array_equal(loaded["embed.weight"], expected("linear", "embed.weight"))
+    made = session.use("slerp", t=0.2).arrays()
+    assert np.array_equal(made["embed.weight"], expected("slerp", "embed.weight", t=0.2)), "the session still has ours"
+
+
 def test_a_failed_write_leaves_the_old_file(session: MergeSession, tmp_path: Path) -> None:
     path = tmp_path / "merged.safetensors"
     path.write_bytes(b"old")
