@@ -127,6 +127,8 @@ def test_undo_redo_reset_and_presets(session: MergeSession) -> None:
         (lambda s: s.use("ties", density=2), "must lie in 0 to 1"),
         (lambda s: s.use("ties", density=[0.5, 2]), "must lie in 0 to 1"),
         (lambda s: s.use("slerp", t=[]), "empty gradient"),
+        (lambda s: s.use("linear", weight={"theirs": [-1, 1]}), "linear: the weights sum to 0"),
+        (lambda s: s.use("nuslerp", axis="diagonal"), "Known: tensor, row, column"),
         (lambda s: s.use("linear", weight={"nobody": 1}), "'nobody', which is no input"),
         (lambda s: s.override("layer.*", "ours"), "no parameter matches 'layer.*'"),
         (lambda s: s.override("*" * 2000, "ours"), "too long"),
