@@ -8,10 +8,10 @@ from typing import Annotated
 import numpy as np
 import pytest
 
-from theta_nb.errors import ThetaError
+from theta_nb.errors import MergeError, ThetaError
 from theta_nb.merges.gram import Combination, Gram
 from theta_nb.merges.method import Method, merge_method
-from theta_nb.merges.parameters import MergeError, Range, signature
+from theta_nb.merges.parameters import Range, signature
 from theta_nb.merges.table import BUILTIN, METHODS, method_named
 from theta_nb.merges.tensors import merge_tensors
 from theta_nb.registry import Registry

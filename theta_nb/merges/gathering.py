@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from theta_nb.merges.parameters import MergeError
+from theta_nb.errors import MergeError
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from theta_nb.merges.parameters import MergeError
+from theta_nb.errors import MergeError
 from theta_nb.tensors.spec import Shape
 
 if TYPE_CHECKING:

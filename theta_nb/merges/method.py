@@ -8,9 +8,10 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
+from theta_nb.errors import MergeError
 from theta_nb.merges.gram import Combination, Gram, combine
 from theta_nb.merges.group import Array, Group
-from theta_nb.merges.parameters import MergeError, ParameterSpec, Value, nearest, signature
+from theta_nb.merges.parameters import ParameterSpec, Value, nearest, signature
 
 __all__ = ["Method", "merge_method"]
 

@@ -15,7 +15,7 @@ from theta_nb.engine.merging.choices import Choice, Settings
 from theta_nb.engine.merging.mergekit import export_mergekit, import_mergekit
 from theta_nb.engine.merging.recipe import SCHEMA, Recipe
 from theta_nb.engine.merging.session import MergeSession
-from theta_nb.merges.parameters import MergeError
+from theta_nb.errors import MergeError
 
 BASE = model(0)
 OURS, THEIRS = model(1, BASE), model(2, BASE)

@@ -16,8 +16,7 @@ from tests.engine.merging.checkpoints import FORMS, as_safetensors, model, sessi
 from theta_nb.engine.merging.inputs import StateInput
 from theta_nb.engine.merging.session import MergeSession
 from theta_nb.engine.merging.stored_inputs import FileInput
-from theta_nb.errors import CheckpointError
-from theta_nb.merges.parameters import MergeError
+from theta_nb.errors import CheckpointError, MergeError
 from theta_nb.merges.table import METHODS
 from theta_nb.merges.tensors import merge_tensors
 
@@ -128,6 +127,8 @@ def test_undo_redo_reset_and_presets(session: MergeSession) -> None:
         (lambda s: s.use("ties", density=2), "must lie in 0 to 1"),
         (lambda s: s.use("ties", density=[0.5, 2]), "must lie in 0 to 1"),
         (lambda s: s.use("slerp", t=[]), "empty gradient"),
+        (lambda s: s.use("linear", weight={"theirs": [-1, 1]}), "linear: the weights sum to 0"),
+        (lambda s: s.use("nuslerp", axis="diagonal"), "Known: tensor, row, column"),
         (lambda s: s.use("linear", weight={"nobody": 1}), "'nobody', which is no input"),
         (lambda s: s.override("layer.*", "ours"), "no parameter matches 'layer.*'"),
         (lambda s: s.override("*" * 2000, "ours"), "too long"),
@@ -365,8 +366,17 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path, method: str) -> Non
         session.write(str(folder / "merged.safetensors"))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 2**20
-    assert peaks[1] < 16 * 2**20, "less than the result alone"
+    assert peaks[1] < peaks[0] + 2 * 2**20, "but for histograms, which are remembered"
+    assert peaks[1] < 12 * 2**20, "less than the result alone"
+
+
+def test_the_result_can_replace_an_input(tmp_path: Path) -> None:
+    session = session_of(tmp_path, "safetensors", BASE, OURS, THEIRS).use("linear")
+    session.write(str(tmp_path / "ours.safetensors"))
+    loaded = load_file(tmp_path / "ours.safetensors")
+    assert np.array_equal(loaded["embed.weight"], expected("linear", "embed.weight"))
+    made = session.use("slerp", t=0.2).arrays()
+    assert np.array_equal(made["embed.weight"], expected("slerp", "embed.weight", t=0.2)), "the session still has ours"
 
 
 def test_a_failed_write_leaves_the_old_file(session: MergeSession, tmp_path: Path) -> None:

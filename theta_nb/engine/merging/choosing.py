@@ -8,11 +8,15 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
 
+import numpy as np
+
 from theta_nb.engine.merging.choices import Choice, Override, Settings, compiled, depths, preset
 from theta_nb.engine.merging.decisions import Decider, Decision
 from theta_nb.engine.merging.inputs import MergeInput
 from theta_nb.engine.merging.states import Unit, units
-from theta_nb.merges.parameters import MergeError, nearest
+from theta_nb.errors import MergeError
+from theta_nb.merges.gram import Gram
+from theta_nb.merges.parameters import nearest
 
 __all__ = ["Choosing"]
 
@@ -125,8 +129,13 @@ class Choosing:
                 f"the merge method {method!r} needs a common ancestor, and these checkpoints have none",
                 hint="Use a method without one, such as linear or slerp.",
             )
+        # Tried out on orthogonal inputs, so that weights that cancel are refused now and not in the middle of a merge.
+        square = np.eye(len(self.labels) + 1)
+        rows = Gram(square[None], self.base is not None)
         for depth in (0.0, 0.5, 1.0):
-            choice.at(depth, self.labels)
+            parameters = choice.at(depth, self.labels)
+            if choice.function.gram:
+                choice.function.from_gram(Gram(square, rows.has_base, "", lambda _axis: rows), parameters)
         return choice
 
     def _choose(self, settings: Settings) -> Self:

@@ -10,8 +10,9 @@ from theta_nb.engine.merging.choices import Choice, Settings
 from theta_nb.engine.merging.inputs import TensorInfo
 from theta_nb.engine.merging.rules import Rule, mergeable, rule_for
 from theta_nb.engine.merging.states import Resolution, Unit
+from theta_nb.errors import MergeError
 from theta_nb.merges.method import Method
-from theta_nb.merges.parameters import MergeError, Value
+from theta_nb.merges.parameters import Value
 
 __all__ = ["BASE", "Decider", "Decision", "decide"]
 

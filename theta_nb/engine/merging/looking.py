@@ -16,7 +16,7 @@ from theta_nb.engine.merging.rules import mergeable, rule_for
 from theta_nb.engine.merging.states import State, Unit
 from theta_nb.engine.merging.statistics import Statistics, StatisticsCache
 from theta_nb.engine.merging.stored_inputs import FileInput, ManifestInput
-from theta_nb.merges.parameters import MergeError
+from theta_nb.errors import MergeError
 
 __all__ = ["Looking", "Progress"]
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from theta_nb.engine.merging.decisions import Decision
 from theta_nb.engine.merging.statistics import Statistics
+from theta_nb.errors import MergeError
 from theta_nb.merges.gram import Combination, Gram, cosines
 from theta_nb.merges.group import Array
-from theta_nb.merges.parameters import MergeError
 
 __all__ = ["Preview", "PreviewRow", "explain", "predict"]
 

@@ -14,8 +14,8 @@ from theta_nb.engine.merging.inputs import MergeInput
 from theta_nb.engine.merging.looking import Looking, Progress
 from theta_nb.engine.merging.recipe import Recipe
 from theta_nb.engine.merging.tries import Tries, Try
+from theta_nb.errors import MergeError
 from theta_nb.merges.group import Array
-from theta_nb.merges.parameters import MergeError
 from theta_nb.tensors.dtypes import DTYPES
 
 if TYPE_CHECKING:

@@ -105,9 +105,9 @@ class FileInput:
         """The bytes of a storage, under the name of its owner."""
         return _FilePart(self._fd, self.layout.storages[self._storage[name]].offset, self.path)
 
-    def _stamp(self) -> tuple[int, int, int]:
+    def _stamp(self) -> tuple[int, int]:
         status = os.fstat(self._fd)
-        return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        return status.st_size, status.st_mtime_ns  # not the ctime: it changes when the file is replaced
 
     def verify(self) -> None:
         """Refuse a file that was written to since it was opened: its digests and values would not belong together.

@@ -24,9 +24,8 @@ from theta_nb.engine.merging.recipe import Recipe
 from theta_nb.engine.merging.stored_inputs import FileInput, ManifestInput
 from theta_nb.engine.merging.tries import Try
 from theta_nb.engine.rebuild import Rebuilder
-from theta_nb.errors import CheckpointError
+from theta_nb.errors import CheckpointError, MergeError
 from theta_nb.merges.group import Array
-from theta_nb.merges.parameters import MergeError
 from theta_nb.merges.tensors import overlap
 from theta_nb.tensors.dtypes import DTYPES
 
