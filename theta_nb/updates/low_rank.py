@@ -177,7 +177,7 @@ def add_product(numbers: NDArray[Any], name: str, left: NDArray[np.float64], rig
 
 def most_factors(nbytes: int) -> int:
     """How many numbers the factors of a chunk of ``nbytes`` bytes may have: more never pay, and would take memory."""
-    return nbytes + 4096
+    return nbytes // 2 + 4096
 
 
 def pattern_width(name: str) -> int:
