@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sqlite3
-import threading
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
+from theta_nb.engine.cache_file import CacheFile
 from theta_nb.manifest.model import MAX_LINKS, UPDATE_NAME, ChunkRef, Manifest
 from theta_nb.storage.objects import ObjectStore, is_oid
 
 __all__ = ["EncodingCache", "Known", "KnownChunk", "KnownChunks"]
 
+_TABLE = (
+    "CREATE TABLE IF NOT EXISTS encodings (digest BLOB PRIMARY KEY, oid TEXT, start INTEGER, length INTEGER, "
+    "size INTEGER, step TEXT, base BLOB)"
+)
 _MAX_ROWS = 2_000_000
+_PRUNE = "DELETE FROM encodings WHERE rowid <= (SELECT max(rowid) FROM encodings) - {}"
 
 _FIND = "SELECT digest, oid, start, length, size, step, base FROM encodings WHERE digest = ?"
 _Row = tuple[bytes, str, int, int, int, str, bytes | None]
@@ -103,11 +105,8 @@ class EncodingCache:
     """
 
     def __init__(self, path: str, store: ObjectStore) -> None:
-        self._path = path
+        self._file = CacheFile(path, _TABLE)
         self._store = store
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._usable = True
 
     def find(self, digest: bytes) -> KnownChunk | None:
         """An encoding of the chunk whose object is in the store, or ``None``."""
@@ -127,8 +126,7 @@ class EncodingCache:
         rows: list[_Row] = []
         key: bytes | None = digest
         while key is not None:
-            with self._lock:
-                found = self._run(_FIND, (key,))
+            found = cast(list[_Row], self._file.ask(_FIND, (key,)))
             if not found or len(rows) >= MAX_LINKS or not _is_possible(found[0]):
                 return []
             rows.append(found[0])
@@ -151,78 +149,14 @@ class EncodingCache:
             for link in ref.links()
             if link.oid
         }
-        with self._lock:
-            connection = self._open()
-            if connection is None:
-                return
-            try:
-                with connection:
-                    # A replaced row moves to the end, so what is pruned first is what was not seen for longest.
-                    connection.executemany("REPLACE INTO encodings VALUES (?, ?, ?, ?, ?, ?, ?)", rows.values())
-                    connection.execute(
-                        "DELETE FROM encodings WHERE rowid <= (SELECT max(rowid) FROM encodings) - ?", (_MAX_ROWS,)
-                    )
-            except sqlite3.Error as error:
-                self._give_up(error)
+        # A replaced row moves to the end, so what is pruned first is what was not seen for longest.
+        self._file.change(
+            "REPLACE INTO encodings VALUES (?, ?, ?, ?, ?, ?, ?)", rows.values(), then=[_PRUNE.format(_MAX_ROWS)]
+        )
 
     def close(self) -> None:
         """Close the file."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-    def _run(self, query: str, arguments: tuple[bytes, ...]) -> list[_Row]:
-        connection = self._open()
-        if connection is None:
-            return []
-        try:
-            return connection.execute(query, arguments).fetchall()
-        except sqlite3.Error as error:
-            self._give_up(error)
-            return []
-
-    def _give_up(self, error: sqlite3.Error) -> None:
-        """Use the cache no more in this process; a torn one is removed, so that the next process begins anew."""
-        self._usable = False
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if not isinstance(error, sqlite3.OperationalError):
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
-
-    def _open(self) -> sqlite3.Connection | None:
-        if self._connection is None and self._usable:
-            try:
-                self._connection = self._connect()
-            except sqlite3.OperationalError:
-                self._usable = False  # locked for long, read-only, or no place for it
-            except sqlite3.DatabaseError:
-                # Not a database, or a torn one: begin anew; another process may be doing the same.
-                with contextlib.suppress(OSError):
-                    os.unlink(self._path)
-                try:
-                    self._connection = self._connect()
-                except (sqlite3.Error, OSError):
-                    self._usable = False
-            except OSError:
-                self._usable = False
-        return self._connection
-
-    def _connect(self) -> sqlite3.Connection:
-        os.makedirs(os.path.dirname(self._path), exist_ok=True)
-        connection = sqlite3.connect(self._path, timeout=2.0, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS encodings (digest BLOB PRIMARY KEY, oid TEXT, start INTEGER, "
-                "length INTEGER, size INTEGER, step TEXT, base BLOB)"
-            )
-        except sqlite3.Error:
-            connection.close()
-            raise
-        return connection
+        self._file.close()
 
 
 def _is_possible(row: _Row) -> bool:
