@@ -129,19 +129,20 @@ def test_git_theta_checkout_on_a_full_disk_leaves_the_old_file(on_small_disk: Gi
         # Somebody else takes the room between the look at the disk and the writing.
         code = """
 import os, sys
-from theta_nb.commands import checkout as module
+from theta_nb.commands import work_tree as module
+from theta_nb.commands.checkout import checkout
 from theta_nb.errors import ThetaError
 from theta_nb.git.places import find_places
 reserve = module._reserve
-def late(fd, job):
+def late(fd, path, nbytes):
     with open(".git/more", "wb") as file:
         file.write(bytes(3 << 20))
     os.posix_fallocate = lambda *_: None
-    module._check_room = lambda *_: None
-    reserve(fd, job)
+    module.check_room = lambda *_: None
+    reserve(fd, path, nbytes)
 module._reserve = late
 try:
-    module.checkout(find_places("."), ["m.pt"], source="HEAD~1")
+    checkout(find_places("."), ["m.pt"], source="HEAD~1")
 except ThetaError as error:
     sys.exit(str(error))
 """
@@ -252,6 +253,7 @@ def test_two_adds_in_two_work_trees_share_one_store(repository: GitSandbox, tmp_
 def test_a_second_git_command_meets_gits_own_lock_and_nothing_else(repository: GitSandbox) -> None:
     """While another command holds the index, ``git theta checkout`` writes the file and says what is left to do."""
     repository.write(NAME, noise(100_000))
+    age(repository, [NAME])  # else the new file may get the inode of the old one in the same second, and be known
     repository.commit_all("one")
     (repository.path / NAME).unlink()
     lock = repository.path / ".git/index.lock"

@@ -340,7 +340,7 @@ def test_config_sets_defaults(shell: Shell) -> None:
         ("%theta st", ["status"]),
         ("x = %theta sta", ["status"]),
         ("x, y = %theta sta", ["status"]),
-        ("%%theta com", ["commit"]),
+        ("%%theta comm", ["commit"]),
         ("1 + 1\n%theta sta", ["status"]),
         ("%theta help unt", ["untrack"]),
         ("%theta diff --so", ["--sort"]),

@@ -231,6 +231,10 @@ class _Parser:
                     hint="Take one side ('git checkout --ours PATH' or '--theirs'), or merge again with the drivers "
                     "that 'git theta install' sets up.",
                 )
+            if part == 3:
+                raise ManifestError(
+                    f"line {line[:60]!r} stands behind the end", hint="Take the whole file from one version."
+                )
             if not line:
                 part += 1
             elif part == 0:
