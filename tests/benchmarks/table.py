@@ -119,11 +119,15 @@ def _shown(row: Row, values: list[float]) -> str:
     if not values:
         return ""
     value = statistics.median(values)
-    return f"{value / 1e6:.0f} MB" if row.unit == "MB" else f"{value:.2f} s"
+    if row.unit != "MB":
+        return f"{value:.2f} s"
+    return f"{value / 1e6:.0f} MB" if value >= 1e6 else f"{value / 1e3:.0f} kB"
 
 
 def _ratio(row: Row, value: float) -> str:
-    return f"{value:.1f}x" if row.faster else f"{value:.2f}"
+    if row.faster:
+        return f"{value:.1f}x"
+    return f"{value:.2f}" if value >= 0.01 else f"{value:.1g}"
 
 
 def _goal(row: Row) -> str:
