@@ -48,6 +48,19 @@ class Versions:
         old = self.base.blob if self.base is not None else ""
         return len({one.blob for one in self.origins} - {old}) > 1
 
+    def required(self, words: Sequence[str]) -> Versions:
+        """The same, if every commit has the checkpoint.
+
+        Raises
+        ------
+        ThetaError
+            If one lacks it; it is named as in ``words``.
+        """
+        for word, one in zip(words, self.theirs, strict=True):
+            if one is None:
+                raise ThetaError(f"{self.path} does not exist at {word}", hint="'git log -- PATH' shows where it does.")
+        return self
+
 
 @dataclass(frozen=True)
 class MergePlan:
@@ -175,7 +188,7 @@ def default_message(plan: MergePlan) -> str:
 
 def _symbolic(places: Places, word: str) -> str:
     try:
-        return git_text("rev-parse", "--symbolic-full-name", "--end-of-options", word, cwd=places.top)
+        return git_text("rev-parse", "--verify", "--quiet", "--symbolic-full-name", "--end-of-options", word, cwd=places.top)
     except GitError:
         return ""
 
