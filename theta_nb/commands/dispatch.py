@@ -95,8 +95,12 @@ def execute(arguments: Namespace, context: Context) -> Any:
 
 
 def exit_status(arguments: Namespace, result: Any) -> int:
-    """1 where a check found something wrong, else 0."""
-    return 1 if arguments.command == "fsck" and result.problems else 0
+    """1 where a check found something wrong, or a merge is not done, else 0."""
+    if arguments.command == "fsck":
+        return 1 if result.problems else 0
+    if arguments.command == "replay":
+        return 0 if all(one.agrees for one in result) else 1
+    return 1 if getattr(result, "waiting", ()) else 0
 
 
 def _install(arguments: Namespace, context: Context) -> Any:
@@ -354,6 +358,86 @@ def _blame(arguments: Namespace, context: Context) -> Any:
     return blame(context.places, path, arguments.patterns, revision=arguments.source)
 
 
+def _merge(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.merge import abort_merge, continue_merge, merge, methods
+
+    if arguments.methods:
+        return methods()
+    places = context.places
+    if arguments.abort:
+        _refuse_words(arguments.words, "--abort")
+        return abort_merge(places)
+    wishes = wishes_of(arguments, context)
+    if arguments.continue_:
+        _refuse_words(arguments.words, "--continue")
+        with context.progress("merging", unit="") as progress:
+            return continue_merge(places, wishes=wishes, message=arguments.message, progress=progress)
+    revisions, paths = revisions_and_checkpoints(arguments, context)
+    with context.progress("merging", unit="") as progress:
+        return merge(
+            places,
+            revisions,
+            paths,
+            wishes=wishes,
+            message=arguments.message,
+            dry_run=arguments.dry_run,
+            progress=progress,
+        )
+
+
+def wishes_of(arguments: Namespace, context: Context) -> Any:
+    """How ``merge`` is asked to merge."""
+    from theta_nb.commands.merge import Wishes
+    from theta_nb.engine.merging.spelling import parse_assignments
+
+    assignments = [
+        f"{key.removeprefix('parameter_')}={value}"
+        for key, value in vars(arguments).items()
+        if key.startswith("parameter_") and value is not None
+    ]
+    document = ""
+    if arguments.recipe is not None:
+        document = _text_of(os.path.join(context.folder, arguments.recipe))
+    overrides = tuple((pattern, method) for pattern, method in arguments.overrides)
+    parameters = parse_assignments([*assignments, *arguments.assignments])
+    return Wishes(arguments.method, parameters, overrides, document)
+
+
+_MAX_DOCUMENT = 64 * 2**20
+
+
+def _text_of(file: str) -> str:
+    with open(file, "rb") as stream:
+        data = stream.read(_MAX_DOCUMENT + 1)
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ThetaError(f"{file} is no recipe: it is not a text", hint="A recipe is JSON or YAML.") from None
+
+
+def _refuse_words(words: list[str], option: str) -> None:
+    if words:
+        raise ThetaError(f"{option} takes no commits or files", hint=f"Leave out {words[0]!r}.")
+
+
+def revisions_and_checkpoints(arguments: Namespace, context: Context) -> tuple[list[str], list[str]]:
+    """Commits, then checkpoints relative to the top."""
+    from theta_nb.git.words import checkpoint_paths, revisions_and_paths
+
+    revisions, paths = revisions_and_paths(context.places, arguments.words, arguments.dashes)
+    return revisions, checkpoint_paths(context.places, paths) if paths else []
+
+
+def _replay(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.replay import replay
+
+    revisions, paths = revisions_and_checkpoints(arguments, context)
+    if len(revisions) > 1:
+        raise ThetaError("more than one commit is named", hint="Replay one commit at a time.")
+    with context.progress("merging", unit="") as progress:
+        return tuple(replay(context.places, revisions[0] if revisions else "HEAD", paths, progress=progress))
+
+
 _COMMANDS: dict[str, Callable[[Namespace, Context], Any]] = {
     "install": _install,
     "uninstall": _uninstall,
@@ -368,6 +452,8 @@ _COMMANDS: dict[str, Callable[[Namespace, Context], Any]] = {
     "log": _log,
     "show": _show,
     "blame": _blame,
+    "merge": _merge,
+    "replay": _replay,
     "push": _push,
     "fetch": _fetch,
     "pull": _pull,

@@ -188,7 +188,9 @@ def default_message(plan: MergePlan) -> str:
 
 def _symbolic(places: Places, word: str) -> str:
     try:
-        return git_text("rev-parse", "--verify", "--quiet", "--symbolic-full-name", "--end-of-options", word, cwd=places.top)
+        return git_text(
+            "rev-parse", "--verify", "--quiet", "--symbolic-full-name", "--end-of-options", word, cwd=places.top
+        )
     except GitError:
         return ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from theta_nb.commands.grammar import care, checkpoints, history, setup, sharing
+from theta_nb.commands.grammar import care, checkpoints, history, merging, setup, sharing
 from theta_nb.commands.grammar.arguments import Formatter
 
 __all__ = ["GROUPS", "Formatter"]
@@ -11,6 +11,7 @@ GROUPS = {
     "set up": (setup.install, setup.uninstall, setup.track, setup.untrack),
     "every day": (checkpoints.add, checkpoints.commit, checkpoints.status, checkpoints.ls_files, checkpoints.checkout),
     "look": (history.diff, history.log, history.show, history.blame),
+    "merge": (merging.merge, merging.replay),
     "share": (sharing.push, sharing.fetch, sharing.pull),
     "care": (care.fsck, care.gc, care.compact, care.hooks, care.env, care.help_),
 }

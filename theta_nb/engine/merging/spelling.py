@@ -150,5 +150,3 @@ def apply_document(session: MergeSession, text: str) -> MergeSession:
     except MergeError:
         return session.apply(recipe, check=False)
     return session.apply(recipe)
-
-
