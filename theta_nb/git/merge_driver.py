@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from theta_nb.engine.three_way import merge_manifests
 from theta_nb.errors import ThetaError
@@ -117,7 +118,10 @@ def _chosen(
     if note:
         warn(f"{path}: {note}")
     with make_result(places, session, path) as result:
-        return result.text
+        # 'git am' cleans the file before its index has the result, and gives up unless the same text comes out again:
+        # the filter cannot know of the recipe then.
+        applying = os.path.exists(os.path.join(places.git_dir, "rebase-apply"))
+        return dump(replace(result.manifest, recipe="")) if applying else result.text
 
 
 # --- conflicts --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from theta_nb.git.merge_commit import message_of, under_way
 from theta_nb.git.merge_files import manifest_of_file
 from theta_nb.git.merge_result import make_result
 from theta_nb.git.places import Places
-from theta_nb.git.process import git, git_text
+from theta_nb.git.process import GitError, git, git_text
 from theta_nb.git.unmerged import unmerged_paths
 
 __all__ = ["ConflictCommitter", "settle"]
@@ -127,8 +127,10 @@ def _stage(places: Places, path: str, blob: str, stages: Mapping[int, str]) -> N
     zeros = "0" * len(next(iter(stages.values())))
     entry = f"0 {zeros}\t".encode() + name + b"\0" + f"{mode} {blob} 0\t".encode() + name + b"\0"
     git("update-index", "-z", "--index-info", cwd=places.top, data=entry)
-    # The entry has no times yet; git cleans the file once and finds that it is the same.
-    git("update-index", "-q", "--refresh", "-z", "--stdin", cwd=places.top, data=name + b"\0")
+    # The entry has no times yet; git cleans the file once and finds that it is the same. Its exit status is about all
+    # files, of which others may be in conflict.
+    with suppress(GitError):
+        git("update-index", "-q", "--refresh", "-z", "--stdin", cwd=places.top, data=name + b"\0")
 
 
 def _prepared_message(places: Places) -> str:

@@ -59,8 +59,12 @@ def merge(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
         git theta merge --methods                       the methods and their parameters
         """,
     )
+    parser.usage = "%(prog)s [-h] [REV ...] [--method METHOD] [--NAME VALUE ...] [OPTION ...] [PATH ...]"
     parser.add_argument(
-        "words", nargs="*", metavar="REV | PATH", help="commits to merge; then, behind '--' or not, only these files"
+        "words",
+        nargs="*",
+        metavar="REV | PATH",
+        help="commits to merge, then the checkpoints to be merged by parameter",
     )
     parser.add_argument("-m", "--message", metavar="TEXT", default="", help="message of the merge commit")
     parser.add_argument("-M", "--method", metavar="METHOD", default="", help="method for what both sides changed")
