@@ -295,7 +295,9 @@ def test_errors_can_be_caught(shell: Shell) -> None:
 
 
 def test_only_a_commit_takes_a_cell(shell: Shell) -> None:
-    assert "only '%%theta commit' takes a cell" in shell.fails("%%theta status\nx")[1]
+    assert (
+        "only '%%theta commit' (the message) and '%%theta evaluate' take a cell" in shell.fails("%%theta status\nx")[1]
+    )
 
 
 def test_outside_of_a_repository(new_shell: Callable[..., Shell], tmp_path: Path) -> None:
@@ -338,7 +340,7 @@ def test_config_sets_defaults(shell: Shell) -> None:
         ("%theta st", ["status"]),
         ("x = %theta sta", ["status"]),
         ("x, y = %theta sta", ["status"]),
-        ("%%theta com", ["commit"]),
+        ("%%theta comm", ["commit"]),
         ("1 + 1\n%theta sta", ["status"]),
         ("%theta help unt", ["untrack"]),
         ("%theta diff --so", ["--sort"]),

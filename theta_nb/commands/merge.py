@@ -19,7 +19,7 @@ from theta_nb.git.merge_plan import MergePlan, Versions, plan_merge
 from theta_nb.git.merge_result import kept_from_theirs
 from theta_nb.git.merge_settle import ConflictCommitter, settle
 from theta_nb.git.places import Places
-from theta_nb.git.process import git, git_text
+from theta_nb.git.process import git, git_ok, git_text
 from theta_nb.git.tracked import tracked_in_commit
 from theta_nb.git.unmerged import unmerged_checkpoints, unmerged_paths, versions_in_conflict
 from theta_nb.merges.parameters import MergeError, ParameterSpec
@@ -33,6 +33,8 @@ __all__ = [
     "abort_merge",
     "contested_checkpoints",
     "continue_merge",
+    "described",
+    "is_current",
     "merge",
     "methods",
     "open_conflicts",
@@ -74,8 +76,8 @@ class Wishes:
         """Whether they are about more than what both sides changed."""
         return bool(self.overrides or self.document)
 
-    def apply(self, session: MergeSession, places: Places, path: str) -> None:
-        """Choose as wished.
+    def apply(self, session: MergeSession, places: Places, path: str, *, configured: bool = True) -> None:
+        """Choose as wished, or, if no method is, as it is configured for the path.
 
         Raises
         ------
@@ -88,7 +90,7 @@ class Wishes:
         if self.method:
             choice = checked_choice(self.method, self.parameters)
             session.use(choice.method, **choice.parameters)
-        else:
+        elif configured:
             choose_configured(session, places, path)
         for pattern, text in self.overrides:
             choice = parse_choice(text)
@@ -214,9 +216,7 @@ def open_merge(places: Places, words: Sequence[str], path: str, wishes: Wishes) 
     ThetaError
         If the commits are part of HEAD already, or one has no such checkpoint.
     """
-    plan = plan_merge(places, words)
-    if plan.up_to_date:
-        raise ThetaError(f"{', '.join(words)} is part of HEAD already", hint="There is nothing to merge.")
+    plan = _plan(places, words)
     versions = plan.versions(path).required(plan.words)
     session = _opened(plan, versions)
     wishes.apply(session, places, versions.path)
@@ -224,8 +224,21 @@ def open_merge(places: Places, words: Sequence[str], path: str, wishes: Wishes) 
 
 
 def contested_checkpoints(places: Places, words: Sequence[str]) -> list[str]:
-    """Checkpoints of HEAD of which a merge has several new versions."""
-    return [versions.path for versions in _merged_by_parameter(plan_merge(places, words), (), everything=False)]
+    """Checkpoints of HEAD of which a merge has several new versions.
+
+    Raises
+    ------
+    ThetaError
+        If the commits are part of HEAD already.
+    """
+    return [versions.path for versions in _merged_by_parameter(_plan(places, words), (), everything=False)]
+
+
+def _plan(places: Places, words: Sequence[str]) -> MergePlan:
+    plan = plan_merge(places, words)
+    if plan.up_to_date:
+        raise ThetaError(f"{', '.join(words)} is part of HEAD already", hint="There is nothing to merge.")
+    return plan
 
 
 def open_conflicts(places: Places, wishes: Wishes) -> dict[str, MergeSession]:
@@ -311,6 +324,22 @@ def methods() -> tuple[MethodSummary, ...]:
     """All merge methods."""
     found = [METHODS[name] for name in METHODS.names()]
     return tuple(MethodSummary(one.name, one.summary, one.paper, one.parameters) for one in found)
+
+
+def described(places: Places, session: MergeSession, path: str) -> MergeResult:
+    """What was done, after a session was kept."""
+    left = tuple(sorted(unmerged_paths(places)))
+    commit = git_text("rev-parse", "HEAD", cwd=places.top)
+    done = _described({path: session})
+    if under_way(places) or not git_ok("diff", "--cached", "--quiet", cwd=places.top):
+        return MergeResult("staged", checkpoints=done, waiting=left, under_way=under_way(places))
+    return MergeResult("merged", commit, _subject(places, commit), done)
+
+
+def is_current(session: MergeSession, places: Places) -> bool:
+    """Whether what a session merges is still what HEAD, or the conflict in the index, has."""
+    now = {oid for stages in unmerged_paths(places).values() for oid in stages.values()}
+    return session.inputs[0].revision in {git_text("rev-parse", "HEAD", cwd=places.top), *now}
 
 
 def _merged_by_parameter(plan: MergePlan, paths: Sequence[str], *, everything: bool) -> list[Versions]:

@@ -1,4 +1,4 @@
-"""Commands that merge: merge, replay."""
+"""Commands that merge: merge, replay; and sweep and evaluate, which exist in notebooks only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 from theta_nb.commands.grammar.arguments import Commands, command, json_option
 
-__all__ = ["PARAMETERS", "merge", "replay"]
+__all__ = ["PARAMETERS", "evaluate", "merge", "replay", "sweep"]
 
 PARAMETERS = {
     "weight": "weight of each input",
@@ -116,3 +116,48 @@ def replay(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
     parser.add_argument("words", nargs="*", metavar="COMMIT | PATH", help="a commit, HEAD by default; then files")
     json_option(parser)
     return "replay", "do a recorded merge again and compare"
+
+
+def evaluate(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
+    """Add ``%theta evaluate``."""
+    parser = command(
+        commands,
+        "evaluate",
+        """
+        As a cell, '%%theta evaluate NAME' keeps the function that the cell defines under a name: it takes a state dict,
+        or the model that --into names, and returns a dict of metrics, or one number. As a line, the merge that is open
+        is evaluated as it is chosen now.
+        """,
+        """
+        %%theta evaluate accuracy            above a cell that defines a function
+        %theta evaluate accuracy
+        %theta evaluate accuracy --into model
+        """,
+    )
+    parser.add_argument("name", metavar="NAME", help="name of the evaluation")
+    parser.add_argument("--into", metavar="MODEL", help="a model of the notebook that the result is put into")
+    return "evaluate", "evaluate the merge that is open"
+
+
+def sweep(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
+    """Add ``%theta sweep``."""
+    parser = command(
+        commands,
+        "sweep",
+        """
+        Evaluate the merge that is open for all combinations of some parameters' values. The choices stay as they were,
+        unless the best is to be used; interrupting ends it, and what was evaluated until then stays.
+        """,
+        """
+        %theta sweep accuracy density=0.1,0.3,0.5
+        %theta sweep accuracy method=ties,dare_ties density=0.2,0.5 --use-best
+        %theta sweep loss t=0,0.25,0.5,0.75,1 --metric val_loss --smallest --use-best
+        """,
+    )
+    parser.add_argument("name", metavar="NAME", help="name of the evaluation, from '%%%%theta evaluate'")
+    parser.add_argument("grid", nargs="+", metavar="PARAMETER=VALUE,VALUE", help="values; 'method' takes methods")
+    parser.add_argument("--into", metavar="MODEL", help="a model of the notebook that results are put into")
+    parser.add_argument("--metric", metavar="NAME", default="", help="the metric that counts; the first by default")
+    parser.add_argument("--smallest", action="store_true", help="small values of it are good")
+    parser.add_argument("--use-best", action="store_true", help="choose the best of them")
+    return "sweep", "evaluate many values of parameters"

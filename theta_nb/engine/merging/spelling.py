@@ -14,7 +14,7 @@ from theta_nb.engine.merging.session import MergeSession
 from theta_nb.merges.parameters import MergeError
 from theta_nb.merges.table import method_named
 
-__all__ = ["apply_document", "checked_choice", "parse_assignments", "parse_choice", "parse_value"]
+__all__ = ["apply_document", "checked_choice", "parse_assignments", "parse_choice", "parse_grid", "parse_value"]
 
 _MAX_LENGTH = 10_000
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -83,13 +83,40 @@ def parse_assignments(items: Iterable[str]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for item in items:
-        name, equals, value = item.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals or not _NAME.fullmatch(name) or not value.strip():
-            raise MergeError(f"{item.strip()[:60]!r} is no NAME=VALUE", hint="For example density=0.3.")
+        name, value = _assignment(item)
         if name in found:
             raise MergeError(f"{name} is given twice")
         found[name] = parse_value(value)
+    return found
+
+
+def _assignment(item: str) -> tuple[str, str]:
+    name, equals, value = item.partition("=")
+    name = name.strip().replace("-", "_")
+    if not equals or not _NAME.fullmatch(name) or not value.strip():
+        raise MergeError(f"{item.strip()[:60]!r} is no NAME=VALUE", hint="For example density=0.3.")
+    return name, value
+
+
+def parse_grid(items: Iterable[str]) -> dict[str, list[Any]]:
+    """Lists of values by name, from ``NAME=VALUE,VALUE`` each.
+
+    Raises
+    ------
+    MergeError
+        If one is no assignment, or a name is there twice.
+
+    Examples
+    --------
+    >>> parse_grid(["density=0.1,0.3", "weight=[0, 1],[1, 0]"])
+    {'density': [0.1, 0.3], 'weight': [[0, 1], [1, 0]]}
+    """
+    found: dict[str, list[Any]] = {}
+    for item in items:
+        name, values = _assignment(item)
+        if name in found:
+            raise MergeError(f"{name} is given twice")
+        found[name] = [parse_value(value) for value in _split(values)]
     return found
 
 
