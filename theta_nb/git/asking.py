@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import termios
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 __all__ = ["Terminal", "open_terminal"]
 
 _MAX_ANSWER = 10_000
+_CTRL_C = b"\x03"
 
 
 class Terminal:
@@ -29,15 +31,35 @@ class Terminal:
         while data:
             data = data[os.write(self._fd, data) :]
 
-    def readline(self) -> str:
-        """What was typed, with its line end; without one where the terminal was closed meanwhile."""
-        data = b""
-        while not data.endswith(b"\n") and len(data) < _MAX_ANSWER:
-            piece = os.read(self._fd, 1)
-            if not piece:
-                break
-            data += piece
+    def readline(self, *, interrupts: bool = True) -> str:
+        """What was typed, with its line end; without one where the terminal was closed meanwhile.
+
+        Parameters
+        ----------
+        interrupts
+            Whether Ctrl-C ends this program and the git that started it, which then leaves its temporary files behind.
+            If not, it ends the line.
+        """
+        with nullcontext() if interrupts else self._without_interrupts():
+            data = b""
+            while data[-1:] not in (b"\n", _CTRL_C) and len(data) < _MAX_ANSWER:
+                piece = os.read(self._fd, 1)
+                if not piece:
+                    break
+                data += piece
         return data.decode("utf-8", "replace")
+
+    @contextmanager
+    def _without_interrupts(self) -> Iterator[None]:
+        before = termios.tcgetattr(self._fd)
+        changed = termios.tcgetattr(self._fd)
+        changed[3] &= ~termios.ISIG
+        changed[6][termios.VEOL] = _CTRL_C  # or it would wait for the end of the line
+        termios.tcsetattr(self._fd, termios.TCSADRAIN, changed)
+        try:
+            yield
+        finally:
+            termios.tcsetattr(self._fd, termios.TCSADRAIN, before)
 
 
 @contextmanager

@@ -162,7 +162,7 @@ class MergeMenu:
 
     def _ask(self, question: str) -> str | None:
         self._terminal.write(question)
-        line = self._terminal.readline()
+        line = self._terminal.readline(interrupts=False)
         return line.strip() if line.endswith("\n") else None
 
     def _say(self, text: str) -> None:
