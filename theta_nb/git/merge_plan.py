@@ -117,20 +117,21 @@ class MergePlan:
                 raise ThetaError(f"{path} does not exist at HEAD", hint="'git theta ls-files' lists the checkpoints.")
             base = _blob(cat_file, self.base, old) if self.base else None
             names = [self._name_in(commit, path, old, cat_file) for commit in self.commits]
-            target = path
-            theirs: list[Origin | None] = []
-            for label, commit, name in zip(self.labels, self.commits, names, strict=True):
-                blob = _blob(cat_file, commit, name)
-                # Where only they renamed it, git's own merge moves the file as well.
-                target = name if blob is not None and path == old else target
-                revision = commit if name == path else f"{commit}:{name}"
-                theirs.append(None if blob is None else Origin(label, revision, blob))
+            blobs = [_blob(cat_file, commit, name) for commit, name in zip(self.commits, names, strict=True)]
         finally:
             cat_file.close()
-        origin = None
-        if base is not None:
-            origin = Origin(BASE_LABEL, self.base if old == path else f"{self.base}:{old}", base)
-        return Versions(target, origin, Origin("ours", self.head, ours), tuple(theirs))
+        # Where only they renamed it, git's own merge moves the file as well.
+        moved = [name for name, blob in zip(names, blobs, strict=True) if blob is not None and name != old]
+        target = moved[0] if moved and path == old else path
+
+        def origin(label: str, commit: str, name: str, blob: str | None) -> Origin | None:
+            revision = commit if name == target else f"{commit}:{name}"
+            return None if blob is None else Origin(label, revision, blob)
+
+        others = zip(self.labels, self.commits, names, blobs, strict=True)
+        theirs = tuple(origin(*one) for one in others)
+        mine = Origin("ours", self.head if path == target else f"{self.head}:{path}", ours)
+        return Versions(target, origin(BASE_LABEL, self.base, old, base), mine, theirs)
 
     def _name_in_base(self, path: str, cat_file: CatFile) -> str:
         if not self.base or _blob(cat_file, self.base, path) is not None:
