@@ -11,6 +11,7 @@ __all__ = [
     "CheckpointError",
     "CorruptObjectError",
     "ManifestError",
+    "MergeError",
     "MissingObjectError",
     "NotTrackedError",
     "ThetaError",
@@ -55,6 +56,10 @@ class UnsafeFileError(CheckpointError):
 
 class ManifestError(ThetaError):
     """A manifest is malformed, mixed from two versions, or needs a newer release."""
+
+
+class MergeError(ThetaError):
+    """A merge cannot be done as asked: the message names the method, the parameter or the tensor."""
 
 
 class NotTrackedError(ThetaError):

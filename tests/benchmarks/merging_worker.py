@@ -1,8 +1,8 @@
 """One merge in one process: ``python merging_worker.py theta-nb|mergekit METHOD FOLDER OUT REPEAT``.
 
 Reads ``base``, ``ours`` and ``theirs`` (safetensors) from the folder, merges, writes OUT, as often as asked, and prints
-the seconds of each run as JSON. The process as a whole is measured by whoever starts it. A script of its own, so that
-neither contender pays for the other's imports.
+wall clock and processor seconds of each run as JSON. The process as a whole is measured by whoever starts it. A script
+of its own, so that neither contender pays for the other's imports.
 
 ``python merging_worker.py model FOLDER MEGABYTES`` makes the three files; ``python merging_worker.py preview FOLDER``
 times previews of a thousand tensors.
@@ -40,19 +40,19 @@ def main(arguments: list[str]) -> int:
         return 0
     who, method, folder, out, repeat = arguments
     work = (ours if who == "theta-nb" else mergekit)(method, Path(folder), Path(out))
-    seconds = []
+    taken = []
     for _ in range(int(repeat)):
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         work()
-        seconds.append(time.perf_counter() - start)
-    print(json.dumps(seconds))
+        taken.append([time.perf_counter() - start, time.process_time() - busy])
+    print(json.dumps(taken))
     return 0
 
 
 def ours(method: str, folder: Path, out: Path) -> Callable[[], None]:
     """The merge by theta-nb: files in, file out, digests of all inputs included."""
-    from theta_nb.engine.merging.inputs import FileInput
     from theta_nb.engine.merging.session import MergeSession
+    from theta_nb.engine.merging.stored_inputs import FileInput
 
     parameters, _, _, _ = METHODS[method]
 
@@ -104,11 +104,12 @@ def make(folder: Path, megabytes: float) -> None:
 
 
 def preview(folder: Path) -> dict[str, float]:
-    """Seconds of previews of 1,000 tensors, and of TIES before and after its density changed."""
+    """Processor seconds of previews of 1,000 tensors, and of TIES before and after its density changed."""
     import numpy as np
 
-    from theta_nb.engine.merging.inputs import FileInput, StateInput
+    from theta_nb.engine.merging.inputs import StateInput
     from theta_nb.engine.merging.session import MergeSession
+    from theta_nb.engine.merging.stored_inputs import FileInput
 
     random = np.random.default_rng(0)
     base = {f"layers.{k}.w": random.standard_normal(64, dtype=np.float32) for k in range(1000)}
@@ -127,15 +128,19 @@ def preview(folder: Path) -> dict[str, float]:
     files = [FileInput(name, folder / f"{name}.safetensors") for name in ("base", "ours", "theirs")]
     session = MergeSession(files[0], files[1:])
     into = {name: np.empty(info.shape, np.float32) for name, info in files[1].tensors.items()}
-    out["ties"] = _timed(lambda: session.use("ties", density=0.3).materialize(into))
-    out["ties again"] = _timed(lambda: session.use("ties", density=0.4).materialize(into))
+
+    def ties(density: float) -> None:
+        session.use("ties", density=density).preview()
+        session.materialize(into)
+
+    out["ties"], out["ties again"] = _timed(lambda: ties(0.3)), _timed(lambda: ties(0.4))
     return out
 
 
 def _timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     work()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
 if __name__ == "__main__":

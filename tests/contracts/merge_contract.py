@@ -16,8 +16,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from theta_nb.errors import MergeError
 from theta_nb.merges.method import Method
-from theta_nb.merges.parameters import MergeError
 from theta_nb.merges.tensors import merge_tensors
 
 SHAPES = [(), (0,), (1,), (2,), (5,), (0, 3), (3, 0), (1, 1), (1, 7), (7, 1), (4, 6), (3, 2, 5), (2, 3, 2, 2)]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import pytest
 
-from theta_nb.errors import ThetaError
+from theta_nb.errors import MergeError, ThetaError
 from theta_nb.merges.gram import Combination, Gram
 from theta_nb.merges.method import Method, merge_method
-from theta_nb.merges.parameters import MergeError, Range, signature
-from theta_nb.merges.table import METHODS, method_named
+from theta_nb.merges.parameters import Range, signature
+from theta_nb.merges.table import BUILTIN, METHODS, method_named
 from theta_nb.merges.tensors import merge_tensors
+from theta_nb.registry import Registry
 
 
 @pytest.mark.parametrize(
@@ -86,6 +88,30 @@ def test_signatures_that_cannot_be_parameters_are_refused() -> None:
 def test_a_plug_in_that_cannot_be_imported_is_named() -> None:
     with pytest.raises(ThetaError, match="no merge method is called"):
         METHODS["nothing"]
+
+
+def test_a_published_plug_in_is_found_by_its_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "their_merges.py").write_text(
+        "from theta_nb.merges.gram import Combination, Gram\n"
+        "from theta_nb.merges.method import merge_method\n"
+        "@merge_method('double', title='Double')\n"
+        "def double(gram: Gram) -> Combination:\n"
+        '    """Twice ours."""\n'
+        "    return Combination((2.0,) + (0.0,) * (gram.count - 1))\n"
+    )
+    info = tmp_path / "their_merges-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: their-merges\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[theta_nb.merges]\ndouble = their_merges:double\nties = their_merges:double\nlost = their_merges:nothing\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    table: Registry[Method] = Registry("merge method", "theta_nb.merges", BUILTIN)
+    assert "double" in table.names()
+    assert merge_tensors(table["double"], [[1.0], [5.0]]).tolist() == [2.0]
+    assert table["ties"].name == "ties", "a plug-in does not replace what comes with the package"
+    with pytest.raises(ThetaError, match="'lost' cannot be loaded"):
+        table["lost"]
 
 
 def test_every_builtin_is_found_by_its_name() -> None:

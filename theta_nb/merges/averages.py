@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
+from theta_nb.errors import MergeError
 from theta_nb.merges.gram import Combination, Gram
 from theta_nb.merges.group import Array, Group
 from theta_nb.merges.method import merge_method
-from theta_nb.merges.parameters import MergeError, Range, Weight, spread
+from theta_nb.merges.parameters import Range, Weight, spread
 
 __all__ = [
     "average_all",

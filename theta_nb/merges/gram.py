@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from theta_nb.merges.parameters import MergeError
+from theta_nb.errors import MergeError
 
 if TYPE_CHECKING:
     from theta_nb.merges.group import Array, Group

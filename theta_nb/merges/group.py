@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from theta_nb.merges.parameters import MergeError
+from theta_nb.errors import MergeError
 from theta_nb.tensors.spec import Shape
 
 if TYPE_CHECKING:
@@ -138,6 +138,12 @@ class Group:
         Numbers that a method derived from sums; filled in by the first run, taken from there by a replay.
     model_cut
         Where the largest share of task vector ``k`` ends, ranked over the whole model.
+    known_gram
+        Gram matrix of the group, if it is known.
+    histogram
+        Histogram of the magnitudes of task vector ``k``, if these are known.
+    scaled
+        Factor that the task vectors are multiplied by.
     """
 
     name: str
@@ -152,8 +158,6 @@ class Group:
     known_gram: Gram | None = None
     histogram: Callable[[int], Array] | None = None
     scaled: float = 1.0
-
-    array = np.ndarray
 
     @property
     def size(self) -> int:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from theta_nb.errors import MergeError
 from theta_nb.merges.gram import Combination, Gram
 from theta_nb.merges.group import Array, Group
 from theta_nb.merges.method import Method
-from theta_nb.merges.parameters import MergeError, ParameterSpec, Range, Value
+from theta_nb.merges.parameters import ParameterSpec, Range, Value
 
 __all__ = ["ScaledByDepth", "lines"]
 

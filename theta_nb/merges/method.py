@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
+import numpy as np
+
+from theta_nb.errors import MergeError
 from theta_nb.merges.gram import Combination, Gram, combine
 from theta_nb.merges.group import Array, Group
-from theta_nb.merges.parameters import MergeError, ParameterSpec, Value, nearest, signature
+from theta_nb.merges.parameters import ParameterSpec, Value, nearest, signature
 
 __all__ = ["Method", "merge_method"]
 
@@ -110,6 +113,27 @@ class Method:
         except MergeError as error:
             raise MergeError(f"{self.name}: {error.message}", hint=error.hint) from error
 
+    @property
+    def support(self) -> str:
+        """What it takes, in a line for people.
+
+        Examples
+        --------
+        >>> from theta_nb.merges.table import METHODS
+        >>> METHODS["iso_c"].support
+        'any number of inputs; needs a common ancestor; made for matrices, averages other shapes; floats and complex'
+        """
+        low, high = self.inputs
+        count = "any number of" if low < 2 and not high else f"at least {low}" if not high else f"{low}"
+        parts = [f"{count} inputs"]
+        if self.base == "needed":
+            parts.append("needs a common ancestor")
+        parts.append("made for matrices, averages other shapes" if self.matrices else "any shape")
+        parts.append("floats and complex")
+        if self.statistics:
+            parts.append(f"wants {self.statistics} statistics")
+        return "; ".join(parts)
+
     def check(self, count: int) -> None:
         """Refuse a number of inputs that the method does not take."""
         low, high = self.inputs
@@ -133,7 +157,7 @@ class Method:
         if self.gram:
             return combine(group, self.combination(group, parameters))
         made = self.function(group, **parameters)
-        return iter((made.reshape(-1),)) if isinstance(made, group.array) else iter(made)
+        return iter((made.reshape(-1),)) if isinstance(made, np.ndarray) else iter(made)
 
     def combination(self, group: Group, parameters: Mapping[str, Value]) -> Combination:
         """The linear combination that a Gram-determined method makes of a group, recorded with what it decided."""

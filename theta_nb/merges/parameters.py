@@ -13,13 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-from theta_nb.errors import ThetaError
+from theta_nb.errors import MergeError
 
-__all__ = ["MergeError", "ParameterSpec", "PerModel", "Range", "Seed", "Value", "Weight", "signature", "spread"]
-
-
-class MergeError(ThetaError):
-    """A merge cannot be done as asked: the message names the method, the parameter or the tensor."""
+__all__ = ["ParameterSpec", "PerModel", "Range", "Seed", "Value", "Weight", "signature", "spread"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +96,7 @@ class ParameterSpec:
         0.3
         >>> spec.parse(3)
         Traceback (most recent call last):
-        theta_nb.merges.parameters.MergeError: density is 3, and must lie in 0 to 1
+        theta_nb.errors.MergeError: density is 3, and must lie in 0 to 1
         """
         if self.kind == "choice":
             if value not in self.choices:

@@ -184,11 +184,28 @@ def _by_rank(rows: Array, density: float, epsilon: float) -> Array:
     length = rows.shape[1]
     if length == 1:
         return np.full(rows.shape, density)
-    order = np.argsort(np.abs(rows), axis=1, kind="stable" if length <= 16 else None)
+    order = _ascending(rows)
     steps = (density - epsilon) + np.arange(length) * (2 * epsilon / (length - 1))
     out = np.empty(rows.shape)
     np.put_along_axis(out, order, np.broadcast_to(steps, rows.shape), axis=1)
     return out
+
+
+def _ascending(rows: Array) -> Array:
+    """Positions of each row's entries by magnitude, of equal ones the first first.
+
+    The fast sorts of NumPy order equal numbers differently on different processors. With the position in the lower half
+    of the key there are none.
+    """
+    if rows.dtype == np.float64:
+        return np.argsort(np.abs(rows), axis=1, kind="stable")
+    packed = keys(rows).astype(np.uint64)
+    packed <<= np.uint64(32)
+    packed |= np.arange(rows.shape[1], dtype=np.uint64)
+    packed.sort(axis=1)
+    packed &= np.uint64(2**32 - 1)
+    order: Array = packed.astype(np.intp)
+    return order
 
 
 def rescaled(group: Group, index: int, make: Make, *, rows: bool = False) -> float:

@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from theta_nb.errors import MergeError
 from theta_nb.merges.gram import Combination, Gram, cosines
 from theta_nb.merges.method import merge_method
-from theta_nb.merges.parameters import MergeError, Range, Weight, spread
+from theta_nb.merges.parameters import Range, Weight, spread
 
 __all__ = ["karcher", "model_stock", "multislerp", "nuslerp", "slerp"]
 

@@ -5,8 +5,9 @@ Outsiders publish a :class:`~theta_nb.merges.method.Method` in the entry-point g
 
 from __future__ import annotations
 
+from theta_nb.errors import MergeError
 from theta_nb.merges.method import Method
-from theta_nb.merges.parameters import MergeError, nearest
+from theta_nb.merges.parameters import nearest
 from theta_nb.registry import Plugin, Registry
 
 __all__ = ["ALIASES", "BUILTIN", "METHODS", "method_named"]
@@ -63,7 +64,7 @@ def method_named(name: str) -> Method:
     'linear'
     >>> method_named("tise")
     Traceback (most recent call last):
-    theta_nb.merges.parameters.MergeError: no merge method is called 'tise'. Did you mean 'ties'?
+    theta_nb.errors.MergeError: no merge method is called 'tise'. Did you mean 'ties'?
     """
     wrapper, colon, inner = name.partition(":")
     if wrapper == "lines":

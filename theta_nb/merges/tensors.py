@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from theta_nb.errors import MergeError
 from theta_nb.merges.group import Array, Group
 from theta_nb.merges.method import Method
-from theta_nb.merges.parameters import MergeError, Value
+from theta_nb.merges.parameters import Value
 from theta_nb.merges.table import method_named
 
 __all__ = ["is_float", "merge_group", "merge_tensors", "overlap"]
@@ -36,6 +37,7 @@ def merge_tensors(
     name: str = "",
     depth: float = 0.0,
     labels: Sequence[str] = (),
+    decided: dict[str, tuple[float, ...]] | None = None,
     **parameters: Any,
 ) -> Array:
     """Merge arrays by a method of the table.
@@ -61,6 +63,8 @@ def merge_tensors(
         Place in the model, 0 to 1, for methods that depend on it.
     labels
         Names of the inputs, for parameters given by name.
+    decided
+        Numbers that a replay takes instead of computing them; those that are computed are added.
     parameters
         Of the method.
 
@@ -91,9 +95,11 @@ def merge_tensors(
         origin = origin.astype(floats[0])
     everything = [*arrays, *([] if origin is None else [origin])]
     if any(array.shape != arrays[0].shape for array in everything):
-        return _resized(chosen, bound, arrays, origin, name)
+        return _resized(chosen, bound, arrays, origin, name, depth, decided)
     shaped = [np.asarray(s) for s in statistics]
     group = Group.of(arrays, origin, name=name, depth=depth, statistics=shaped)
+    if decided is not None:
+        group.decided = decided
     return merge_group(chosen, group, bound, arrays[0].dtype).reshape(arrays[0].shape)
 
 
@@ -146,7 +152,13 @@ def overlap(shapes: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], tuple[i
 
 
 def _resized(
-    method: Method, parameters: Mapping[str, Value], inputs: Sequence[Array], base: Array | None, name: str
+    method: Method,
+    parameters: Mapping[str, Value],
+    inputs: Sequence[Array],
+    base: Array | None,
+    name: str,
+    depth: float,
+    decided: dict[str, tuple[float, ...]] | None,
 ) -> Array:
     everything = [*inputs, *([] if base is None else [base])]
     found = overlap([tuple(array.shape) for array in everything])
@@ -158,6 +170,9 @@ def _resized(
     out = np.zeros(union, inputs[0].dtype)
     for x in reversed(everything):  # the first input that reaches beyond the overlap is written last
         out[tuple(slice(0, size) for size in x.shape)] = x
-    group = Group.of([np.ascontiguousarray(x[part]) for x in inputs], None if base is None else base[part], name=name)
+    cropped = [np.ascontiguousarray(x[part]) for x in inputs]
+    group = Group.of(cropped, None if base is None else base[part], name=name, depth=depth)
+    if decided is not None:
+        group.decided = decided
     out[part] = merge_group(method, group, parameters, out.dtype).reshape(common)
     return out

@@ -11,8 +11,9 @@ import torch
 
 from tests.engine.filters import clean
 from theta_nb.checkpoints.writers import write_pytorch, write_safetensors
-from theta_nb.engine.merging.inputs import FileInput, ManifestInput, MergeInput, StateInput
+from theta_nb.engine.merging.inputs import MergeInput, StateInput
 from theta_nb.engine.merging.session import MergeSession
+from theta_nb.engine.merging.stored_inputs import FileInput, ManifestInput
 from theta_nb.storage.objects import MemoryStore
 
 State = dict[str, Any]

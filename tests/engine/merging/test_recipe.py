@@ -15,7 +15,7 @@ from theta_nb.engine.merging.choices import Choice, Settings
 from theta_nb.engine.merging.mergekit import export_mergekit, import_mergekit
 from theta_nb.engine.merging.recipe import SCHEMA, Recipe
 from theta_nb.engine.merging.session import MergeSession
-from theta_nb.merges.parameters import MergeError
+from theta_nb.errors import MergeError
 
 BASE = model(0)
 OURS, THEIRS = model(1, BASE), model(2, BASE)
@@ -140,6 +140,7 @@ def test_a_recorded_combination_of_another_size_is_refused(session: MergeSession
 def test_a_saved_session_goes_on_where_it_was(session: MergeSession, tmp_path: Path) -> None:
     chosen(session)
     session.evaluate(lambda state: {"norm": float(np.linalg.norm(np.asarray(state["norm.weight"])))})
+    session.evaluate(lambda state: float("nan"))
     session.use("ties", density=0.1)
     session.undo()
     path = str(tmp_path / "session.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,10 @@ import torch
 from safetensors.numpy import load_file
 
 from tests.engine.merging.checkpoints import FORMS, as_safetensors, model, session_of, torch_state
-from theta_nb.engine.merging.inputs import FileInput, StateInput
+from theta_nb.engine.merging.inputs import StateInput
 from theta_nb.engine.merging.session import MergeSession
-from theta_nb.errors import CheckpointError
-from theta_nb.merges.parameters import MergeError
+from theta_nb.engine.merging.stored_inputs import FileInput
+from theta_nb.errors import CheckpointError, MergeError
 from theta_nb.merges.table import METHODS
 from theta_nb.merges.tensors import merge_tensors
 
@@ -126,12 +127,14 @@ def test_undo_redo_reset_and_presets(session: MergeSession) -> None:
         (lambda s: s.use("ties", density=2), "must lie in 0 to 1"),
         (lambda s: s.use("ties", density=[0.5, 2]), "must lie in 0 to 1"),
         (lambda s: s.use("slerp", t=[]), "empty gradient"),
+        (lambda s: s.use("linear", weight={"theirs": [-1, 1]}), "linear: the weights sum to 0"),
+        (lambda s: s.use("nuslerp", axis="diagonal"), "Known: tensor, row, column"),
         (lambda s: s.use("linear", weight={"nobody": 1}), "'nobody', which is no input"),
         (lambda s: s.override("layer.*", "ours"), "no parameter matches 'layer.*'"),
         (lambda s: s.override("*" * 2000, "ours"), "too long"),
         (lambda s: s.preset("bests"), "no preset is called 'bests'"),
         (lambda s: s.explain("embed"), "Did you mean 'embed.weight'"),
-        (lambda s: s.commit("x"), "wait for a choice"),
+        (lambda s: s.commit("x"), "11 parameters wait for a choice: embed.weight, norm.weight, "),
         (lambda s: s.use("linear").commit("x"), "nowhere to commit"),
     ],
 )
@@ -204,9 +207,10 @@ def test_the_preview_reads_well(session: MergeSession) -> None:
     assert text.splitlines()[0] == (
         "11 changed by both, 1 changed alike, 1 changed by theirs, 1 changed by ours, 1 equal"
     )
-    assert re.search(r"^\? embed.weight +ours +cos [+-]0\.\d\d  conflict +\d+%", text, re.M)
+    assert re.search(r"^\? embed.weight +changed by both +ours +cos [+-]0\.\d\d  conflict +\d+%", text, re.M)
+    assert re.search(r"^  layers.1.bias +changed by theirs +theirs +moved \d", text, re.M)
     session.use("slerp")
-    assert re.search(r"^  embed.weight +slerp +cos .* moved \d", str(session.preview()), re.M)
+    assert re.search(r"^  embed.weight +changed by both +slerp +cos .* moved \d", str(session.preview()), re.M)
 
 
 def test_explanations_have_the_numbers_in_them(session: MergeSession) -> None:
@@ -348,6 +352,33 @@ def test_a_result_with_other_tensors_is_written_anew(tmp_path: Path) -> None:
     assert all(np.array_equal(loaded[name], x) for name, x in session.arrays().items())
 
 
+@pytest.mark.parametrize("method", ["ties", "slerp", "dare_ties", "sce", "della"])
+def test_memory_does_not_grow_with_the_model(tmp_path: Path, method: str) -> None:
+    random = np.random.default_rng(0)
+    peaks = []
+    for count in (4, 16):
+        base = {f"layers.{k}.w": random.standard_normal((512, 512)).astype(np.float32) for k in range(count)}
+        mine, other = ({n: x + np.float32(0.1) * x[::s] for n, x in base.items()} for s in (1, -1))
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        session = session_of(folder, "safetensors", base, mine, other).use(method)
+        tracemalloc.start()
+        session.write(str(folder / "merged.safetensors"))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 2 * 2**20, "but for histograms, which are remembered"
+    assert peaks[1] < 12 * 2**20, "less than the result alone"
+
+
+def test_the_result_can_replace_an_input(tmp_path: Path) -> None:
+    session = session_of(tmp_path, "safetensors", BASE, OURS, THEIRS).use("linear")
+    session.write(str(tmp_path / "ours.safetensors"))
+    loaded = load_file(tmp_path / "ours.safetensors")
+    assert np.array_equal(loaded["embed.weight"], expected("linear", "embed.weight"))
+    made = session.use("slerp", t=0.2).arrays()
+    assert np.array_equal(made["embed.weight"], expected("slerp", "embed.weight", t=0.2)), "the session still has ours"
+
+
 def test_a_failed_write_leaves_the_old_file(session: MergeSession, tmp_path: Path) -> None:
     path = tmp_path / "merged.safetensors"
     path.write_bytes(b"old")
@@ -367,6 +398,18 @@ def test_a_file_that_is_cut_short_meanwhile_is_named(tmp_path: Path) -> None:
     (tmp_path / "theirs.safetensors").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"theirs.safetensors: the file was cut short"):
         session.arrays()
+
+
+def test_a_file_that_is_written_to_meanwhile_is_named(tmp_path: Path) -> None:
+    session = session_of(tmp_path, "safetensors", BASE, OURS, THEIRS).use("linear")
+    path = tmp_path / "theirs.safetensors"
+    with open(path, "r+b") as file:
+        file.seek(-4, 2)
+        file.write(b"\1\2\3\4")
+    for use in (session.arrays, lambda: session.write(str(tmp_path / "x.safetensors"))):
+        with pytest.raises(CheckpointError, match=r"theirs.safetensors was changed while it was merged"):
+            use()
+    assert not (tmp_path / "x.safetensors").exists()
 
 
 def test_conflicts_have_to_be_settled_before_the_result_is_kept(tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ from fnmatch import translate
 from functools import cached_property, lru_cache
 from typing import Any
 
+from theta_nb.errors import MergeError
 from theta_nb.merges.method import Method
-from theta_nb.merges.parameters import MergeError, Value
+from theta_nb.merges.parameters import Value
 from theta_nb.merges.table import method_named
 
 __all__ = ["PRESETS", "Choice", "Override", "Settings", "depths", "preset"]

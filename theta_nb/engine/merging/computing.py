@@ -12,8 +12,8 @@ from theta_nb.engine.merging.decisions import BASE, Decision
 from theta_nb.engine.merging.inputs import MergeInput, TensorInfo, WideReader
 from theta_nb.engine.merging.states import Unit
 from theta_nb.engine.merging.statistics import Statistics, StatisticsCache, gram_for, key_of, measure
+from theta_nb.errors import MergeError
 from theta_nb.merges.group import Array, Group
-from theta_nb.merges.parameters import MergeError
 from theta_nb.merges.selection import NOTHING, Cut, histogram, select_largest
 from theta_nb.merges.tensors import merge_tensors
 from theta_nb.tensors.dtypes import DTYPES
@@ -134,7 +134,7 @@ class Kitchen:
         versions = [decision.unit.versions[k] for k in decision.inputs]
         shapes = {v.shape for v in (decision.unit.base, *versions) if v is not None}
         if len(shapes) > 1 or not info.shape or 0 in info.shape:
-            sink(0, _as_bytes(self.resized(decision, depth)))
+            sink(0, _as_bytes(self.resized(decision, depth, decided)))
             return
         group = self.group(decision.unit, decision.inputs, depth, decision.method.statistics)
         if decided is not None:
@@ -144,7 +144,7 @@ class Kitchen:
             group.known_gram = gram_for(group, known)
         _run(decision, group, info, sink)
 
-    def resized(self, decision: Decision, depth: float) -> Array:
+    def resized(self, decision: Decision, depth: float, decided: dict[str, tuple[float, ...]] | None = None) -> Array:
         """A parameter whose versions differ in shape, or that is too small to be worth blocks, at full length."""
         unit, method = decision.unit, decision.method
         if method is None:
@@ -152,7 +152,7 @@ class Kitchen:
         arrays = [self.array(self.inputs[k], unit.names[k + 1], unit.versions[k]) for k in decision.inputs]
         base = None if unit.base is None or self.base is None else self.array(self.base, unit.names[0], unit.base)
         given: dict[str, Any] = dict(decision.parameters)
-        return merge_tensors(method, arrays, base=base, name=unit.name, depth=depth, **given)
+        return merge_tensors(method, arrays, base=base, name=unit.name, depth=depth, decided=decided, **given)
 
     def array(self, source: MergeInput, name: str, info: TensorInfo | None) -> Array:
         """A parameter of an input, whole."""
@@ -204,7 +204,7 @@ class Kitchen:
             group = self.group(unit, [position])
             counts = histogram(lambda: (delta.astype(np.float32, copy=False) for delta in group.delta(0)))
             filled = np.flatnonzero(counts)
-            found = filled.astype(np.uint16), counts[filled]
+            found = filled.astype(np.uint16), counts[filled].astype(np.min_scalar_type(int(counts.max())))
             self._histograms[key] = found
         counts = np.zeros(2**16, np.int64)
         counts[found[0]] = found[1]

@@ -10,8 +10,9 @@ from theta_nb.engine.merging.choices import Choice, Settings
 from theta_nb.engine.merging.inputs import TensorInfo
 from theta_nb.engine.merging.rules import Rule, mergeable, rule_for
 from theta_nb.engine.merging.states import Resolution, Unit
+from theta_nb.errors import MergeError
 from theta_nb.merges.method import Method
-from theta_nb.merges.parameters import MergeError, Value
+from theta_nb.merges.parameters import Value
 
 __all__ = ["BASE", "Decider", "Decision", "decide"]
 
@@ -69,6 +70,12 @@ class Decision:
         if self.method is not None:
             return self.method.name
         return "dropped" if self.dropped else "original" if self.take == BASE else "ours" if not self.take else "theirs"
+
+    def called(self, labels: Sequence[str]) -> str:
+        """What is done, with the name of the input that is taken."""
+        if self.method is None and self.take is not None and self.take != BASE and not self.dropped:
+            return labels[self.take]
+        return self.label
 
     def fingerprint(self, depth: float) -> tuple[Any, ...]:
         """Equal for decisions that give the same value."""

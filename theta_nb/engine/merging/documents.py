@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from theta_nb.merges.parameters import MergeError
+from theta_nb.errors import MergeError
 
 __all__ = ["read_json", "read_yaml", "write_yaml"]
 
@@ -32,7 +32,7 @@ def read_json(text: str, what: str) -> Any:
     --------
     >>> read_json('{"a": 1, "a": 2}', "the recipe")
     Traceback (most recent call last):
-    theta_nb.merges.parameters.MergeError: the recipe cannot be read: 'a' is there twice
+    theta_nb.errors.MergeError: the recipe cannot be read: 'a' is there twice
     """
     _check_length(text, what)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from theta_nb.engine.merging.choices import Choice, Override, Settings
 from theta_nb.engine.merging.documents import read_yaml, write_yaml
-from theta_nb.merges.parameters import MergeError
+from theta_nb.errors import MergeError
 
 __all__ = ["MergekitConfig", "export_mergekit", "import_mergekit"]
 

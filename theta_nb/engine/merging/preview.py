@@ -10,9 +10,9 @@ import numpy as np
 
 from theta_nb.engine.merging.decisions import Decision
 from theta_nb.engine.merging.statistics import Statistics
+from theta_nb.errors import MergeError
 from theta_nb.merges.gram import Combination, Gram, cosines
 from theta_nb.merges.group import Array
-from theta_nb.merges.parameters import MergeError
 
 __all__ = ["Preview", "PreviewRow", "explain", "predict"]
 
@@ -106,8 +106,9 @@ class Preview:
         """
         yield ", ".join(f"{count} {state}" for state, count in self.counts().items()) or "nothing to merge"
         rows = [row for row in self.rows if row.state != "equal"]
-        width = max((len(row.name) for row in rows[:shown]), default=0)
-        choice = max((len(row.choice) for row in rows[:shown]), default=0)
+        width, state, choice = (
+            max((len(getattr(row, part)) for row in rows[:shown]), default=0) for part in ("name", "state", "choice")
+        )
         for row in rows[:shown]:
             numbers = []
             if row.cosines:
@@ -117,7 +118,8 @@ class Preview:
             if row.distances is not None:
                 numbers.append(f"moved {row.distances[0]:.3g}")
             mark = "?" if row.open else " "
-            yield f"{mark} {row.name:<{width}}  {row.choice:<{choice}}  {'  '.join(numbers) or row.reason}".rstrip()
+            what = "  ".join(numbers) or ("" if row.reason == row.state else row.reason)
+            yield f"{mark} {row.name:<{width}}  {row.state:<{state}}  {row.choice:<{choice}}  {what}".rstrip()
         if len(rows) > shown:
             yield f"  … and {len(rows) - shown} more"
 
@@ -197,8 +199,10 @@ def _predict(decision: Decision, gram: Gram, scale: float) -> tuple[Array, Array
     return gram.length(coordinates), distances
 
 
-def relations(statistics: Statistics, has_base: bool) -> tuple[tuple[float, ...], float | None, float | None]:
-    """Cosines between task vectors, share of conflicts, and size of the change."""
+def relations(
+    statistics: Statistics, has_base: bool, changed: int
+) -> tuple[tuple[float, ...], float | None, float | None]:
+    """Cosines between task vectors, share of conflicts, and size of the change, of ``changed`` inputs."""
     gram = statistics.gram
     if not has_base:
         products = Gram(gram, False).inputs
@@ -209,6 +213,8 @@ def relations(statistics: Statistics, has_base: bool) -> tuple[tuple[float, ...]
     conflict = statistics.conflicts / statistics.shared if statistics.shared else 0.0
     norm = float(np.sqrt(max(gram[0, 0], 0)))
     largest = float(np.sqrt(max(np.diag(products).max(initial=0), 0)))
+    if changed < 2:
+        return (), None, largest / norm if norm else None
     return tuple(cosines(products)[upper].tolist()), conflict, largest / norm if norm else None
 
 
@@ -221,7 +227,7 @@ def explain(
     if decision.method is None:
         if decision.dropped:
             return f"{head}\n  dropped"
-        return f"{head}\n  = {decision.label}  ({decision.reason})"
+        return f"{head}\n  = {decision.called(labels)}  ({decision.reason})"
     names = [labels[k] for k in decision.inputs]
     given = ", ".join(f"{name}={_shown(value)}" for name, value in decision.parameters.items())
     lines = [head, f"  {decision.method.name}({given}) of {', '.join(names)} at depth {depth:.2f}  ({decision.reason})"]

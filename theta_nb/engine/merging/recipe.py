@@ -15,7 +15,7 @@ import theta_nb
 from theta_nb.engine.merging.choices import Choice, Override, Settings, compiled
 from theta_nb.engine.merging.documents import read_json, read_yaml, write_yaml
 from theta_nb.engine.merging.inputs import MergeInput
-from theta_nb.merges.parameters import MergeError
+from theta_nb.errors import MergeError
 
 __all__ = ["SCHEMA", "Recipe", "Source"]
 

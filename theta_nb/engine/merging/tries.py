@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from theta_nb.engine.merging.choices import Choice, Settings
-from theta_nb.merges.parameters import MergeError
+from theta_nb.errors import MergeError
 
 if TYPE_CHECKING:
     from theta_nb.engine.merging.session import MergeSession

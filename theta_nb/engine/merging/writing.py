@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import zlib
@@ -18,13 +19,13 @@ from theta_nb.engine.layouts import owners
 from theta_nb.engine.merging.computing import nbytes_of
 from theta_nb.engine.merging.decisions import Decision
 from theta_nb.engine.merging.documents import read_json
-from theta_nb.engine.merging.inputs import FileInput, ManifestInput, TensorInfo
+from theta_nb.engine.merging.inputs import TensorInfo
 from theta_nb.engine.merging.recipe import Recipe
+from theta_nb.engine.merging.stored_inputs import FileInput, ManifestInput
 from theta_nb.engine.merging.tries import Try
 from theta_nb.engine.rebuild import Rebuilder
-from theta_nb.errors import CheckpointError
+from theta_nb.errors import CheckpointError, MergeError
 from theta_nb.merges.group import Array
-from theta_nb.merges.parameters import MergeError
 from theta_nb.merges.tensors import overlap
 from theta_nb.tensors.dtypes import DTYPES
 
@@ -286,7 +287,11 @@ def save_session(session: MergeSession, path: str) -> None:
         "steps": [plain(step) for step in session._steps],
         "place": session._place,
         "tries": [
-            {"recipe": plain(one.settings), "metrics": dict(one.metrics), "seconds": one.seconds}
+            {
+                "recipe": plain(one.settings),
+                "metrics": {name: _finite(value) for name, value in one.metrics.items()},
+                "seconds": one.seconds,
+            }
             for one in session.tries
         ],
     }
@@ -296,6 +301,11 @@ def save_session(session: MergeSession, path: str) -> None:
     with os.fdopen(handle, "w", encoding="utf-8") as file:
         file.write(text)
     os.replace(partial, path)
+
+
+def _finite(value: float) -> float | str:
+    """A number as JSON has it; NaN and infinities as text."""
+    return value if math.isfinite(value) else str(value)
 
 
 def load_session(session: MergeSession, path: str) -> MergeSession:
