@@ -13,7 +13,7 @@ from tests.git.checkpoints import safetensors
 from tests.git.checks import assert_quiet, remove_objects
 from tests.merging.conftest import AVERAGE, NAME, OURS, content, same, weights
 from theta_nb import Repository, ThetaError
-from theta_nb.merges.parameters import MergeError
+from theta_nb.errors import MergeError
 
 
 def test_a_session_looks_before_it_leaps(repo: GitSandbox) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from theta_nb.engine.merging.preview import Preview
 from theta_nb.engine.merging.session import MergeSession
 from theta_nb.engine.merging.spelling import apply_document, checked_choice, parse_choice
-from theta_nb.errors import ThetaError
+from theta_nb.errors import MergeError, ThetaError
 from theta_nb.git.asking import open_terminal
 from theta_nb.git.merge_choice import choose_configured
 from theta_nb.git.merge_commit import MergeCommitter, commit_merge, require_calm, under_way
@@ -22,7 +22,7 @@ from theta_nb.git.places import Places
 from theta_nb.git.process import git, git_ok, git_text
 from theta_nb.git.tracked import tracked_in_commit
 from theta_nb.git.unmerged import unmerged_checkpoints, unmerged_paths, versions_in_conflict
-from theta_nb.merges.parameters import MergeError, ParameterSpec
+from theta_nb.merges.parameters import ParameterSpec
 from theta_nb.merges.table import METHODS
 
 __all__ = [

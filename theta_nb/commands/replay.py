@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from theta_nb.engine.merging.inputs import ManifestInput, TensorInfo, WideReader
+from theta_nb.engine.merging.inputs import TensorInfo, WideReader
 from theta_nb.engine.merging.recipe import Recipe, Source
 from theta_nb.engine.merging.session import MergeSession
+from theta_nb.engine.merging.stored_inputs import ManifestInput
 from theta_nb.errors import ThetaError
 from theta_nb.git.attributes import tracked_in_tree
 from theta_nb.git.merge_inputs import BASE_LABEL, Origin, blob_of_revision, open_session
@@ -141,7 +142,7 @@ def _within(
     places: Places, session: MergeSession, old: Manifest, new: Manifest, names: Sequence[str], file: str
 ) -> tuple[str, ...]:
     """Names whose values are as near to the committed ones as their method promises."""
-    from theta_nb.engine.merging.inputs import FileInput
+    from theta_nb.engine.merging.stored_inputs import FileInput
 
     tolerances = {}
     for name in names:

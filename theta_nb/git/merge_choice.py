@@ -7,9 +7,9 @@ import os
 from theta_nb.engine.merging.choices import Choice
 from theta_nb.engine.merging.session import MergeSession
 from theta_nb.engine.merging.spelling import parse_choice
+from theta_nb.errors import MergeError
 from theta_nb.git.places import Places
 from theta_nb.git.process import git
-from theta_nb.merges.parameters import MergeError
 
 __all__ = ["choose_configured", "configured_choice"]
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
-from theta_nb.engine.merging.inputs import ManifestInput
 from theta_nb.engine.merging.session import Committer, MergeSession
 from theta_nb.engine.merging.statistics import StatisticsCache
+from theta_nb.engine.merging.stored_inputs import ManifestInput
 from theta_nb.git.merge_files import manifest_of_blob
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places

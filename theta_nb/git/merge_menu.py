@@ -8,13 +8,13 @@ from fnmatch import fnmatchcase
 from glob import escape
 
 from theta_nb.engine.merging.choices import Choice, Override
-from theta_nb.engine.merging.preview import relations
+from theta_nb.engine.merging.preview import PreviewRow
 from theta_nb.engine.merging.recipe import Recipe
 from theta_nb.engine.merging.session import MergeSession
 from theta_nb.engine.merging.spelling import parse_choice
 from theta_nb.engine.merging.states import State, Unit
+from theta_nb.errors import MergeError
 from theta_nb.git.asking import Terminal
-from theta_nb.merges.parameters import MergeError
 from theta_nb.merges.table import METHODS
 from theta_nb.report.wording import visible
 
@@ -53,11 +53,13 @@ class MergeMenu:
         self._path = path
         self._terminal = terminal
         self._review = review
+        self._rows: dict[str, PreviewRow] = {}
 
     def run(self) -> bool:
         """Whether everything was chosen; if not, the session is as it was left, and nothing should be kept."""
         left = [d.unit.name for d in self._session.decisions.values() if d.open or (self._review and _changed(d.unit))]
         count = len(left)
+        self._rows = {row.name: row for row in self._session.preview()}
         say = "changed" if self._review else "changed by both sides"
         self._say(f"\n{self._path}: {count} {'parameter' if count == 1 else 'parameters'} {say}")
         while left:
@@ -84,16 +86,10 @@ class MergeMenu:
 
     def _numbers(self, name: str) -> str:
         """How far the sides went, and how much they agree; empty where that cannot be said."""
-        unit = self._session.decision(name).unit
-        if unit.state is not State.CHANGED_BOTH or unit.base is None:
-            return ""
-        try:
-            cosines, conflict, change = relations(self._session.kitchen.measured(unit), True)
-        except MergeError:  # no numbers, such as counters
-            return ""
-        parts = [f"the task vectors' cosine is {cosines[0]:+.2f}"] if cosines else []
-        parts += [f"they disagree in sign at {conflict:.0%}"] if conflict is not None else []
-        parts += [f"the change is {change:.2%} of the weights"] if change is not None else []
+        row = self._rows[name]
+        parts = [f"the task vectors' cosine is {row.cosines[0]:+.2f}"] if row.cosines else []
+        parts += [f"they disagree in sign at {row.conflict:.0%}"] if row.conflict is not None else []
+        parts += [f"the change is {row.change:.2%} of the weights"] if row.change is not None else []
         return f"; {', '.join(parts)}" if parts else ""
 
     def _choice(self, name: str) -> Choice | str | None:

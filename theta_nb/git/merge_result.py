@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from theta_nb.engine.clean import Cleaner
 from theta_nb.engine.known import KnownChunks
-from theta_nb.engine.merging.inputs import ManifestInput
 from theta_nb.engine.merging.session import MergeSession
+from theta_nb.engine.merging.stored_inputs import ManifestInput
 from theta_nb.engine.previous import Previous
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places

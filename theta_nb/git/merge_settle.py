@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from theta_nb.engine.merging.inputs import ManifestInput
 from theta_nb.engine.merging.session import MergeSession
+from theta_nb.engine.merging.stored_inputs import ManifestInput
 from theta_nb.errors import ThetaError
 from theta_nb.git.merge_commit import message_of, under_way
 from theta_nb.git.merge_files import manifest_of_file

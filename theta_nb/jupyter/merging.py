@@ -188,7 +188,7 @@ class OpenMerge:
     def sweep(self, arguments: Namespace, context: dispatch.Context) -> TriesTable:
         """Evaluate a grid."""
         from theta_nb.engine.merging.spelling import parse_grid
-        from theta_nb.merges.parameters import MergeError
+        from theta_nb.errors import MergeError
 
         session, function = self._required(), self._function(arguments.name)
         grid = parse_grid(arguments.grid)

@@ -11,7 +11,7 @@ from theta_nb.engine.merging.documents import read_yaml
 from theta_nb.engine.merging.mergekit import import_mergekit
 from theta_nb.engine.merging.recipe import Recipe
 from theta_nb.engine.merging.session import MergeSession
-from theta_nb.merges.parameters import MergeError
+from theta_nb.errors import MergeError
 from theta_nb.merges.table import method_named
 
 __all__ = ["apply_document", "checked_choice", "parse_assignments", "parse_choice", "parse_grid", "parse_value"]
