@@ -26,7 +26,7 @@ def test_a_session_looks_before_it_leaps(repo: GitSandbox) -> None:
         "changed by theirs": 1,
         "equal": 2,
     }
-    with pytest.raises(MergeError, match="1 parameters wait for a choice"):
+    with pytest.raises(MergeError, match="1 parameter waits for a choice"):
         session.commit("too early")
     assert repo("rev-parse", "HEAD") == head
     session.use("average")

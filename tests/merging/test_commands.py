@@ -73,7 +73,7 @@ def test_changed_tensors_are_stored_as_updates_of_head(repo: GitSandbox) -> None
 def test_a_dry_run_changes_nothing(repo: GitSandbox) -> None:
     before, stored = _state(repo), objects(repo)
     shown = said(repo.path, "merge", "theirs", "--method", "ties", "--set", "density=0.3", "-n")
-    assert "layer.2.weight  ties" in shown
+    assert "layer.2.weight  changed by both    ties " in shown
     assert "density=0.3" in shown
     assert "Nothing was changed." in shown
     [one] = json_of(repo.path, "merge", "theirs", "--method", "ties", "--dry-run")["checkpoints"]
@@ -82,7 +82,7 @@ def test_a_dry_run_changes_nothing(repo: GitSandbox) -> None:
 
 
 def test_overrides_and_gradients(repo: GitSandbox) -> None:
-    words = ("--override", "layer.0.*", "original", "--override", "layer.3.*", "linear:weight=[0, 1]")
+    words = ("--override", "layer.0.*", "original", "--override", "layer.3.*", "linear:weight={theirs: [0, 1]}")
     said(repo.path, "merge", "theirs", "--method", "slerp", "--t", "[0, 1]", "-m", "My merge", *words)
     found = content(repo)
     assert found["layer.0.weight"].tobytes() == BASE["layer.0.weight"].tobytes()
