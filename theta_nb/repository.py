@@ -394,7 +394,14 @@ class Repository:
 
     # --- merging ------------------------------------------------------------------------------------------------------
 
-    def merge(self, path: Name, rev: str, *more: str, progress: Progress | None = None) -> MergeSession:
+    def merge(
+        self,
+        path: Name,
+        rev: str,
+        *more: str,
+        statistics: Sequence[Name] = (),
+        progress: Progress | None = None,
+    ) -> MergeSession:
         """Begin to merge a checkpoint of other commits into that of HEAD; nothing changes before ``commit``.
 
         Parameters
@@ -403,6 +410,9 @@ class Repository:
             The checkpoint, as HEAD calls it.
         rev, more
             Commits to be merged; several make an octopus merge.
+        statistics
+            Checkpoints in the work tree that hold statistics of the training data, ours first, for the methods
+            ``fisher`` and ``regmean``.
         progress
             Called with bytes done and bytes in all, while objects are fetched that are not here.
 
@@ -417,6 +427,7 @@ class Repository:
         ThetaError
             If a revision does not exist, has no such checkpoint, or is part of HEAD already.
         """
+        from theta_nb.engine.merging.stored_inputs import FileInput
         from theta_nb.git.merge_commit import MergeCommitter
         from theta_nb.git.merge_inputs import open_session
         from theta_nb.git.merge_plan import plan_merge
@@ -425,6 +436,7 @@ class Repository:
         if plan.up_to_date:
             raise ThetaError(f"{', '.join(plan.words)} is part of HEAD already", hint="There is nothing to merge.")
         versions = plan.versions(self._name(path)).required(plan.words)
+        files = [os.path.join(self._places.top, self._name(name)) for name in statistics]
         return open_session(
             self._places,
             versions.path,
@@ -432,6 +444,7 @@ class Repository:
             versions.origins,
             executor=self._executor,
             committer=MergeCommitter(plan, versions.path),
+            statistics=[FileInput(f"statistics {n}", file) for n, file in enumerate(files)],
             progress=progress,
         )
 

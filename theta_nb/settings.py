@@ -62,6 +62,9 @@ class Settings:
         The same for one command, before both (``GIT_THETA_MERGE``).
     merge_review
         Whether every changed parameter waits for a choice (``theta.merge.review`` is ``always``).
+    merge_decided
+        Paths whose merge is decided elsewhere, so that the merge driver leaves them alone
+        (``GIT_THETA_MERGE_DECIDED``, by lines; set by ``git theta merge`` for the git that it runs).
     manual_merge
         Whether a conflict also writes the three versions beside the file (``GIT_THETA_MANUAL_MERGE``).
     """
@@ -77,6 +80,7 @@ class Settings:
     merge_method: str = ""
     merge_now: str = ""
     merge_review: bool = False
+    merge_decided: frozenset[str] = frozenset()
     manual_merge: bool = False
 
     @classmethod
@@ -108,6 +112,7 @@ class Settings:
             merge_method=config.get("theta.merge.method", "").strip(),
             merge_now=environ.get("GIT_THETA_MERGE", "").strip(),
             merge_review=_word(config, "theta.merge.review", ("never", "always")) == "always",
+            merge_decided=frozenset(filter(None, environ.get("GIT_THETA_MERGE_DECIDED", "").split("\n"))),
             manual_merge=_as_boolean("GIT_THETA_MANUAL_MERGE", environ.get("GIT_THETA_MANUAL_MERGE", "")),
         )
 

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import GitSandbox
 from tests.git.checkpoints import safetensors
 from tests.git.checks import assert_quiet, remove_objects
-from tests.merging.conftest import AVERAGE, NAME, OURS, content, same, weights
+from tests.merging.conftest import AVERAGE, NAME, OURS, THEIRS, content, same, weights
 from theta_nb import Repository, ThetaError
 from theta_nb.errors import MergeError
 
@@ -62,6 +62,16 @@ def test_names_of_several_inputs(repo: GitSandbox) -> None:
     session.use("linear", weight={"ours": 1, "theirs": 0, "others": 0}).commit("ours, really")
     assert content(repo)["layer.2.weight"].tobytes() == OURS["layer.2.weight"].tobytes()
     assert len(repo("log", "-1", "--format=%P").split()) == 3
+
+
+def test_statistics_of_the_data_are_files(repo: GitSandbox) -> None:
+    for name, factor in (("a", 3.0), ("b", 1.0)):
+        fisher = {key: np.full_like(value, factor) for key, value in OURS.items()}
+        repo.write(f"{name}.safetensors", safetensors(fisher))
+    session = Repository(repo.path).merge(NAME, "theirs", statistics=["a.safetensors", "b.safetensors"])
+    found = session.use("fisher").arrays()["layer.2.weight"]
+    wanted = 0.75 * OURS["layer.2.weight"] + 0.25 * THEIRS["layer.2.weight"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,17 @@ def test_overrides_and_gradients(repo: GitSandbox) -> None:
     assert repo("log", "-1", "--format=%s").strip() == "My merge"
 
 
+def test_a_configured_method_counts_where_none_is_given(repo: GitSandbox) -> None:
+    repo("config", "theta.merge.method", "linear")
+    said(repo.path, "merge", "theirs")
+    assert same(content(repo), AVERAGE)
+    repo("reset", "-q", "--hard", "HEAD~1")
+    before = objects(repo)
+    said(repo.path, "merge", "theirs", "--method", "ours")
+    assert content(repo)["layer.2.weight"].tobytes() == OURS["layer.2.weight"].tobytes()
+    assert objects(repo) == before, "the driver computed what was not asked for"
+
+
 def test_fast_forward_and_nothing_to_do(repo: GitSandbox) -> None:
     repo("switch", "-qc", "behind", "theirs~1")
     assert "fast-forward" in said(repo.path, "merge", "theirs")

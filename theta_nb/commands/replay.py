@@ -125,7 +125,7 @@ def _replayed(
     if new.skeleton != manifest.skeleton:
         different.append("what is no tensor")
     same = len(manifest.entries) - len(names)
-    return Replayed(path, commit, recipe.short(), same, tuple(within), tuple(different))
+    return Replayed(path, commit, session.recipe().short(), same, tuple(within), tuple(different))
 
 
 def _origin(cat_file: CatFile, source: Source, label: str, path: str) -> Origin:

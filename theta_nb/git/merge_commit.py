@@ -184,8 +184,8 @@ def _merged_tree(plan: MergePlan, ours: frozenset[str]) -> str:
 
 
 def _merge_trees(places: Places, left: str, right: str, ours: frozenset[str]) -> str:
-    # GIT_TERMINAL_PROMPT keeps our own driver from asking about what is decided already.
-    environment = child_environment({"GIT_TERMINAL_PROMPT": "0"})
+    # Our own driver has nothing to do with what is decided already, and nothing to ask about the rest.
+    environment = child_environment({"GIT_TERMINAL_PROMPT": "0", "GIT_THETA_MERGE_DECIDED": "\n".join(ours)})
     words = ["merge-tree", "--write-tree", "--allow-unrelated-histories", "--name-only", "--no-messages", "-z"]
     result = run_gently(["git", *words, left, right], cwd=places.top, env=environment)
     if result.returncode not in (0, 1):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 
+from theta_nb.engine.merging.inputs import MergeInput
 from theta_nb.engine.merging.session import Committer, MergeSession
 from theta_nb.engine.merging.statistics import StatisticsCache
 from theta_nb.engine.merging.stored_inputs import ManifestInput
@@ -51,6 +52,7 @@ def open_session(
     *,
     executor: Executor | None = None,
     committer: Committer | None = None,
+    statistics: Sequence[MergeInput] = (),
     progress: Progress | None = None,
 ) -> MergeSession:
     """A merge session over versions that git has.
@@ -65,7 +67,7 @@ def open_session(
         The common ancestor, if there is one.
     origins
         The versions, ours first.
-    executor, committer
+    executor, committer, statistics
         As for :class:`MergeSession`.
     progress
         Told about bytes that are fetched.
@@ -83,7 +85,13 @@ def open_session(
         cat_file.close()
     parts = [(one.label, one.revision, manifest) for one, manifest in zip(wanted, manifests, strict=True)]
     return session_of(
-        places, parts, has_base=base is not None, executor=executor, committer=committer, progress=progress
+        places,
+        parts,
+        has_base=base is not None,
+        executor=executor,
+        committer=committer,
+        statistics=statistics,
+        progress=progress,
     )
 
 
@@ -94,6 +102,7 @@ def session_of(
     has_base: bool,
     executor: Executor | None = None,
     committer: Committer | None = None,
+    statistics: Sequence[MergeInput] = (),
     progress: Progress | None = None,
 ) -> MergeSession:
     """A merge session over manifests: label, revision and manifest of each, the ancestor first if there is one."""
@@ -101,7 +110,7 @@ def session_of(
     inputs = [ManifestInput(label, manifest, places.store, revision, fetch) for label, revision, manifest in parts]
     cache = StatisticsCache(os.path.join(places.theta_dir, "merge-statistics.sqlite"))
     base = inputs.pop(0) if has_base else None
-    return MergeSession(base, inputs, executor=executor, cache=cache, committer=committer)
+    return MergeSession(base, inputs, executor=executor, cache=cache, committer=committer, statistics=statistics)
 
 
 class _Fetch:
