@@ -23,6 +23,7 @@ from tests.merging.conftest import (
     same,
     weights,
 )
+from tests.test_imports import imported, packages
 
 
 def _merge(repo: GitSandbox, *words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -145,6 +146,23 @@ def test_added_by_both_needs_a_method_without_an_ancestor(drivers: GitSandbox) -
     assert same(content(drivers), {name: (OURS[name] + THEIRS[name]) / 2 for name in OURS})
 
 
+def test_what_no_method_can_merge_stays_a_conflict(repo: GitSandbox) -> None:
+    repo("switch", "-q", "theirs")
+    repo.write(NAME, safetensors({name: value for name, value in THEIRS.items() if name != "layer.1.weight"}))
+    repo("commit", "-qam", "without layer 1, which ours changed")
+    repo("switch", "-q", "main")
+    result = _merge(repo, GIT_THETA_MERGE="linear")
+    assert result.returncode == 1
+    assert "both sides changed layer.1.weight;" in warnings(result.stderr)[0]
+    refused = repo.run("theta", "merge", "--continue", "--method", "linear", check=False)
+    assert "layer.1.weight, which no method can merge. Choose a side with --override" in refused.stderr
+    repo("theta", "merge", "--continue", "--method", "linear", "--override", "layer.1.*", "theirs")
+    wanted = {name: value for name, value in AVERAGE.items() if name != "layer.1.weight"}
+    assert same(content(repo), wanted)
+    assert_quiet(repo)
+    repo("theta", "replay")
+
+
 def test_a_criss_cross_does_not_ask_or_choose_for_the_virtual_ancestor(repo: GitSandbox) -> None:
     repo("branch", "left", "main")
     repo("config", "theta.merge.method", "linear")
@@ -219,8 +237,9 @@ def test_one_sided_changes_read_no_value(repo: GitSandbox) -> None:
     objects = repo.path / ".git" / "theta" / "objects"
     objects.rename(objects.with_name("elsewhere"))
     (repo.path / ".git" / "theta" / "encodings.sqlite").unlink()
-    result = _merge(repo, "apart", GIT_THETA_SKIP_SMUDGE="1")
-    assert result.returncode == 0, result.stderr
+    modules = imported(["git", "merge", "-q", "--no-edit", "apart"], repo.path, GIT_THETA_SKIP_SMUDGE="1")
+    assert "theta_nb.git.merge_driver" in modules
+    assert packages(modules) & {"numpy", "torch"} == set(), "a merge of manifests waits for them"
     assert recipe_of(repo) == "", "what follows from the parents has no recipe"
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
+from theta_nb.commands.merge_wishes import Wishes
 from theta_nb.engine.merging.preview import Preview
 from theta_nb.engine.merging.session import MergeSession
-from theta_nb.engine.merging.spelling import apply_document, checked_choice, parse_choice
 from theta_nb.errors import MergeError, ThetaError
 from theta_nb.git.asking import open_terminal
-from theta_nb.git.merge_choice import choose_configured
 from theta_nb.git.merge_commit import MergeCommitter, commit_merge, require_calm, under_way
 from theta_nb.git.merge_inputs import open_session
 from theta_nb.git.merge_menu import MergeMenu
@@ -22,79 +20,21 @@ from theta_nb.git.places import Places
 from theta_nb.git.process import git, git_ok, git_text
 from theta_nb.git.tracked import tracked_in_commit
 from theta_nb.git.unmerged import unmerged_checkpoints, unmerged_paths, versions_in_conflict
-from theta_nb.merges.parameters import ParameterSpec
-from theta_nb.merges.table import METHODS
 
 __all__ = [
     "MergeResult",
     "MergedCheckpoint",
-    "MethodSummary",
-    "Wishes",
     "abort_merge",
     "contested_checkpoints",
     "continue_merge",
     "described",
     "is_current",
     "merge",
-    "methods",
     "open_conflicts",
     "open_merge",
 ]
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """How to merge what both sides changed.
-
-    Parameters
-    ----------
-    method
-        Name of a method or preset; empty: what is configured, else somebody is asked.
-    parameters
-        Its parameters.
-    overrides
-        Pattern and method (``METHOD:NAME=VALUE``) of each.
-    document
-        Text of a recipe or of a configuration of mergekit.
-    """
-
-    method: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    overrides: tuple[tuple[str, str], ...] = ()
-    document: str = ""
-
-    def __post_init__(self) -> None:
-        if self.parameters and not self.method:
-            raise MergeError(f"{next(iter(self.parameters))} is given without a method", hint="Add --method METHOD.")
-        if self.document and (self.method or self.overrides):
-            raise MergeError("a recipe says everything", hint="Give either --recipe, or --method and --override.")
-
-    @property
-    def explicit(self) -> bool:
-        """Whether they are about more than what both sides changed."""
-        return bool(self.overrides or self.document)
-
-    def apply(self, session: MergeSession, places: Places, path: str, *, configured: bool = True) -> None:
-        """Choose as wished, or, if no method is, as it is configured for the path.
-
-        Raises
-        ------
-        MergeError
-            If there is no such method or parameter, or they do not fit the inputs.
-        """
-        if self.document:
-            apply_document(session, self.document)
-            return
-        if self.method:
-            choice = checked_choice(self.method, self.parameters)
-            session.use(choice.method, **choice.parameters)
-        elif configured:
-            choose_configured(session, places, path)
-        for pattern, text in self.overrides:
-            choice = parse_choice(text)
-            session.override(pattern, choice.method, **choice.parameters)
 
 
 @dataclass(frozen=True)
@@ -295,35 +235,6 @@ def abort_merge(places: Places) -> MergeResult:
         raise ThetaError("no merge is under way", hint=hint)
     git("merge", "--abort", cwd=places.top)
     return MergeResult("aborted", subject=_subject(places, "HEAD"))
-
-
-@dataclass(frozen=True)
-class MethodSummary:
-    """A merge method, for a list.
-
-    Parameters
-    ----------
-    name, summary, paper
-        What it is called, what it does, and where it is defined.
-    parameters
-        Name, kind, default and meaning of each.
-    """
-
-    name: str
-    summary: str
-    paper: str
-    parameters: tuple[ParameterSpec, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data; parameters by name, as JSON Schema with their defaults."""
-        parameters = {one.name: {**one.schema(), "default": one.default} for one in self.parameters}
-        return {"name": self.name, "summary": self.summary, "paper": self.paper, "parameters": parameters}
-
-
-def methods() -> tuple[MethodSummary, ...]:
-    """All merge methods."""
-    found = [METHODS[name] for name in METHODS.names()]
-    return tuple(MethodSummary(one.name, one.summary, one.paper, one.parameters) for one in found)
 
 
 def described(places: Places, session: MergeSession, path: str) -> MergeResult:

@@ -65,8 +65,8 @@ def merge_driver(
     # git makes the blobs of the sides' files, so their names are where a recipe finds the inputs again.
     blobs = git_text("hash-object", "--no-filters", "--", *map(os.path.abspath, (base, ours, theirs)), cwd=places.top)
     text = _chosen(places, path, (before, left, right), blobs.split("\n"), warn, review=review)
-    if text is None:
-        return _keep(path, warn, merged.conflicts or ("something",), review=review)
+    if not isinstance(text, bytes):
+        return _keep(path, warn, text or merged.conflicts, review=review and not text)
     _replace(ours, text)
     return 0
 
@@ -92,8 +92,8 @@ def _chosen(
     warn: Callable[[str], None],
     *,
     review: bool,
-) -> bytes | None:
-    """The merged manifest, by what is configured or what somebody chooses; ``None`` for a conflict."""
+) -> bytes | tuple[str, ...]:
+    """The merged manifest, by what is configured or what somebody chooses; else names of what no method resolved."""
     from theta_nb.git.asking import open_terminal
     from theta_nb.git.merge_choice import configured_choice
     from theta_nb.git.merge_inputs import session_of
@@ -103,7 +103,7 @@ def _chosen(
     choice = configured_choice(places, path)
     with open_terminal() as terminal:
         if terminal is None and (choice is None or review):
-            return None
+            return ()
         base, ours, theirs = sides
         parts = [("ours", blobs[1], ours), ("theirs", blobs[2], theirs)]
         if base is not None:
@@ -113,9 +113,9 @@ def _chosen(
             session.use(choice.method, **choice.parameters)
         wanted = bool(session.open) or review
         if terminal is not None and wanted and not MergeMenu(session, path, terminal, review=review).run():
-            return None
+            return ()
     if session.open:
-        return None
+        return session.open
     note = kept_from_theirs(session)
     if note:
         warn(f"{path}: {note}")

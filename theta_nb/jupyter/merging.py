@@ -100,7 +100,9 @@ class OpenMerge:
             return None
         if arguments.abort or arguments.methods or arguments.dry_run or (arguments.words and arguments.message):
             return dispatch.execute(arguments, context)
-        wishes = dispatch.wishes_of(arguments, context)
+        from theta_nb.commands.merging_arguments import wishes_of
+
+        wishes = wishes_of(arguments, context)
         if arguments.words and not arguments.continue_:
             self._open(arguments, context, wishes)
         elif self.session is None or _stale(self.session, context.places):
@@ -115,9 +117,10 @@ class OpenMerge:
 
     def _open(self, arguments: Namespace, context: dispatch.Context, wishes: Any) -> None:
         from theta_nb.commands.merge import contested_checkpoints, open_merge
+        from theta_nb.commands.merging_arguments import revisions_and_checkpoints
 
         places = context.places
-        revisions, paths = dispatch.revisions_and_checkpoints(arguments, context)
+        revisions, paths = revisions_and_checkpoints(arguments, context)
         paths = paths or contested_checkpoints(places, revisions)
         if len(paths) != 1:
             found = ", ".join(paths[:5])
