@@ -47,6 +47,13 @@ def test_what_has_changed_meanwhile_is_refused(repo: GitSandbox) -> None:
     assert repo("log", "-1", "--format=%s") == "more\n"
 
 
+def test_metrics_that_no_message_can_hold_do_not_stop_it(repo: GitSandbox) -> None:
+    session = Repository(repo.path).merge(NAME, "theirs").use("linear")
+    session.evaluate(lambda state: {"loss": 0.5, "nothing": float("nan"), "a=b": 1.0, "two\nlines": 2.0})
+    session.commit("Measured")
+    assert repo("log", "-1", "--format=%(trailers:key=Theta-Metric,valueonly)").split() == ["loss=0.5"]
+
+
 def test_a_dirty_checkpoint_is_refused_and_kept(repo: GitSandbox) -> None:
     session = Repository(repo.path).merge(NAME, "theirs").use("linear")
     mine = safetensors(weights(5, seed=5))

@@ -146,6 +146,20 @@ def test_two_checkpoints(repo: GitSandbox) -> None:
     assert_quiet(repo)
 
 
+def test_from_a_folder_of_a_linked_work_tree(repo: GitSandbox, tmp_path: Path) -> None:
+    repo("worktree", "add", "-q", "-b", "linked", str(tmp_path / "linked"))
+    linked = GitSandbox(tmp_path / "linked")
+    (linked.path / "folder").mkdir()
+    shown = said(linked.path / "folder", "merge", "theirs", f"../{NAME}", "--method", "linear")
+    assert f"../{NAME}: linear" in shown
+    assert same(content(linked), AVERAGE)
+    assert_quiet(linked)
+    linked("reset", "-q", "--hard", "HEAD~1")
+    linked.run("merge", "theirs", check=False)
+    said(linked.path / "folder", "merge", "--continue", "--method", "linear")
+    assert same(content(linked), AVERAGE)
+
+
 # --- conflicts of git -------------------------------------------------------------------------------------------------
 
 

@@ -63,7 +63,7 @@ def test_one_parameter_is_averaged(repo: GitSandbox, terminal: Callable[..., Any
     child = terminal("merge", "--no-edit", "theirs")
     child.expect("1 parameter changed by both sides")
     child.expect(r"\[1/1\] layer.2.weight  float32 \[16, 24\]")
-    child.expect("cosine is .*disagree in sign at .*%")
+    child.expect("cosine is .*disagree in sign at .*% of the entries")
     child.expect(PROMPT)
     child.sendline("a")
     status, _ = _ended(child)

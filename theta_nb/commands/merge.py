@@ -13,7 +13,7 @@ from theta_nb.git.asking import open_terminal
 from theta_nb.git.merge_commit import MergeCommitter, commit_merge, require_calm, under_way
 from theta_nb.git.merge_inputs import open_session
 from theta_nb.git.merge_menu import MergeMenu
-from theta_nb.git.merge_plan import MergePlan, Versions, plan_merge
+from theta_nb.git.merge_plan import MergePlan, Versions, changed_files, plan_merge
 from theta_nb.git.merge_result import kept_from_theirs
 from theta_nb.git.merge_settle import ConflictCommitter, settle
 from theta_nb.git.places import Places
@@ -257,8 +257,12 @@ def _merged_by_parameter(plan: MergePlan, paths: Sequence[str], *, everything: b
     """Checkpoints of which more than one side has a version of its own; git takes the others as they are."""
     if paths:
         return [plan.versions(path).required(plan.words) for path in paths]
+    # Of two sides both must have changed it, and git knows at once what ours did.
+    mine = changed_files(plan.places, plan.base, plan.head) if plan.base and len(plan.commits) == 1 else None
     found = []
     for blob in tracked_in_commit(plan.places, plan.head):
+        if mine is not None and not everything and blob.path not in mine:
+            continue
         versions = plan.versions(blob.path)
         if versions.contested or (everything and len({one.blob for one in versions.origins}) > 1):
             found.append(versions)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from theta_nb.engine.merging.session import MergeSession
@@ -156,8 +157,9 @@ def message_of(places: Places, message: str, sessions: Mapping[str, MergeSession
                 metrics.update(one.metrics)
     text = message_with_metrics(message, None)
     said = [f"{MERGE_TRAILER}: {path}: {session.recipe().short()}" for path, session in sessions.items()]
-    if metrics:
-        said += message_with_metrics("x", metrics).split("\n\n", 1)[1].split("\n")
+    for name, value in metrics.items():
+        with suppress(ThetaError):  # a metric that is NaN, or has a name that no trailer can hold, is no reason to stop
+            said.append(message_with_metrics("x", {name: value}).partition("\n\n")[2])
     # A line break in a name would end the trailer.
     words = [word for line in said for word in ("--trailer", " ".join(line.split()))]
     options = ("--no-divider", "--where=end", "--if-exists=add", "--if-missing=add")

@@ -88,7 +88,7 @@ class MergeMenu:
         """How far the sides went, and how much they agree; empty where that cannot be said."""
         row = self._rows[name]
         parts = [f"the task vectors' cosine is {row.cosines[0]:+.2f}"] if row.cosines else []
-        parts += [f"they disagree in sign at {row.conflict:.0%}"] if row.conflict is not None else []
+        parts += [f"they disagree in sign at {row.conflict:.0%} of the entries"] if row.conflict is not None else []
         parts += [f"the change is {row.change:.2%} of the weights"] if row.change is not None else []
         return f"; {', '.join(parts)}" if parts else ""
 

@@ -13,7 +13,7 @@ from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, GitError, git, git_lines, git_ok, git_text
 from theta_nb.git.tracked import resolve
 
-__all__ = ["MergePlan", "Versions", "default_message", "plan_merge"]
+__all__ = ["MergePlan", "Versions", "changed_files", "default_message", "plan_merge"]
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,12 @@ def _symbolic(places: Places, word: str) -> str:
 def _blob(cat_file: CatFile, commit: str, path: str) -> str | None:
     found = cat_file.size(f"{commit}:{path}") if commit else None
     return found[0] if found is not None else None
+
+
+def changed_files(places: Places, old: str, new: str) -> set[str]:
+    """Paths of the files that differ between two commits; a renamed one has two."""
+    out = git("diff-tree", "-r", "--no-renames", "--name-only", "-z", old, new, cwd=places.top)
+    return {os.fsdecode(name) for name in out.split(b"\0")[:-1]}
 
 
 def _renames(places: Places, old: str, new: str) -> list[tuple[str, str]]:
