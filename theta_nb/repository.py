@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from git import Commit, Repo
 
     from theta_nb.commands.track import TrackResult
+    from theta_nb.engine.merging.session import MergeSession
     from theta_nb.engine.update_files import UpdateData
     from theta_nb.git.comparing import Where
     from theta_nb.report.checkpoint_diff import CheckpointDiff
@@ -427,6 +428,62 @@ class Repository:
             executor=self._executor,
         )
         return found.measure(histograms=histograms, progress=progress) if measure else found
+
+    # --- merging ------------------------------------------------------------------------------------------------------
+
+    def merge(
+        self,
+        path: Name,
+        rev: str,
+        *more: str,
+        statistics: Sequence[Name] = (),
+        progress: Progress | None = None,
+    ) -> MergeSession:
+        """Begin to merge a checkpoint of other commits into that of HEAD; nothing changes before ``commit``.
+
+        Parameters
+        ----------
+        path
+            The checkpoint, as HEAD calls it.
+        rev, more
+            Commits to be merged; several make an octopus merge.
+        statistics
+            Checkpoints in the work tree that hold statistics of the training data, ours first, for the methods
+            ``fisher`` and ``regmean``.
+        progress
+            Called with bytes done and bytes in all, while objects are fetched that are not here.
+
+        Returns
+        -------
+        MergeSession
+            Its inputs are called ``"ours"`` and ``"theirs"``, or by their names where there are several. Its
+            ``commit(message)`` makes one merge commit with all parents; git merges the other files.
+
+        Raises
+        ------
+        ThetaError
+            If a revision does not exist, has no such checkpoint, or is part of HEAD already.
+        """
+        from theta_nb.engine.merging.stored_inputs import FileInput
+        from theta_nb.git.merge_commit import MergeCommitter
+        from theta_nb.git.merge_inputs import open_session
+        from theta_nb.git.merge_plan import plan_merge
+
+        plan = plan_merge(self._places, (rev, *more))
+        if plan.up_to_date:
+            raise ThetaError(f"{', '.join(plan.words)} is part of HEAD already", hint="There is nothing to merge.")
+        versions = plan.versions(self._name(path)).required(plan.words)
+        files = [os.path.join(self._places.top, self._name(name)) for name in statistics]
+        return open_session(
+            self._places,
+            versions.path,
+            versions.base,
+            versions.origins,
+            executor=self._executor,
+            committer=MergeCommitter(plan, versions.path),
+            statistics=[FileInput(f"statistics {n}", file) for n, file in enumerate(files)],
+            progress=progress,
+        )
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

@@ -57,6 +57,18 @@ class Settings:
         Threads that encode and decode (``theta.workers``; the number of cores, at most 8).
     hooks
         Whether the filter installs the hooks on first use (``theta.hooks``).
+    merge_method
+        Merge method for what both sides changed, ``METHOD:NAME=VALUE`` (``theta.merge.method``; the attribute
+        ``theta-merge`` comes first); empty: somebody is asked.
+    merge_now
+        The same for one command, before both (``GIT_THETA_MERGE``).
+    merge_review
+        Whether every changed parameter waits for a choice (``theta.merge.review`` is ``always``).
+    merge_decided
+        Paths whose merge is decided elsewhere, so that the merge driver leaves them alone
+        (``GIT_THETA_MERGE_DECIDED``, by lines; set by ``git theta merge`` for the git that it runs).
+    manual_merge
+        Whether a conflict also writes the three versions beside the file (``GIT_THETA_MANUAL_MERGE``).
     """
 
     smudge_limit: int
@@ -68,6 +80,11 @@ class Settings:
     tolerance: Tolerance | None = None
     workers: int = 2
     hooks: bool = True
+    merge_method: str = ""
+    merge_now: str = ""
+    merge_review: bool = False
+    merge_decided: frozenset[str] = frozenset()
+    manual_merge: bool = False
 
     @classmethod
     def parse(cls, config: Mapping[str, str], environ: Mapping[str, str]) -> Settings:
@@ -96,6 +113,11 @@ class Settings:
             tolerance=_tolerance(config.get("theta.tolerance", "")),
             workers=max(1, min(64, _size(config, "theta.workers", min(8, os.cpu_count() or 1)))),
             hooks=_boolean(config, "theta.hooks", default=True),
+            merge_method=config.get("theta.merge.method", "").strip(),
+            merge_now=environ.get("GIT_THETA_MERGE", "").strip(),
+            merge_review=_word(config, "theta.merge.review", ("never", "always")) == "always",
+            merge_decided=frozenset(filter(None, environ.get("GIT_THETA_MERGE_DECIDED", "").split("\n"))),
+            manual_merge=_as_boolean("GIT_THETA_MANUAL_MERGE", environ.get("GIT_THETA_MANUAL_MERGE", "")),
         )
 
 

@@ -297,7 +297,9 @@ def test_errors_can_be_caught(shell: Shell) -> None:
 
 
 def test_only_a_commit_takes_a_cell(shell: Shell) -> None:
-    assert "only '%%theta commit' takes a cell" in shell.fails("%%theta status\nx")[1]
+    assert (
+        "only '%%theta commit' (the message) and '%%theta evaluate' take a cell" in shell.fails("%%theta status\nx")[1]
+    )
 
 
 def test_outside_of_a_repository(new_shell: Callable[..., Shell], tmp_path: Path) -> None:

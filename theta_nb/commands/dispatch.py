@@ -95,8 +95,12 @@ def execute(arguments: Namespace, context: Context) -> Any:
 
 
 def exit_status(arguments: Namespace, result: Any) -> int:
-    """1 where a check found something wrong, else 0."""
-    return 1 if arguments.command == "fsck" and result.problems else 0
+    """1 where a check found something wrong, or a merge is not done, else 0."""
+    if arguments.command == "fsck":
+        return 1 if result.problems else 0
+    if arguments.command == "replay":
+        return 0 if all(one.agrees for one in result) else 1
+    return 1 if getattr(result, "waiting", ()) else 0
 
 
 def _install(arguments: Namespace, context: Context) -> Any:
@@ -378,6 +382,18 @@ def _blame(arguments: Namespace, context: Context) -> Any:
     return blame(context.places, path, arguments.patterns, revision=arguments.source)
 
 
+def _merge(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.merging_arguments import run_merge
+
+    return run_merge(arguments, context)
+
+
+def _replay(arguments: Namespace, context: Context) -> Any:
+    from theta_nb.commands.merging_arguments import run_replay
+
+    return run_replay(arguments, context)
+
+
 _COMMANDS: dict[str, Callable[[Namespace, Context], Any]] = {
     "install": _install,
     "uninstall": _uninstall,
@@ -392,6 +408,8 @@ _COMMANDS: dict[str, Callable[[Namespace, Context], Any]] = {
     "log": _log,
     "show": _show,
     "blame": _blame,
+    "merge": _merge,
+    "replay": _replay,
     "push": _push,
     "fetch": _fetch,
     "pull": _pull,

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from theta_nb.commands.grammar import GROUPS, Formatter
+from theta_nb.commands.grammar import GROUPS, NOTEBOOK_GROUPS, Formatter
 from theta_nb.errors import ThetaError
 
 if TYPE_CHECKING:
@@ -92,7 +92,8 @@ def build_parser(
     parser_class
         What the parser and those of the commands are instances of; it decides what happens on a mistake.
     prog
-        What is typed before a command; examples and explanations are spelled with it as well.
+        What is typed before a command; examples and explanations are spelled with it as well. Anything but
+        ``git theta`` is a notebook, which has some commands of its own.
 
     Returns
     -------
@@ -116,7 +117,7 @@ def build_parser(
         dest="command", metavar="COMMAND", prog=prog, help=argparse.SUPPRESS, parser_class=parser_class
     )
     overview = ""
-    for title, members in GROUPS.items():
+    for title, members in (GROUPS if prog == PROGRAM else NOTEBOOK_GROUPS).items():
         overview += f"{title}:\n"
         for add in members:
             name, summary = add(commands)

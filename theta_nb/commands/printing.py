@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from typing import Any
 
-from theta_nb.commands import show_checkpoints, show_history, show_setup, show_sharing
+from theta_nb.commands import show_checkpoints, show_history, show_merging, show_setup, show_sharing
 from theta_nb.commands.terminal import Style
 
 __all__ = ["PAGED", "PLAIN_STYLE", "as_html", "as_json", "as_text"]
@@ -29,6 +29,8 @@ _TEXTS: dict[str, Callable[[Namespace, Any, Style], list[str]]] = {
     "log": show_history.log,
     "show": show_history.show,
     "blame": show_history.blame,
+    "merge": show_merging.merge,
+    "replay": show_merging.replay,
     "push": show_sharing.push,
     "fetch": show_sharing.fetch,
     "pull": show_sharing.pull,
@@ -50,6 +52,8 @@ _LIST_NAMES = {
     "compact": "checkpoints",
     "diff": "diffs",
     "log": "histories",
+    "merge": "methods",
+    "replay": "merges",
 }
 
 

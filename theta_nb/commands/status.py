@@ -204,7 +204,10 @@ class _Survey:
             self._progress(self._done, self._total)
 
     def _conflict_note(self, path: str) -> str:
-        return f"Take a side with 'git checkout --ours {path}' or '--theirs', then 'git add {path}'."
+        return (
+            f"Merge it with 'git theta merge --continue --method METHOD', or take a side with 'git checkout --ours "
+            f"{path}' or '--theirs', then 'git add {path}'."
+        )
 
     def _removed(self, known: set[str]) -> list[CheckpointStatus]:
         manifests = {path: self._manifest(oid) for path, oid in self._heads.items() if path not in known}

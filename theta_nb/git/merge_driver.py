@@ -3,20 +3,25 @@
 git hands temporary files that hold manifests, but a side from before the file was tracked is a raw checkpoint, and the
 ancestor is empty where both sides added the file. Nothing is written to standard output: it would end up in the output
 of ``git merge-tree``.
+
+What only one side changed needs no value, so the manifests alone are merged. Only where both sides changed something,
+and it is known or can be asked how to merge that, a session is opened and values are read.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
-from theta_nb.engine.clean import Cleaner
 from theta_nb.engine.three_way import merge_manifests
+from theta_nb.errors import ThetaError
+from theta_nb.git.merge_files import manifest_of_file
 from theta_nb.git.places import Places, find_places
+from theta_nb.git.process import git_text
 from theta_nb.manifest.model import Manifest
-from theta_nb.manifest.text import dump, is_manifest, parse
+from theta_nb.manifest.text import dump
 
 __all__ = ["merge_driver"]
 
@@ -33,7 +38,7 @@ def merge_driver(
     base, ours, theirs
         Files that git made (``%O %A %B``).
     path
-        Path of the result in the repository (``%P``), for messages.
+        Path of the result in the repository (``%P``).
     keep_base
         Whether this is the merge of a virtual ancestor: conflicts keep the base's value and are not reported.
     warn
@@ -42,47 +47,148 @@ def merge_driver(
     Returns
     -------
     int
-        0 if everything resolved itself, 1 for a conflict: ``ours`` is then unchanged.
+        0 if everything resolved itself or was chosen, 1 for a conflict: ``ours`` is then unchanged.
     """
     places = find_places()
-    with ThreadPoolExecutor(places.settings.workers) as executor:
-        sides = [_manifest(name, path, places, executor) for name in (base, ours, theirs)]
-    before, left, right = sides
+    if path in places.settings.merge_decided:
+        return 1
+    before, left, right = (_manifest(name, path, places) for name in (base, ours, theirs))
     if left is None or right is None:
         return _keep(path, warn, ("the whole file",))
     merged = merge_manifests(before, left, right, keep_base=keep_base)
-    if merged.conflicts and not keep_base:
-        return _keep(path, warn, merged.conflicts)
-    _replace(ours, dump(merged.manifest))
+    review = places.settings.merge_review and not keep_base and not _trivial(before, left, right)
+    if not review and (keep_base or not merged.conflicts):
+        _replace(ours, dump(merged.manifest))
+        return 0
+    if places.settings.manual_merge:
+        return _write_versions(places, path, (before, left, right), warn)
+    # git makes the blobs of the sides' files, so their names are where a recipe finds the inputs again.
+    blobs = git_text("hash-object", "--no-filters", "--", *map(os.path.abspath, (base, ours, theirs)), cwd=places.top)
+    text = _chosen(places, path, (before, left, right), blobs.split("\n"), warn, review=review)
+    if not isinstance(text, bytes):
+        return _keep(path, warn, text or merged.conflicts, review=review and not text)
+    _replace(ours, text)
     return 0
 
 
-def _manifest(name: str, path: str, places: Places, executor: ThreadPoolExecutor) -> Manifest | None:
+def _trivial(base: Manifest | None, ours: Manifest, theirs: Manifest) -> bool:
+    """Whether there is nothing to review: one side has all that the other has."""
+    return ours.same_content(theirs) or (base is not None and (base.same_content(ours) or base.same_content(theirs)))
+
+
+def _manifest(name: str, path: str, places: Places) -> Manifest | None:
     fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if os.fstat(fd).st_size == 0:
-            return None
-        if is_manifest(os.pread(fd, 64, 0)):
-            with open(fd, "rb", closefd=False) as file:
-                return parse(file.read(), source=path)
-        encodings = places.encodings()
-        try:
-            return Cleaner(places.store, executor).file(fd, os.path.basename(path), encodings)[0]
-        finally:
-            encodings.close()
+        return manifest_of_file(places, fd, path) if os.fstat(fd).st_size else None
     finally:
         os.close(fd)
 
 
-def _keep(path: str, warn: Callable[[str], None], conflicts: tuple[str, ...]) -> int:
+def _chosen(
+    places: Places,
+    path: str,
+    sides: tuple[Manifest | None, Manifest, Manifest],
+    blobs: Sequence[str],
+    warn: Callable[[str], None],
+    *,
+    review: bool,
+) -> bytes | tuple[str, ...]:
+    """The merged manifest, by what is configured or what somebody chooses; else names of what no method resolved."""
+    from theta_nb.git.asking import open_terminal
+    from theta_nb.git.merge_choice import configured_choice
+    from theta_nb.git.merge_inputs import session_of
+    from theta_nb.git.merge_menu import MergeMenu
+    from theta_nb.git.merge_result import kept_from_theirs, make_result
+
+    choice = configured_choice(places, path)
+    with open_terminal() as terminal:
+        if terminal is None and (choice is None or review):
+            return ()
+        base, ours, theirs = sides
+        parts = [("ours", blobs[1], ours), ("theirs", blobs[2], theirs)]
+        if base is not None:
+            parts.insert(0, ("original", blobs[0], base))
+        session = session_of(places, parts, has_base=base is not None)
+        if choice is not None:
+            session.use(choice.method, **choice.parameters)
+        wanted = bool(session.open) or review
+        if terminal is not None and wanted and not MergeMenu(session, path, terminal, review=review).run():
+            return ()
+    if session.open:
+        return session.open
+    note = kept_from_theirs(session)
+    if note:
+        warn(f"{path}: {note}")
+    with make_result(places, session, path) as result:
+        # 'git am' cleans the file before its index has the result, and gives up unless the same text comes out again:
+        # the filter cannot know of the recipe then.
+        applying = os.path.exists(os.path.join(places.git_dir, "rebase-apply"))
+        return dump(replace(result.manifest, recipe="")) if applying else result.text
+
+
+# --- conflicts --------------------------------------------------------------------------------------------------------
+
+
+def _keep(path: str, warn: Callable[[str], None], conflicts: tuple[str, ...], *, review: bool = False) -> int:
     shown = ", ".join(conflicts[:_SHOWN])
     if len(conflicts) > _SHOWN:
         shown += f" and {len(conflicts) - _SHOWN} more"
+    why = f"both sides changed {shown}" if not review else "every change waits for a choice (theta.merge.review)"
     warn(
-        f"{path}: both sides changed {shown}; the work tree keeps ours. Take a side with 'git checkout --ours' or "
-        f"'--theirs {path}', or write a merged checkpoint there; then 'git add {path}'."
+        f"{path}: {why}; the work tree keeps ours. Merge them with 'git theta merge --continue --method METHOD' "
+        f"(or '%theta merge' in a notebook), or take a side with 'git checkout --ours' or '--theirs {path}' and "
+        f"'git add {path}'."
     )
     return 1
+
+
+def _write_versions(
+    places: Places, path: str, sides: tuple[Manifest | None, Manifest, Manifest], warn: Callable[[str], None]
+) -> int:
+    """Write the three versions beside the file, for whoever merges them with tools of their own."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from theta_nb.engine.rebuild import Rebuilder
+    from theta_nb.git.on_demand import bring
+
+    if places.work_tree is None:
+        raise ThetaError("GIT_THETA_MANUAL_MERGE needs a work tree", hint="Merge in a clone that has one.")
+    stem, ending = os.path.splitext(os.path.join(places.work_tree, path))
+    bring(places, {oid: size for side in sides if side is not None for oid, size in side.objects.items()})
+    written = []
+    for word, manifest in zip(("ancestor", "ours", "theirs"), sides, strict=True):
+        if manifest is None:
+            continue
+        file = f"{stem}.{word}{ending}"
+        os.makedirs(os.path.dirname(file), exist_ok=True)
+        with ThreadPoolExecutor(places.settings.workers) as executor, _new_file(file) as fd:
+            Rebuilder(manifest, places.store, executor).file(fd)
+        written.append(os.path.relpath(file, places.work_tree))
+    warn(
+        f"{path}: wrote {', '.join(written)}. Write the merged checkpoint to {path}, run 'git add {path}', and delete "
+        "the others."
+    )
+    return 1
+
+
+class _new_file:  # noqa: N801 - a context manager
+    """A file that must not exist yet, and does not if writing it fails."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+
+    def __enter__(self) -> int:
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        except FileExistsError:
+            raise ThetaError(f"{self._path} exists already", hint="Move it away, then merge again.") from None
+        return self._fd
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        os.close(self._fd)
+        if kind is not None:
+            os.unlink(self._path)
 
 
 def _replace(path: str, data: bytes) -> None:

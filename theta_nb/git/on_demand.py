@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 
 from theta_nb.errors import MissingObjectError, ThetaError
+from theta_nb.git.asking import open_terminal
 from theta_nb.git.places import Places
 
 __all__ = ["bring"]
@@ -56,17 +56,10 @@ def _megabytes(objects: Mapping[str, int]) -> str:
 
 
 def _consents(question: str) -> bool:
-    """Ask at the terminal, not on standard input, which may be git's protocol; without a terminal the answer is no.
-
-    A server started from a terminal still has it, but nobody looks there: messages of what it starts go elsewhere.
-    """
-    if os.environ.get("GIT_TERMINAL_PROMPT", "") == "0" or not os.isatty(2):
-        return False
-    try:
-        fd = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    with os.fdopen(fd, "rb+", 0) as terminal:
-        terminal.write(question.encode())
-        answer = terminal.readline(100)
-    return answer[-1:] == b"\n" and answer.strip().lower() in (b"", b"y", b"yes")
+    """Ask at the terminal; without one the answer is no."""
+    with open_terminal() as terminal:
+        if terminal is None:
+            return False
+        terminal.write(question)
+        answer = terminal.readline()
+    return answer[-1:] == "\n" and answer.strip().lower() in ("", "y", "yes")

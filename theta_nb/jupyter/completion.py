@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.completer import CompletionContext, SimpleCompletion, context_matcher
 
 from theta_nb.commands.dispatch import command_names
+from theta_nb.commands.grammar import NOTEBOOK_COMMANDS
 from theta_nb.commands.parser import build_parser
 from theta_nb.errors import ThetaError
 from theta_nb.jupyter.choices import Choices
@@ -96,7 +97,7 @@ def complete(typed: str, folder: str, namespace: Mapping[str, Any]) -> tuple[str
     except ValueError:  # within quotes: whatever it is, it has blanks
         return word, []
     if not words:
-        return word, _starting(word, [(name, "command") for name in command_names()])
+        return word, _starting(word, [(name, "command") for name in [*command_names(), *NOTEBOOK_COMMANDS]])
     variables = [name for name, value in namespace.items() if not name.startswith("_") and is_state(value)]
     try:
         offers = _offers(_Asked(words, word, Choices(folder), variables))
@@ -149,6 +150,10 @@ def _values(action: argparse.Action, asked: _Asked) -> list[tuple[str, str]]:
     """What may stand behind an option."""
     if action.choices is not None:
         return [(str(choice), "value") for choice in action.choices]
+    if action.dest == "method":
+        from theta_nb.merges.table import METHODS
+
+        return [(name, "method") for name in METHODS.names()]
     if action.dest == "source":
         return asked.choices.revisions()
     if action.dest in ("filters", "parameters"):
@@ -238,6 +243,8 @@ _POSITIONAL: dict[str, Callable[[_Asked, int], list[tuple[str, str]]]] = {
     "diff": _diff,
     "log": _revisions_and_paths,
     "show": _show,
+    "merge": _revisions_and_paths,
+    "replay": _revisions_and_paths,
     "blame": _blame,
     "push": _transfer,
     "fetch": _transfer,

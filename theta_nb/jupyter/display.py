@@ -27,6 +27,7 @@ _RESULTS = {
     ("theta_nb.commands.untrack", "UntrackResult"): "untrack",
     ("theta_nb.commands.add", "AddResult"): "add",
     ("theta_nb.commands.commit", "CommitResult"): "commit",
+    ("theta_nb.commands.merge", "MergeResult"): "merge",
     ("theta_nb.commands.push", "PushResult"): "push",
     ("theta_nb.commands.fetch", "FetchResult"): "fetch",
     ("theta_nb.commands.pull", "PullResult"): "pull",
@@ -119,10 +120,17 @@ def register_formatters(shell: InteractiveShell) -> None:
     formatter = shell.display_formatter.mimebundle_formatter  # type: ignore[union-attr]
     for (module, name), command in _RESULTS.items():
         formatter.for_type_by_name(module, name, _shows(command))
+    formatter.for_type_by_name("theta_nb.engine.merging.session", "MergeSession", _session)
     pictures = shell.display_formatter.formatters["image/png"]  # type: ignore[union-attr]
     if pictures.for_type_by_name("matplotlib.figure", "Figure") is None:
         # pyplot registers the like when it is imported; a figure made without it would be shown as its address.
         pictures.for_type_by_name("matplotlib.figure", "Figure", _png)
+
+
+def _session(session: Any, include: Any = None, exclude: Any = None) -> Bundle:
+    from theta_nb.jupyter.merging import session_bundle
+
+    return session_bundle(session)
 
 
 def _png(figure: Any) -> Any:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_local_scope, no_var_expand
 
 from theta_nb.commands import dispatch, printing
+from theta_nb.commands.grammar import NOTEBOOK_COMMANDS
 from theta_nb.commands.parser import UsageError, build_parser, parse
 from theta_nb.errors import ThetaError
 from theta_nb.jupyter.display import Listing
 from theta_nb.jupyter.errors import show_as_one_line
 from theta_nb.jupyter.line import read_line
+from theta_nb.jupyter.merging import OpenMerge
 from theta_nb.jupyter.options import Theta, apply_options
 from theta_nb.jupyter.progress import progress_displays
 
@@ -64,6 +66,7 @@ class ThetaMagics(Magics):
         super().__init__(shell)
         self._shell = shell
         self.options = options
+        self.open_merge = OpenMerge()
 
     @no_var_expand  # git's own braces (HEAD@{1}) would be evaluated
     @needs_local_scope
@@ -83,17 +86,30 @@ class ThetaMagics(Magics):
 
     def _run(self, line: str, cell: str | None, namespace: Mapping[str, Any]) -> Any:
         read = read_line(line, namespace)
-        words = read.words + _words_of_cell(read.words, cell)
+        evaluation = cell if read.words[:1] == ["evaluate"] else None
+        words = read.words + _words_of_cell(read.words, None if evaluation is not None else cell)
         parser = notebook_parser()
         apply_options(self.options, parsers_of(parser))
-        arguments = parse(parser, words, dispatch.command_names())
+        arguments = parse(parser, words, [*dispatch.command_names(), *NOTEBOOK_COMMANDS])
         if isinstance(arguments, str):
             print(arguments)  # noqa: T201 - a help text, in the output of the cell
             return None
         progress = progress_displays(self._shell, wanted=self.options.progress)
         context = dispatch.Context(os.getcwd(), progress, states=read.states)
-        result = dispatch.execute(arguments, context)
-        return _presented(arguments, result, context.prefix)
+        if evaluation is not None:
+            told = self.open_merge.register(arguments.name, evaluation, self._execute, self._shell.user_ns)
+            print(told)  # noqa: T201
+            return None
+        return _presented(arguments, self._result(arguments, context), context.prefix)
+
+    def _execute(self, cell: str) -> None:
+        """Run a cell as if it had no magic above it."""
+        self._shell.run_cell(cell, store_history=False).raise_error()  # type: ignore[no-untyped-call]
+
+    def _result(self, arguments: argparse.Namespace, context: dispatch.Context) -> Any:
+        """What a command returns; those that leave a merge open are not the command line's."""
+        mine = {"merge": self.open_merge.merge, "evaluate": self.open_merge.evaluate, "sweep": self.open_merge.sweep}
+        return mine.get(arguments.command, dispatch.execute)(arguments, context)
 
 
 def _words_of_cell(words: list[str], cell: str | None) -> list[str]:
@@ -101,7 +117,10 @@ def _words_of_cell(words: list[str], cell: str | None) -> list[str]:
     if cell is None:
         return []
     if words[:1] != ["commit"]:
-        raise UsageError("only '%%theta commit' takes a cell, with the message", hint="Write it as a line: %theta …")
+        raise UsageError(
+            "only '%%theta commit' (the message) and '%%theta evaluate' take a cell",
+            hint="Write it as a line: %theta …",
+        )
     return ["-m", cell.strip("\n")]
 
 

@@ -1,0 +1,105 @@
+"""``git theta replay``: a recorded merge comes out again, also elsewhere, and what does not is told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.commands.running import json_of, said, theta
+from tests.conftest import GitSandbox
+from tests.merging.conftest import DRIVERS, NAME, recipe_of
+from theta_nb.manifest.text import dump, parse
+
+
+@pytest.mark.parametrize(
+    "method", ["dare_ties:seed=7,density=0.4", "linear:weight=[0.2, 0.9]", "karcher", "della", "nuslerp:axis=row"]
+)
+def test_elementwise_methods_come_out_bit_for_bit(repo: GitSandbox, method: str) -> None:
+    repo.run("merge", "-q", "--no-edit", "theirs", env={"GIT_THETA_MERGE": method})
+    [one] = json_of(repo.path, "replay")["merges"]
+    assert (one["same"], one["within"], one["different"]) == (6, [], [])
+
+
+def test_methods_with_decompositions_come_out_within_their_tolerance(repo: GitSandbox) -> None:
+    said(repo.path, "merge", "theirs", "--method", "iso_c")
+    _alter(repo, lambda recipe: recipe["choice"]["parameters"].update(scale=1 + 1e-9))
+    [one] = json_of(repo.path, "replay")["merges"]
+    assert one["different"] == []
+    assert one["same"] + len(one["within"]) == 6
+    _alter(repo, lambda recipe: recipe["choice"]["parameters"].update(scale=1.1))
+    assert theta(repo.path, "replay").status == 1
+
+
+def _alter(repo: GitSandbox, change: Callable[[dict[str, object]], object]) -> None:
+    """Commit the checkpoint with another recipe than it was made by."""
+    manifest = parse(repo("cat-file", "blob", f"HEAD:{NAME}").encode())
+    recipe = json.loads(manifest.recipe)
+    change(recipe)
+    text = dump(replace(manifest, recipe=json.dumps(recipe)))
+    oid = repo.run("hash-object", "-w", "--stdin", "--no-filters", data=text).stdout.strip()
+    repo("update-index", "--cacheinfo", f"100644,{oid},{NAME}")
+    repo("commit", "-qm", "another recipe")
+
+
+def test_what_comes_out_otherwise_is_named(repo: GitSandbox) -> None:
+    said(repo.path, "merge", "theirs", "--method", "ties", "--density", "0.5")
+    _alter(repo, lambda recipe: recipe["choice"]["parameters"].update(density=0.6))
+    result = theta(repo.path, "replay", "HEAD", "--", NAME)
+    assert result.status == 1
+    assert "1 different, 5 parameters the same" in result.out
+    assert "layer.2.weight" in result.out
+    said(repo.path, "replay", "HEAD~1")
+
+
+def test_after_a_clone(repo: GitSandbox, tmp_path: Path) -> None:
+    said(repo.path, "merge", "theirs", "others", "--method", "ties", "--density", "0.5")
+    GitSandbox(tmp_path)("clone", "-q", "--no-checkout", str(repo.path), "clone")
+    clone = GitSandbox(tmp_path / "clone")
+    for key, value in {**DRIVERS, "filter.theta.process": "git-theta filter-process"}.items():
+        clone("config", key, value)
+    clone("config", "filter.theta.required", "true")
+    clone("switch", "-q", "main")
+    assert "6 parameters the same" in said(clone.path, "replay")
+
+
+def test_a_commit_without_a_recipe(repo: GitSandbox) -> None:
+    for words in (("replay",), ("replay", "HEAD", "--", NAME)):
+        result = theta(repo.path, *words)
+        assert (result.status, "recorded merge" in result.err) == (1, True)
+
+
+HOSTILE = {
+    "no JSON": "{",
+    "code": "!!python/object/apply:os.system [x]",
+    "options for revisions": {"revision": "--upload-pack=touch pwned"},
+    "a search for revisions": {"revision": ":/base"},
+    "lost inputs": {"revision": "0" * 40},
+    "other inputs": {"digest": "0" * 64},
+    "unknown keys": {"also": 1},
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_hostile_recipes_in_a_manifest_are_one_error(repo: GitSandbox, case: str) -> None:
+    said(repo.path, "merge", "theirs", "--method", "linear")
+    change = HOSTILE[case]
+    manifest = parse(repo("cat-file", "blob", f"HEAD:{NAME}").encode())
+    if isinstance(change, dict):
+        recipe = json.loads(manifest.recipe)
+        recipe["inputs"][1].update(change)
+        text = json.dumps(recipe)
+    else:
+        text = change
+    data = dump(replace(manifest, recipe=text))
+    oid = repo.run("hash-object", "-w", "--stdin", "--no-filters", data=data).stdout.strip()
+    repo("update-index", "--cacheinfo", f"100644,{oid},{NAME}")
+    repo("commit", "-qm", "hostile")
+    result = theta(repo.path, "replay")
+    assert result.status == 1
+    assert len(result.err.splitlines()) == 1, result.err
+    assert not (repo.path / "pwned").exists()
+    assert recipe_of(repo) == text

@@ -1,0 +1,236 @@
+"""Keep merged checkpoints in a merge commit with all its parents.
+
+Nothing is touched before everything is made: the objects, the trees and the commit exist when the branch moves, and it
+moves by a fast-forward, which git refuses or does as a whole, work tree and index included.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from theta_nb.engine.merging.session import MergeSession
+from theta_nb.errors import ThetaError
+from theta_nb.git.commits import message_with_metrics
+from theta_nb.git.merge_plan import MergePlan, default_message
+from theta_nb.git.merge_result import make_result
+from theta_nb.git.places import Places
+from theta_nb.git.process import GitError, child_environment, git, git_ok, git_text, run_gently
+
+__all__ = ["MERGE_TRAILER", "MergeCommitter", "commit_merge", "message_of", "require_calm", "under_way"]
+
+MERGE_TRAILER = "Theta-Merge"
+"""Key of the trailers that say how a checkpoint was merged, ``Theta-Merge: model.pt: ties(density=0.3)``."""
+
+Progress = Callable[[int, int], None]
+
+_UNDER_WAY = {
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+}
+
+
+def under_way(places: Places) -> str:
+    """The operation that git has begun and not ended (``"merge"``, ``"rebase"``, …); empty if there is none."""
+    # A rebase picks commits: while it lasts, it is what has to be continued.
+    order = sorted(_UNDER_WAY.items(), key=lambda item: item[1] != "rebase")
+    return next((what for name, what in order if os.path.exists(os.path.join(places.git_dir, name))), "")
+
+
+def require_calm(places: Places, paths: Sequence[str] = ()) -> None:
+    """Refuse to merge into a state that is not committed.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    paths
+        Checkpoints that will be written.
+
+    Raises
+    ------
+    ThetaError
+        If there is no work tree, another operation is under way, something is staged, or a path has changes.
+    """
+    if places.work_tree is None:
+        raise ThetaError("there is no work tree here", hint="Merge in a clone that has one.")
+    what = under_way(places)
+    if what:
+        how = "'git theta merge --continue' or '--abort'" if what == "merge" else f"'git {what} --continue'"
+        raise ThetaError(f"a {what} is under way", hint=f"End it first, with {how}.")
+    if not git_ok("diff-index", "--cached", "--quiet", "HEAD", "--", cwd=places.top):
+        raise ThetaError("something is staged that is not committed", hint="Commit it or 'git stash' it first.")
+    if paths:
+        env = {"GIT_LITERAL_PATHSPECS": "1"}
+        out = git("status", "--porcelain", "-z", "--untracked-files=no", "--", *paths, cwd=places.top, env=env)
+        changed = [os.fsdecode(record[3:]) for record in out.split(b"\0") if record]
+        if changed:
+            raise ThetaError(f"{changed[0]} has changes that are not committed", hint="Commit or 'git stash' them.")
+
+
+@dataclass(frozen=True)
+class MergeCommitter:
+    """Commits a session as the merge that it was opened for.
+
+    Parameters
+    ----------
+    plan
+        The merge.
+    path
+        Where the result goes.
+    """
+
+    plan: MergePlan
+    path: str
+
+    def commit(self, session: MergeSession, message: str) -> str:
+        """Make the merge commit and return its name; on failure nothing has changed."""
+        return commit_merge(self.plan, {self.path: session}, message)
+
+
+def commit_merge(
+    plan: MergePlan, sessions: Mapping[str, MergeSession], message: str = "", *, progress: Progress | None = None
+) -> str:
+    """Make one merge commit of all parents and move the branch to it.
+
+    Parameters
+    ----------
+    plan
+        The merge.
+    sessions
+        Decided sessions by the path of their result; git merges everything else.
+    message
+        Of the commit; what git would say by default.
+    progress
+        Told how many parameters of the current checkpoint are computed.
+
+    Returns
+    -------
+    str
+        The commit's id. Hooks that see messages do not run, ``post-merge`` does.
+
+    Raises
+    ------
+    MergeError
+        If choices are open.
+    ThetaError
+        If HEAD moved meanwhile, the state is not committed, or git cannot merge another file by itself. Nothing has
+        changed then.
+    """
+    places = plan.places
+    for session in sessions.values():
+        session.require_closed()
+    require_calm(places, list(sessions))
+    _require_head(plan)
+    tree = _merged_tree(plan, frozenset(sessions))
+    entries = []
+    for path, session in sessions.items():
+        with make_result(places, session, path, progress=progress) as result:
+            blob = git("hash-object", "-w", "--stdin", "--no-filters", cwd=places.top, data=result.text)
+        entries.append(_entry(places, tree, plan.head, path, blob.decode("ascii").strip()))
+    tree = _with_entries(places, tree, entries)
+    parents = [word for commit in (plan.head, *plan.commits) for word in ("-p", commit)]
+    text = message_of(places, message or default_message(plan), sessions)
+    commit = git("commit-tree", tree, *parents, "-F", "-", cwd=places.top, data=text).decode("ascii").strip()
+    _require_head(plan)
+    _fast_forward(plan, commit)
+    return commit
+
+
+def _require_head(plan: MergePlan) -> None:
+    if git_text("rev-parse", "HEAD", cwd=plan.places.top) != plan.head:
+        raise ThetaError("HEAD is another commit than when the merge was begun", hint="Begin the merge again.")
+
+
+def message_of(places: Places, message: str, sessions: Mapping[str, MergeSession]) -> bytes:
+    """The message with trailers: how each checkpoint was merged, and what was measured of just this result."""
+    metrics: dict[str, float] = {}
+    for session in sessions.values():
+        for one in session.tries:
+            if one.settings == session.settings:
+                metrics.update(one.metrics)
+    text = message_with_metrics(message, None)
+    said = [f"{MERGE_TRAILER}: {path}: {session.recipe().short()}" for path, session in sessions.items()]
+    for name, value in metrics.items():
+        with suppress(ThetaError):  # a metric that is NaN, or has a name that no trailer can hold, is no reason to stop
+            said.append(message_with_metrics("x", {name: value}).partition("\n\n")[2])
+    # A line break in a name would end the trailer.
+    words = [word for line in said for word in ("--trailer", " ".join(line.split()))]
+    options = ("--no-divider", "--where=end", "--if-exists=add", "--if-missing=add")
+    data = (text.rstrip("\n") + "\n").encode("utf-8", "surrogateescape")
+    return git("interpret-trailers", *options, *words, cwd=places.top, data=data)
+
+
+# --- trees ------------------------------------------------------------------------------------------------------------
+
+
+def _merged_tree(plan: MergePlan, ours: frozenset[str]) -> str:
+    """Tree of the merge as git makes it, one commit after the other.
+
+    Conflicts in the paths that are ``ours`` do not matter: what comes there is known already.
+    """
+    places, current = plan.places, plan.head
+    tree = ""
+    for index, commit in enumerate(plan.commits):
+        tree = _merge_trees(places, current, commit, ours)
+        if index + 1 < len(plan.commits):
+            step = ("-p", current, "-p", commit)
+            current = git("commit-tree", tree, *step, "-m", "step", cwd=places.top).decode("ascii").strip()
+    return tree
+
+
+def _merge_trees(places: Places, left: str, right: str, ours: frozenset[str]) -> str:
+    # Our own driver has nothing to do with what is decided already, and nothing to ask about the rest.
+    environment = child_environment({"GIT_TERMINAL_PROMPT": "0", "GIT_THETA_MERGE_DECIDED": "\n".join(ours)})
+    words = ["merge-tree", "--write-tree", "--allow-unrelated-histories", "--name-only", "--no-messages", "-z"]
+    result = run_gently(["git", *words, left, right], cwd=places.top, env=environment)
+    if result.returncode not in (0, 1):
+        said = result.stderr.decode("utf-8", "replace").strip()
+        hint = "Merging beside checkpoints needs git 2.38." if "usage" in said else ""
+        raise GitError(f"git cannot merge {right[:10]}: {said}", returncode=result.returncode, hint=hint)
+    tree, *rest = result.stdout.split(b"\0")
+    conflicts = sorted({os.fsdecode(name) for name in rest if name} - ours)
+    if conflicts:
+        shown = ", ".join(conflicts[:3]) + (f" and {len(conflicts) - 3} more" if len(conflicts) > 3 else "")
+        raise ThetaError(
+            f"git cannot merge {shown} by itself",
+            hint="Run 'git merge', resolve that, then 'git theta merge --continue' merges the checkpoints.",
+        )
+    return tree.decode("ascii")
+
+
+def _entry(places: Places, tree: str, head: str, path: str, blob: str) -> bytes:
+    """The path's line for ``git update-index --index-info -z``, with the mode that it has."""
+    for where in (tree, head):
+        env = {"GIT_LITERAL_PATHSPECS": "1"}
+        out = git("ls-tree", "-z", "--full-tree", where, "--", path, cwd=places.top, env=env)
+        if out:
+            mode = out.split(b" ", 1)[0].decode("ascii")
+            return f"{mode} {blob} 0\t".encode() + os.fsencode(path) + b"\0"
+    return f"100644 {blob} 0\t".encode() + os.fsencode(path) + b"\0"
+
+
+def _with_entries(places: Places, tree: str, entries: Sequence[bytes]) -> str:
+    with tempfile.TemporaryDirectory(prefix="theta-") as folder:
+        index = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
+        git("read-tree", tree, cwd=places.top, env=index)
+        git("update-index", "-z", "--index-info", cwd=places.top, env=index, data=b"".join(entries))
+        return git("write-tree", cwd=places.top, env=index).decode("ascii").strip()
+
+
+def _fast_forward(plan: MergePlan, commit: str) -> None:
+    action = {"GIT_REFLOG_ACTION": f"theta merge {' '.join(plan.words)}"}
+    try:
+        git("merge", "--ff-only", "--no-stat", "--quiet", commit, cwd=plan.places.top, env=action)
+    except GitError as error:
+        raise GitError(
+            f"the merge is made, but git does not move to it: {error.message}",
+            returncode=error.returncode,
+            hint=f"When that is out of the way, 'git merge --ff-only {commit[:12]}' does.",
+        ) from error
