@@ -16,7 +16,7 @@ from theta_nb.engine.merging.states import State, Unit
 from theta_nb.errors import MergeError
 from theta_nb.git.asking import Terminal
 from theta_nb.merges.table import METHODS
-from theta_nb.report.wording import visible
+from theta_nb.report.visible import visible
 
 __all__ = ["MergeMenu"]
 
