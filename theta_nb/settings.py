@@ -83,7 +83,7 @@ class Settings:
     merge_method: str = ""
     merge_now: str = ""
     merge_review: bool = False
-    merge_decided: frozenset[str] = frozenset()
+    merge_decided: tuple[str, ...] = ()
     manual_merge: bool = False
 
     @classmethod
@@ -116,7 +116,7 @@ class Settings:
             merge_method=config.get("theta.merge.method", "").strip(),
             merge_now=environ.get("GIT_THETA_MERGE", "").strip(),
             merge_review=_word(config, "theta.merge.review", ("never", "always")) == "always",
-            merge_decided=frozenset(filter(None, environ.get("GIT_THETA_MERGE_DECIDED", "").split("\n"))),
+            merge_decided=tuple(filter(None, environ.get("GIT_THETA_MERGE_DECIDED", "").split("\n"))),
             manual_merge=_as_boolean("GIT_THETA_MANUAL_MERGE", environ.get("GIT_THETA_MANUAL_MERGE", "")),
         )
 

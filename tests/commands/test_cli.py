@@ -328,7 +328,9 @@ def test_sizes(nbytes: int, text: str) -> None:
     assert human_size(nbytes) == text
 
 
-@pytest.mark.parametrize("argv", [["status"], ["ls-files"], ["track"], ["env"], ["fsck"], ["gc", "-n"], ["checkout"]])
+@pytest.mark.parametrize(
+    "argv", [["status"], ["ls-files"], ["track"], ["env"], ["fsck"], ["gc", "-n"], ["checkout"], ["merge", "--methods"]]
+)
 def test_json_is_one_object(argv: Sequence[str], repository: GitSandbox) -> None:
     repository.write(os.fsdecode(b"caf\xe9.pt"), checkpoint())
     repository.commit_all("one")
