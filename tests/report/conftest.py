@@ -78,5 +78,5 @@ def diff() -> CheckpointDiff:
         ),
         ("metadata or pickled values changed",),
         "histograms",
-        "not measured: 1 objects are not here",
+        "1 objects are not here",
     )

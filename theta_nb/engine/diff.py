@@ -16,12 +16,15 @@ from theta_nb.tensors.dtypes import DTYPES
 from theta_nb.tensors.spec import Shape
 from theta_nb.tensors.statistics import Statistics
 
-__all__ = ["STATUSES", "Parameter", "ParameterChange", "Status", "parameters_of", "structural_diff"]
+__all__ = ["NOT_MEASURED", "STATUSES", "Parameter", "ParameterChange", "Status", "parameters_of", "structural_diff"]
 
 Status = Literal["added", "removed", "renamed", "retyped", "reshaped", "modified", "unchanged"]
 """What happened to a parameter group; a tensor whose shape and dtype both changed is ``"reshaped"``."""
 
 STATUSES: tuple[Status, ...] = get_args(Status)
+
+NOT_MEASURED = "not measured: "
+"""How the note of a parameter begins whose values could not be compared."""
 
 RAW = "bytes"
 """Dtype of a storage that no tensor looks at."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from theta_nb.engine.alignment import Alignment, Blocks, align, stretches
-from theta_nb.engine.diff import RAW, ParameterChange
+from theta_nb.engine.diff import NOT_MEASURED, RAW, ParameterChange
 from theta_nb.engine.sources import Source, Stored
 from theta_nb.engine.spectra import spectrum_of
 from theta_nb.engine.statistics_cache import StatisticsCache, cache_key
@@ -27,12 +27,9 @@ from theta_nb.tensors.pairs import PairKernel
 from theta_nb.tensors.spectrum import Spectrum
 from theta_nb.tensors.statistics import Statistics
 
-__all__ = ["NOT_MEASURED", "PairOfSources"]
+__all__ = ["PairOfSources"]
 
 Progress = Callable[[int, int], None]
-
-NOT_MEASURED = "not measured: "
-"""How the note of a parameter without statistics begins."""
 
 _TASK_NBYTES = 8 * 2**20  # small parameters are worked on together
 _IN_FLIGHT = 32

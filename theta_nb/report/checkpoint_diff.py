@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from theta_nb.engine.checkpoint import matching
-from theta_nb.engine.diff import STATUSES, ParameterChange, Status, natural
+from theta_nb.engine.diff import NOT_MEASURED, STATUSES, ParameterChange, Status, natural
 from theta_nb.errors import ThetaError
 from theta_nb.report.grouping import block_of, kind_of, module_of
 from theta_nb.tensors.spectrum import Spectrum
@@ -339,7 +339,7 @@ class CheckpointDiff:
         if self.measured in enough and not self.unavailable:
             return self
         found = self._values.measure(self.parameters, histograms=histograms, progress=progress, executor=executor)
-        missing = next((c.note for c in found if c.note.startswith("not measured")), "")
+        missing = next((c.note.removeprefix(NOT_MEASURED) for c in found if c.note.startswith(NOT_MEASURED)), "")
         level: Literal["scalars", "histograms"] = "histograms" if histograms else "scalars"
         return replace(self, parameters=found, measured=level, unavailable=missing)
 

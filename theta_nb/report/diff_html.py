@@ -59,7 +59,7 @@ _COLUMNS = (
     ("relative", "‖Δ‖/‖old‖"),
     ("max", "max |Δ|"),
     ("changed", "changed"),
-    ("flips", "sign flips"),
+    ("flips", "flips"),
     ("cosine", "cosine"),
 )
 

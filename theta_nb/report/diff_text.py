@@ -46,12 +46,12 @@ def summary(diff: CheckpointDiff) -> str:
     """One line: what changed, and by how much."""
     old, new = diff.old, diff.new
     if not new.exists:
-        return f"checkpoint removed, {old.parameters} parameters, {size(old.size)}"
+        return f"checkpoint removed, {_parameters(old.parameters)}, {size(old.size)}"
     if not old.exists:
-        return f"new checkpoint, {new.parameters} parameters, {size(new.size)}"
+        return f"new checkpoint, {_parameters(new.parameters)}, {size(new.size)}"
     counts = diff.counts
     here = len(diff.parameters) - counts.get("added", 0)
-    parts = [f"{counts.get('modified', 0)} of {here} parameters modified"] if here else []
+    parts = [f"{counts.get('modified', 0)} of {_parameters(here)} modified"] if here else []
     parts += [
         f"{counts[status]} {status}"
         for status in ("added", "removed", "renamed", "retyped", "reshaped")
@@ -66,6 +66,10 @@ def summary(diff: CheckpointDiff) -> str:
     if diff.hidden:
         parts.append(f"{diff.hidden} not shown")
     return ", ".join(parts)
+
+
+def _parameters(count: int) -> str:
+    return f"{count:,} parameter{'s' * (count != 1)}"
 
 
 def table(diff: CheckpointDiff, *, limit: int | None = None, unchanged: bool = False) -> str:

@@ -44,9 +44,16 @@ class Module:
 
 @dataclass
 class _Node:
+    items: list[tuple[str, _Node | ParameterChange]] = field(default_factory=list)
     children: dict[str, _Node] = field(default_factory=dict)
-    own: list[tuple[str, ParameterChange]] = field(default_factory=list)
     changes: list[ParameterChange] = field(default_factory=list)
+
+    def child(self, step: str) -> _Node:
+        """The module below of that name, made where it is first needed."""
+        if step not in self.children:
+            self.children[step] = _Node()
+            self.items.append((step, self.children[step]))
+        return self.children[step]
 
 
 def module_tree(changes: Iterable[ParameterChange], *, fold: int = _WORTH_FOLDING) -> Module:
@@ -67,16 +74,16 @@ def module_tree(changes: Iterable[ParameterChange], *, fold: int = _WORTH_FOLDIN
         node = root
         node.changes.append(change)
         for step in steps[:-1]:
-            node = node.children.setdefault(step, _Node())
+            node = node.child(step)
             node.changes.append(change)
-        node.own.append((steps[-1], change))
+        node.items.append((steps[-1], change))
     return _module("", root, fold)
 
 
 def _module(label: str, node: _Node, fold: int) -> Module:
-    while len(node.children) == 1 and not node.own:
-        step, only = next(iter(node.children.items()))
-        if len(only.changes) < fold:
+    while len(node.items) == 1:
+        step, only = node.items[0]
+        if not isinstance(only, _Node) or len(only.changes) < fold:
             break
         label, node = label + step, only
     found = Module(label.rstrip("./"), changes=node.changes)
@@ -90,10 +97,8 @@ def _module(label: str, node: _Node, fold: int) -> Module:
 
 def _spread(prefix: str, node: _Node, fold: int) -> Iterator[tuple[str, _Node | ParameterChange]]:
     """What stands directly in a module: its parameters, small modules spread out, and large ones as they are."""
-    for name, change in node.own:
-        yield prefix + name, change
-    for step, child in node.children.items():
-        if len(child.changes) >= fold:
-            yield prefix + step, child
+    for step, item in node.items:
+        if isinstance(item, _Node) and len(item.changes) < fold:
+            yield from _spread(prefix + step, item, fold)
         else:
-            yield from _spread(prefix + step, child, fold)
+            yield prefix + step, item

@@ -63,6 +63,8 @@ class PairKernel:
         self._single = self._parts == self._new_parts and is_single(old.dtype) and is_single(new.dtype)
         self._same_bits = (old.dtype, old.conj, old.neg) == (new.dtype, new.conj, new.neg)
         self._tallies = (Tally(), Tally(), Tally()) if histograms else None
+        self._patterns: Array = np.empty(0, np.uint8)
+        self._masks = np.empty(BLOCK_NUMEL, np.bool_)
         self._singles = [np.empty(BLOCK_NUMEL, np.float32) for _ in range(3)] if self._single else []
 
     def block(self, old: memoryview, new: memoryview) -> Piece:
@@ -93,7 +95,7 @@ class PairKernel:
         if not self._same_bits:
             return None, None
         before, after = bits_of(old, self._old.dtype), bits_of(new, self._new.dtype)
-        differing = np.bitwise_xor(before, after)
+        differing = np.bitwise_xor(before, after, out=self._bits_buffer(before))
         if self._parts == 2:
             changed = int(np.count_nonzero(differing.reshape(-1, 2).any(axis=1)))
         else:
@@ -101,7 +103,14 @@ class PairKernel:
         dtype = self._old.dtype
         if not changed or not self._single or dtype.kind not in "fci" or "float4" in dtype.name:
             return changed, None  # the first bit is no sign, or not the first
-        return changed, differing.view(f"i{differing.itemsize}") < 0
+        signs = self._masks[: len(differing)] if len(differing) <= len(self._masks) else None
+        return changed, np.less(differing.view(f"i{differing.itemsize}"), 0, out=signs)
+
+    def _bits_buffer(self, like: Array) -> Array:
+        """Memory for bit patterns, used again: fresh pages cost more than what is computed on them."""
+        if self._patterns.dtype != like.dtype or len(self._patterns) < len(like):
+            self._patterns = np.empty(max(len(like), BLOCK_NUMEL), like.dtype)
+        return self._patterns[: len(like)]
 
     # --- float32 ------------------------------------------------------------------------------------------------------
 
