@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from theta_nb.engine.checkpoint import Checkpoint, TensorView
     from theta_nb.jupyter.diff_explorer import DiffExplorer
+    from theta_nb.jupyter.history_explorer import HistoryExplorer
     from theta_nb.report.checkpoint_diff import CheckpointDiff
     from theta_nb.report.history import History
     from theta_nb.repository import Repository
@@ -28,6 +29,7 @@ __all__ = [
     "CheckpointDiff",
     "DiffExplorer",
     "History",
+    "HistoryExplorer",
     "Repository",
     "TensorView",
     "ThetaError",
@@ -42,6 +44,7 @@ _LAZY = {
     "CheckpointDiff": "theta_nb.report.checkpoint_diff",
     "DiffExplorer": "theta_nb.jupyter.diff_explorer",
     "History": "theta_nb.report.history",
+    "HistoryExplorer": "theta_nb.jupyter.history_explorer",
     "Repository": "theta_nb.repository",
     "TensorView": "theta_nb.engine.checkpoint",
 }

@@ -95,7 +95,9 @@ def _environment(own: Path) -> dict[str, str]:
     folders = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR")
     shared = [prefix / "share" / "jupyter" for prefix in (Path(sys.prefix), Path(jupyterlab.__file__).parents[4])]
     return {
-        **{key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "THETA_", "JUPYTER", "XDG_"))},
+        **{
+            key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "THETA_", "JUPYTER", "XDG_"))
+        },
         **{f"JUPYTER_{name}": str(own / name.lower()) for name in folders},
         "IPYTHONDIR": str(own / "ipython"),
         "JUPYTERLAB_SETTINGS_DIR": str(own / "settings"),
@@ -162,7 +164,7 @@ class Notebook:
         """Choose a theme, and wait until it is there."""
         self.page.evaluate("(name) => jupyterapp.commands.execute('apputils:change-theme', { theme: name })", name)
         light = "false" if "Dark" in name else "true"
-        self.page.wait_for_selector(f"body[data-jp-theme-light='{light}']")
+        self.page.wait_for_selector(f"body[data-jp-theme-light='{light}']", state="attached")
 
 
 # Without it JupyterLab asks which kernel is wanted.

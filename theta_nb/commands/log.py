@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from theta_nb.engine.diff import ParameterChange
 from theta_nb.engine.history import Step, steps_of
@@ -75,9 +75,11 @@ class _Values:
     def between(self, old: Step, new: Step) -> CheckpointDiff:
         """What differs between the versions of two commits."""
         with self._threads() as executor:
-            return compare_versions(
+            found = compare_versions(
                 self.places, old.path, old.commit.id, new.commit.id, new_path=new.path, executor=executor
             )
+        sides = replace(found.old, label=old.commit.short), replace(found.new, label=new.commit.short)
+        return replace(found, old=sides[0], new=sides[1])
 
     def _threads(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(self.places.settings.workers, thread_name_prefix="theta")

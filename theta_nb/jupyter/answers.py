@@ -94,8 +94,8 @@ def requests_of(content: object) -> tuple[list[Request], list[str]]:
     for item in _list(content.get("requests")):
         if not isinstance(item, dict):
             continue
-        texts = [item.get(key) for key in ("id", "channel", "what")]
-        if not all(isinstance(text, str) and 0 < len(text) <= _LONGEST for text in texts):
+        number, channel, what = (item.get(key) for key in ("id", "channel", "what"))
+        if not (_is_name(number) and _is_name(channel) and _is_name(what)):
             continue
         details = {
             key: value
@@ -104,13 +104,17 @@ def requests_of(content: object) -> tuple[list[Request], list[str]]:
             and key not in ("id", "channel", "what")
             and ((isinstance(value, str) and len(value) <= _LONGEST) or _is_whole(value))
         }
-        found.append(Request(*map(str, texts), details))  # type: ignore[arg-type]
+        found.append(Request(str(number), str(channel), str(what), details))
     cancelled = [channel for channel in _list(content.get("cancel")) if isinstance(channel, str)]
     return found, cancelled
 
 
 def _list(value: object) -> list[Any]:
     return value[:_MOST_REQUESTS] if isinstance(value, list) else []
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= _LONGEST
 
 
 def _is_whole(value: object) -> bool:

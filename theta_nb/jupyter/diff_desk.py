@@ -72,7 +72,6 @@ class DiffDesk:
             "title": heading(self.diff),
             "summary": summary(self.diff),
             "unavailable": self.diff.unavailable,
-            "other": list(self.diff.other),
             "columns": list(COLUMNS),
             "statuses": list(STATUSES),
             "dtypes": list(dtypes),

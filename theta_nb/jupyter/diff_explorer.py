@@ -90,9 +90,7 @@ class DiffExplorer(Explorer):
         kept = tuple(c for c in self.diff.parameters if (c.name in chosen if chosen else c.differs))
         return rows(replace(self.diff, parameters=kept))
 
-    def close(self) -> None:
-        """Take the widget off the page, end its threads, and let go of the diff's values."""
-        super().close()
+    def _forget(self) -> None:
         self._desk = DiffDesk(replace(self.diff, parameters=(), _values=None))
 
     @traitlets.validate("selection", "pins")

@@ -45,6 +45,7 @@ class Explorer(anywidget.AnyWidget):
     """
 
     _css = stylesheet("explorer")
+    _worker: Worker | None = None
 
     def __init__(self, **options: Any) -> None:
         _check(type(self), options)
@@ -59,8 +60,14 @@ class Explorer(anywidget.AnyWidget):
 
     def close(self) -> None:
         """Take the widget off the page, end its threads, and let go of what it shows."""
-        self._worker.close()
+        if self._worker is not None:  # Python also closes what was refused before it had one
+            self._worker.close()
+            self._forget()
         super().close()
+
+    def _forget(self) -> None:
+        """Let go of the data."""
+        raise NotImplementedError
 
     # --- asked and answered -------------------------------------------------------------------------------------------
 
@@ -70,6 +77,8 @@ class Explorer(anywidget.AnyWidget):
 
     def _asked(self, content: object, buffers: object) -> None:
         """Take requests; nothing but parsing happens in the kernel's own thread."""
+        if self._worker is None:
+            return
         requests, cancelled = requests_of(content)
         for channel in cancelled:
             self._worker.cancel(channel)

@@ -93,7 +93,7 @@ export function ticksOf(low, high, log = false) {
     const [first, last] = [Math.ceil(Math.log10(low) - 1e-9), Math.floor(Math.log10(high) + 1e-9)];
     const step = Math.max(1, Math.ceil((last - first + 1) / 5));
     for (let power = first; power <= last; power += step) found.push(Number(`1e${power}`));
-    return found.length > 1 ? found : [low, high];
+    return found.length > 1 ? found : [low, Math.sqrt(low * high), high];
   }
   const rough = (high - low) / 4 || 1;
   const unit = 10 ** Math.floor(Math.log10(rough));

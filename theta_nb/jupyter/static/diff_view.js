@@ -173,9 +173,8 @@ export function createDiffView(root, options) {
   }
 
   function refreshHead() {
-    const { title, summary, unavailable, other } = data.index;
+    const { title, summary, unavailable } = data.index;
     fill(heading, element("span.theta-strong", {}, title), element("span.theta-dim", {}, summary),
-      ...other.map((sentence) => element("span.theta-dim", {}, sentence)),
       unavailable ? element("span.theta-problem", {}, `Some numbers are missing: ${unavailable}`) : null);
   }
 

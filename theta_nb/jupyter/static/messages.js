@@ -47,7 +47,7 @@ export function createClient(send, { wait = WAIT } = {}) {
       latest.set(channel, id);
       gathered.push({ ...details, id, channel: `${own}:${channel}`, what });
       schedule();
-      return new Promise((resolve, reject) => waiting.set(id, { channel, resolve, reject, onProgress, buffers: [] }));
+      return new Promise((resolve, reject) => waiting.set(id, { channel, resolve, reject, onProgress, buffers: [], sizes: [] }));
     },
     /** Stop what a channel is doing. */
     cancel(channel) {
@@ -62,11 +62,12 @@ export function createClient(send, { wait = WAIT } = {}) {
       if (!request) return;
       if (message.progress) return void request.onProgress?.(...message.progress);
       request.buffers[message.part ?? 0] = buffers;
+      if (message.sizes) Object.assign(request, { result: message.result, sizes: message.sizes });
       if (Object.keys(request.buffers).length < (message.parts ?? 1)) return;
       waiting.delete(message.id);
       if (latest.get(request.channel) === message.id) latest.delete(request.channel);
       if (message.error !== undefined && message.error !== null) request.reject(new Error(message.error));
-      else request.resolve(decoded(message.result, joined(request.buffers.flat()), message.sizes ?? []));
+      else request.resolve(decoded(request.result, joined(request.buffers.flat()), request.sizes));
     },
     close() {
       clearTimeout(timer);
