@@ -225,5 +225,6 @@ def test_opening_and_closing_leaves_no_memory_behind(open_notebook: Open) -> Non
     for _ in range(20):
         cycle()
     after = used()
+    print(before, after)
     assert after[0] < before[0] * 1.05
     assert after[1] < before[1] * 1.05

@@ -11,7 +11,8 @@ import traitlets
 from theta_nb.errors import ThetaError
 from theta_nb.jupyter.answers import Answer, Request, deflated
 from theta_nb.jupyter.diff_desk import DiffDesk
-from theta_nb.jupyter.explorer import Explorer, entry
+from theta_nb.jupyter.explorer import Explorer
+from theta_nb.jupyter.static import linked, loader
 from theta_nb.jupyter.worker import Stop
 from theta_nb.report.checkpoint_diff import CheckpointDiff
 from theta_nb.report.diff_frame import rows
@@ -54,7 +55,8 @@ class DiffExplorer(Explorer):
     >>> explorer.close()
     """
 
-    _esm = entry("diff_explorer")
+    _esm = loader("diff_explorer")
+    _module = traitlets.Unicode(linked("diff_explorer"), help="The ES module that draws.").tag(sync=True)
 
     metric = traitlets.Enum(
         (*METRICS, "distance"), "relative", help="What the colours stand for; 'distance' is one minus the cosine."

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import anywidget
+import traitlets
 
 from theta_nb.errors import ThetaError
 from theta_nb.jupyter.answers import Answer, Request, messages, requests_of
-from theta_nb.jupyter.static import linked, stylesheet
+from theta_nb.jupyter.static import stylesheet
 from theta_nb.jupyter.worker import Stop, Stopped, Worker
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Explorer(anywidget.AnyWidget):
     """
 
     _css = stylesheet("explorer")
+    _module = traitlets.Unicode(help="The ES module that draws, handed to a page once.").tag(sync=True)
     _worker: Worker | None = None
 
     def __init__(self, **options: Any) -> None:
@@ -153,8 +155,3 @@ def _check(cls: type[Explorer], options: Mapping[str, Any]) -> None:
         close = difflib.get_close_matches(name, sorted(known), 1)
         meant = f"; did you mean {close[0]!r}?" if close else "."
         raise TypeError(f"{cls.__name__} has no option {name!r}{meant} Options are {', '.join(sorted(known))}.")
-
-
-def entry(name: str) -> str:
-    """The ES module of a widget."""
-    return linked(name)

@@ -10,8 +10,9 @@ import traitlets
 
 from theta_nb.errors import ThetaError
 from theta_nb.jupyter.answers import Answer, Request, deflated
-from theta_nb.jupyter.explorer import Explorer, entry
+from theta_nb.jupyter.explorer import Explorer
 from theta_nb.jupyter.history_desk import GROUPINGS, HistoryDesk
+from theta_nb.jupyter.static import linked, loader
 from theta_nb.jupyter.worker import Stop
 from theta_nb.report.history import History
 
@@ -48,7 +49,8 @@ class HistoryExplorer(Explorer):
     >>> explorer.close()
     """
 
-    _esm = entry("history_explorer")
+    _esm = loader("history_explorer")
+    _module = traitlets.Unicode(linked("history_explorer"), help="The ES module that draws.").tag(sync=True)
 
     by = traitlets.Enum(GROUPINGS, "block", help="What the rows of the map are.").tag(sync=True, option=True)
     selected_commits = traitlets.List(

@@ -7,11 +7,12 @@ single module, so :func:`linked` joins an entry with what it imports. No build s
 
 from __future__ import annotations
 
+import hashlib
 import re
 from functools import cache
 from importlib.resources import files
 
-__all__ = ["linked", "stylesheet"]
+__all__ = ["linked", "loader", "stylesheet"]
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
@@ -41,6 +42,17 @@ def linked(entry: str) -> str:
     _collect(entry, order, ())
     parts = [_as_function(name, _source(name)) for name in order[:-1]]
     return "".join([*parts, _with_names(entry, _source(entry), default=True)])
+
+
+@cache
+def loader(entry: str) -> str:
+    """A small module that imports :func:`linked` once a page, however many widgets there are.
+
+    anywidget imports the module of every widget anew, and a browser never forgets a module. So that opening explorers
+    all day costs nothing, the module that is imported anew is this one; the code comes in the trait ``_module``.
+    """
+    key = hashlib.sha256(linked(entry).encode()).hexdigest()[:16]
+    return _source("loader").replace("KEY", f"theta-nb {entry} {key}")
 
 
 @cache

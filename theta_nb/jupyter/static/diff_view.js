@@ -257,6 +257,7 @@ export function createDiffView(root, options) {
   }
 
   function showTable(wanted) {
+    const within = mapBox.contains(document.activeElement) || tableBox.contains(document.activeElement);
     asTable = wanted;
     mapBox.hidden = wanted;
     tableBox.hidden = !wanted;
@@ -264,6 +265,7 @@ export function createDiffView(root, options) {
     refreshTable();
     refreshSelection();
     if (!wanted) map.redraw();
+    if (within) (wanted ? table.element : map.canvas).focus(); // what is hidden loses the keyboard
   }
 
   /** Have the values read; the widget or the view around this one hands in the numbers. */

@@ -222,11 +222,13 @@ export function createHistoryView(root, options) {
   }
 
   function showTable(wanted) {
+    const within = stage.contains(document.activeElement) || tableBox.contains(document.activeElement);
     asTable = wanted;
     stage.hidden = wanted;
     tableBox.hidden = !wanted;
     view.textContent = wanted ? "map" : "table";
     if (!wanted) map.redraw();
+    if (within) (wanted ? table.element : map.canvas).focus(); // what is hidden loses the keyboard
   }
 
   function escape() {
