@@ -36,7 +36,8 @@ _HISTORY = """async ({ index, layers, values, repeat }) => {
   const matrix = { layers, values: { data: numbers, shape: [layers.length, index.commits.length] }, measured: true };
   const client = { ask: async () => matrix, cancel() {} };
   const begun = performance.now();
-  const view = createHistoryView(document.body, { index, state: createState({ by: "parameter", selected_commits: [] }), client });
+  const state = createState({ by: "parameter", selected_commits: [] });
+  const view = createHistoryView(document.body, { index, state, client });
   const canvas = view.map.canvas;
   while (!canvas.dataset.drawn || canvas.height < 300) await new Promise(requestAnimationFrame);
   const first = performance.now() - begun;
@@ -65,7 +66,9 @@ _DIFF = """async ({ packed, numbers }) => {
   const begun = performance.now();
   const index = await inflated(bytes(packed));
   const state = createState({ metric: "relative", log_scale: true, filter: "", selection: [], pins: [] });
-  const view = createDiffView(document.body, { index, numbers: new Float32Array(bytes(numbers).buffer), state, client: { ask: () => new Promise(() => {}), cancel() {} } });
+  const client = { ask: () => new Promise(() => {}), cancel() {} };
+  const options = { index, numbers: new Float32Array(bytes(numbers).buffer), state, client };
+  const view = createDiffView(document.body, options);
   while (!view.map.canvas.dataset.drawn) await new Promise(requestAnimationFrame);
   const first = performance.now() - begun;
   const turns = [];
@@ -161,7 +164,7 @@ def _drawing(repeat: int) -> list[str]:
         finally:
             browser.close()
     return [
-        _row(f"history of {_LAYERS:,} layers × {_COMMITS} commits drawn again", history["draws"], "≤ 30 ms"),
+        _row(f"history of {_LAYERS:,} layers, {_COMMITS} commits drawn again", history["draws"], "≤ 30 ms"),
         _row("the same with every colour computed anew", history["scales"], "≤ 30 ms"),
         f"| first paint of that history, from its data | {history['first']:.0f} ms | |",
         f"| first paint of a diff of {_LAYERS:,} tensors, from its message | {diff['first']:.0f} ms | ≤ 1500 ms |",

@@ -29,6 +29,7 @@ async function render({ model, el }) {
     view.destroy();
     client.close();
     state.close();
+    [view, index] = [null, null]; // JupyterLab keeps what it can undo, and this function with it
   };
 }
 

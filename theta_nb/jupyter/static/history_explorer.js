@@ -10,13 +10,13 @@ async function render({ model, el }) {
   const client = clientOf(model);
   const waiting = element("div.theta-loading", {}, "loading the history …");
   el.append(waiting);
-  const index = await inflated(model.get("_index"));
+  let view = createHistoryView(el, { index: await inflated(model.get("_index")), state, client });
   waiting.remove();
-  const view = createHistoryView(el, { index, state, client });
   return () => {
     view.destroy();
     client.close();
     state.close();
+    view = null; // JupyterLab keeps what it can undo, and this function with it
   };
 }
 

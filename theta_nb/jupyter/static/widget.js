@@ -7,7 +7,6 @@ const PAUSE = 60; // ms in which changes of state gather before they go to Pytho
 /** State that is shared with Python: traits of a widget. */
 export function stateOf(model) {
   let timer = 0;
-  const listeners = new Map();
   const save = () => ((timer = 0), model.save_changes());
   return {
     get: (name) => model.get(name),
@@ -19,8 +18,7 @@ export function stateOf(model) {
     on(name, listener) {
       const heard = () => listener(model.get(name));
       model.on(`change:${name}`, heard);
-      listeners.set(listener, heard);
-      return () => model.off(`change:${name}`, listeners.get(listener));
+      return () => model.off(`change:${name}`, heard);
     },
     close: () => timer && (clearTimeout(timer), save()),
   };
