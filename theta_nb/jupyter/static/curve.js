@@ -29,7 +29,7 @@ export function createCurve(root, options = {}) {
   const holder = element("div.theta-drawing", {}, canvas);
   const note = element("div.theta-note");
   root.append(holder, note);
-  const [height, left, right, top, bottom] = [options.height ?? 150, 44, 8, 8, 20];
+  const [height, left, right, top, bottom] = [options.height ?? 150, 54, 8, 8, 20];
   let [series, bounds, idle, at] = [[], null, "", null];
   const redraw = oncePerFrame(draw);
   const length = () => Math.max(0, ...series.map(({ values }) => values.length));

@@ -25,7 +25,7 @@ const LEGEND = 34;
  *   heads: whether columns have labels; least, most: px per cell [across, down]; height: most px of the cells.
  */
 export function createMap(root, options) {
-  const { describe = () => [], heads = true, least = [7, 4], most = [56, 22], height = 440 } = options;
+  const { describe = () => [], heads = true, least = [7, 4], most = [84, 22], height = 440 } = options;
   const id = uniqueId("map");
   const canvas = element("canvas.theta-canvas", {
     tabindex: 0, role: "application", "aria-roledescription": "heat map", "aria-label": options.label ?? "map", "aria-describedby": id,
@@ -175,7 +175,7 @@ export function createMap(root, options) {
     context.fillStyle = theme.dim;
     context.textBaseline = "middle";
     context.textAlign = "right";
-    const every = Math.max(1, Math.ceil((LABEL + 2) / down.cell));
+    const every = Math.max(1, Math.ceil((LABEL + 1) / down.cell));
     for (let r = Math.ceil(rows[0] / every) * every; r < rows[1]; r += every) {
       const y = top + (r + 0.5) * down.cell - scrollY;
       if (y < top + 3 || y > top + down.length - 3) continue;

@@ -159,12 +159,14 @@ export function createTimeline(root, options) {
     context.fillStyle = theme.dim;
     const right = layout.left - 12;
     const at = hovered >= 0 ? hovered : chosen ? chosen.at(-1) : -1;
-    const stored = at >= 0 ? size(commits[at].stored) : "stored";
-    context.fillText(fitted(context, stored, right), right, bars + BARS / 2);
+    const write = (name, value, middle) => {
+      context.fillText(fitted(context, name, right), right, value ? middle - 7 : middle);
+      if (value) context.fillText(value, right, middle + 7);
+    };
+    write("stored", at >= 0 ? size(commits[at].stored) : "", bars + BARS / 2);
     metrics.forEach(({ name, color, values }, i) => {
       context.fillStyle = color;
-      const shown = at >= 0 && Number.isFinite(values[at]) ? short(values[at]) : name; // while pointed at, the number
-      context.fillText(fitted(context, shown, right), right, bars + BARS + i * METRIC + METRIC / 2);
+      write(name, at >= 0 && Number.isFinite(values[at]) ? short(values[at]) : "", bars + BARS + (i + 0.5) * METRIC);
     });
   }
 
