@@ -118,7 +118,8 @@ def test_is_remembered_on_disk(repo: GitSandbox) -> None:
     first = repository.diff(NAME, "HEAD~1", "HEAD", histograms=True)
     assert (repo.path / ".git" / "theta" / "statistics.sqlite").exists()
     (repo.path / ".git" / "theta" / "objects").rename(repo.path / "elsewhere")
-    assert repr(theta_nb.Repository(repo.path).diff(NAME, "HEAD~1", "HEAD", histograms=True)) == repr(first)
+    again = theta_nb.Repository(repo.path).diff(NAME, "HEAD~1", "HEAD", histograms=True)
+    assert repr(again.parameters) == repr(first.parameters)
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,8 @@ def test_a_bare_and_a_sha256_repository(grown: GitSandbox, new_repository: objec
     subprocess.run(["git", "clone", "-q", "--bare", grown.path, tmp_path / "bare.git"], check=True)
     [history] = json_of(tmp_path / "bare.git", "log")["histories"]
     assert len(history["steps"]) == 6
+    [history] = json_of(tmp_path / "bare.git", "log", "v2..main")["histories"]
+    assert len(history["steps"]) == 1
     sandbox = new_repository("sha256", "--object-format=sha256")  # type: ignore[operator]
     sandbox.write("m.pt", weights())
     sandbox.commit_all("one")

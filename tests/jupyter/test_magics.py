@@ -239,6 +239,8 @@ def test_what_is_being_trained_against_what_is_committed(shell: Shell, grown: Gi
     diff = shell("%theta diff HEAD net")
     assert [change.name for change in diff] == ["head.bias"]
     assert diff["head.bias"].statistics.max_abs_delta == pytest.approx(0.5)
+    assert [change.name for change in shell("%theta diff net")] == ["head.bias"]
+    assert "%theta diff HEAD model" in (shell("%theta diff -h"), shell.printed)[1]
     shell("state = {k: v.clone() for k, v in net.state_dict().items()}")
     assert [change.name for change in shell(f"%theta diff HEAD state {NAME}")] == ["head.bias"]
     assert [change.name for change in shell("%theta diff HEAD {net.state_dict()}")] == ["head.bias"]

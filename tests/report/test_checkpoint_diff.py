@@ -165,6 +165,13 @@ class TestText:
         assert CheckpointDiff(Side("a.pt", "v1"), Side("b.pt", "v2"), ()).table().startswith("a.pt (v1) → b.pt (v2)\n")
         assert CheckpointDiff(Side("a.pt", "v1"), Side("", "memory"), ()).table().startswith("a.pt  v1 → memory\n")
 
+    def test_text_of_others_cannot_move_the_cursor(self, diff: CheckpointDiff) -> None:
+        side = Side("a\x1b[2J\n.pt", "v1\udcff\u202e")
+        hostile = replace(diff, old=side, new=side, unavailable="no\x07 \x1b[1m")
+        shown = hostile.table() + "".join(diff_lines(hostile)) + hostile.to_html()
+        assert not set("\x1b\x07\u202e\udcff") & set(shown)
+        assert "a\\x1b[2J\\n.pt  v1\\udcff\\u202e" in shown
+
     def test_nothing_differs(self, diff: CheckpointDiff) -> None:
         same = replace(diff.filter(status="unchanged"), other=(), unavailable="", hidden=0)
         assert same.table() == "model.safetensors  HEAD~1 → HEAD\nno parameter differs"

@@ -63,6 +63,8 @@ def sides_of(words: Sequence[Side], *, staged: bool = False) -> Sides:
         words = [old or "HEAD", new or "HEAD"]
     if len(words) > 2 or (staged and len(words) > 1):
         raise ThetaError("more than two versions are named", hint="Name at most two, then '--' and paths.")
+    if len(words) == 1 and not isinstance(words[0], str):
+        return Sides("" if staged else "HEAD", words[0])  # what is in memory comes after what is in git
     if len(words) == 2:
         return Sides(words[0], words[1])
     if staged:

@@ -318,6 +318,7 @@ def _log(arguments: Namespace, context: Context) -> Any:
     places = context.places
     revisions, paths = revisions_and_paths(places, arguments.words, arguments.dashes)
     arguments.paths = paths
+    newest = revisions[-1].rpartition("..")[2] or "HEAD" if revisions else None
     return tuple(
         log(
             places,
@@ -327,7 +328,7 @@ def _log(arguments: Namespace, context: Context) -> Any:
             all_=arguments.all_,
             limit=arguments.max_count,
         )
-        for path in checkpoint_paths(places, paths, revision=revisions[-1] if revisions else None)
+        for path in checkpoint_paths(places, paths, revision=newest)
     )
 
 

@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
 from theta_nb.report.numbers import size as human_size
-from theta_nb.report.wording import count, folded, shown_path, visible
+from theta_nb.report.visible import visible
+from theta_nb.report.wording import count, folded, shown_path
 
 __all__ = [
     "Progress",

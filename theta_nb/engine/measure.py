@@ -346,18 +346,28 @@ class _Run:
 
     def _one(self, unit: _Unit, stretch: _Stretch) -> Piece | str:
         """Statistics of a stretch, or why there are none."""
-        blocks = getattr(self._local, "blocks", None)
-        if blocks is None:
-            blocks = self._local.blocks = Blocks(self._old, self._new)
-        kernel = PairKernel(unit.old.spec, unit.new.spec, histograms=self._histograms)
+        blocks, kernel = self._tools(unit)
         total = Piece()
         try:
             for old, new in _pairs(blocks, unit.old, unit.new, unit.alignment, stretch):
                 total.add(kernel.block(old, new))
         except ThetaError as error:
+            kernel.take_tallies()
             return str(error)
         total.add(Piece(tallies=kernel.take_tallies()))
         return total
+
+    def _tools(self, unit: _Unit) -> tuple[Blocks, PairKernel]:
+        """Reader and kernel of the running thread: their memory is used for one unit after the other."""
+        if not hasattr(self._local, "blocks"):
+            self._local.blocks = Blocks(self._old, self._new)
+            self._local.kernels = {}
+        kernels: dict[tuple[object, ...], PairKernel] = self._local.kernels
+        old, new = unit.old.spec, unit.new.spec
+        kind = (old.dtype, old.conj, old.neg, new.dtype, new.conj, new.neg)
+        if kind not in kernels:
+            kernels[kind] = PairKernel(old, new, histograms=self._histograms)
+        return self._local.blocks, kernels[kind]
 
 
 def _tasks(work: Sequence[tuple[_Unit, _Stretch]]) -> Iterator[list[tuple[_Unit, _Stretch]]]:

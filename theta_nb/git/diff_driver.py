@@ -17,6 +17,7 @@ from theta_nb.git.versions import read_text
 from theta_nb.manifest.text import parse
 from theta_nb.report.checkpoint_diff import Side
 from theta_nb.report.diff_lines import PLAIN, Colours, diff_lines
+from theta_nb.report.visible import visible
 
 __all__ = ["diff_driver"]
 
@@ -61,7 +62,7 @@ def diff_driver(arguments: Sequence[str], *, terminal: bool) -> list[str]:
 
 
 def _heading(text: str, colours: Colours) -> str:
-    return f"{colours.module}theta diff {text}{colours.reset}"
+    return f"{colours.module}theta diff {visible(text)}{colours.reset}"
 
 
 def _side(places: Places, cat_file: CatFile, path: str, file: str, oid: str, executor: Executor) -> Opened:

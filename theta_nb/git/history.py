@@ -11,9 +11,10 @@ from theta_nb.engine.history import Commit, Version, VersionReader
 from theta_nb.errors import ManifestError, NotTrackedError, ThetaError
 from theta_nb.git.commits import metrics_in
 from theta_nb.git.places import Places
-from theta_nb.git.process import GitError, git
+from theta_nb.git.process import GitError, git, git_ok
 from theta_nb.git.tracked import resolve
 from theta_nb.git.walk import manifest_texts
+from theta_nb.manifest.memo import Memo
 from theta_nb.manifest.text import parse
 
 __all__ = ["Walk", "describe", "walk_history"]
@@ -78,7 +79,7 @@ def walk_history(
     ThetaError
         If a revision does not exist, or no commit has the path.
     """
-    start = ["--branches", "--tags", "HEAD"] if all_ else _starts(places, revisions)
+    start = ["--branches", "--tags", *_head(places)] if all_ else _starts(places, revisions)
     commits = _list(places, start, [path], first_parent=first_parent)
     if not commits:
         raise ThetaError(
@@ -115,6 +116,11 @@ def walk_history(
 
 
 # --- commits ----------------------------------------------------------------------------------------------------------
+
+
+def _head(places: Places) -> list[str]:
+    """HEAD, which a detached one is the only name of; nothing where there is no commit yet."""
+    return ["HEAD"] if git_ok("rev-parse", "--verify", "--quiet", "HEAD", cwd=places.top) else []
 
 
 def _starts(places: Places, revisions: Sequence[str]) -> list[str]:
@@ -259,10 +265,10 @@ _RAW = Version(kind="raw")
 
 
 def _contents(places: Places, blobs: Iterable[str]) -> Iterator[tuple[str, Version]]:
-    reader = VersionReader()
+    reader, memo = VersionReader(), Memo()
     for oid, text in manifest_texts(places, (blob.encode("ascii") for blob in blobs)):
         try:
-            version = reader.read(parse(text))
+            version = reader.read(parse(text, memo=memo))
         except ManifestError as error:
             version = Version(kind="broken", problem=error.message.removeprefix("manifest: "))
         yield oid.decode("ascii"), version

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from theta_nb.commands.parser import respelled
-from theta_nb.report.wording import visible
+from theta_nb.report.visible import visible
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell

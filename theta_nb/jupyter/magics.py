@@ -28,6 +28,8 @@ __all__ = ["PROGRAM", "ThetaMagics", "notebook_parser", "parsers_of"]
 PROGRAM = "%theta"
 """What is typed in a notebook."""
 
+_IN_MEMORY = "A version may also be a variable that holds a module or a state dict; alone it is compared with HEAD."
+
 
 def parsers_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     """Parsers of the commands, by name."""
@@ -39,7 +41,11 @@ def parsers_of(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPa
 
 def notebook_parser() -> argparse.ArgumentParser:
     """The parser of the command line, as its words are typed in a notebook."""
-    return build_parser(prog=PROGRAM)
+    parser = build_parser(prog=PROGRAM)
+    diff = parsers_of(parser)["diff"]
+    diff.description = f"{diff.description}\n{_IN_MEMORY}"
+    diff.epilog = f"{diff.epilog}\n  %theta diff HEAD model            what is being trained against what is committed"
+    return parser
 
 
 @magics_class

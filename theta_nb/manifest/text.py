@@ -10,8 +10,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 from theta_nb.errors import CheckpointError, ManifestError
+from theta_nb.manifest.memo import Memo
 from theta_nb.manifest.model import INLINE_NBYTES, ChunkRef, Entry, Manifest, Value
 from theta_nb.storage.objects import is_oid
 from theta_nb.tensors.chunks import chunk_digest, chunk_extents, row_nbytes, storage_digest, tensor_digest
@@ -35,6 +37,7 @@ _SIZE_LINE = re.compile(rb"^size ([0-9]{1,19})\r?$", re.MULTILINE)
 # What names escape (see checkpoints/naming.py), so that none reads as another one or moves a terminal's cursor.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _CONFLICT = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
+_VIEW = "view of "
 _HEADERS = frozenset({"format", "size", "layout", "skeleton", "derived", "recipe"})
 
 
@@ -117,7 +120,7 @@ def _value_line(value: Value, short_oid: Callable[[str], str]) -> str:
 # --- parsing ----------------------------------------------------------------------------------------------------------
 
 
-def parse(data: bytes, *, source: str = "manifest") -> Manifest:
+def parse(data: bytes, *, source: str = "manifest", memo: Memo | None = None) -> Manifest:
     """Read and check a manifest.
 
     Parameters
@@ -126,6 +129,8 @@ def parse(data: bytes, *, source: str = "manifest") -> Manifest:
         Text, with LF or CRLF line ends.
     source
         What to call it in messages, usually a path.
+    memo
+        What other manifests of the same checkpoint had, where several are parsed; it changes nothing but the time.
 
     Returns
     -------
@@ -138,7 +143,7 @@ def parse(data: bytes, *, source: str = "manifest") -> Manifest:
         If the text is no manifest, needs a newer release, holds conflict markers, or mixes lines of two versions.
     """
     try:
-        return _Parser(data).manifest()
+        return _Parser(data, memo).manifest()
     except ManifestError as error:
         raise ManifestError(f"{source}: {error.message}", hint=error.hint) from error
     except CheckpointError as error:
@@ -148,7 +153,8 @@ def parse(data: bytes, *, source: str = "manifest") -> Manifest:
 class _Parser:
     """One pass over the lines: header, part 1, part 2; then the references are resolved."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, memo: Memo | None = None) -> None:
+        self.memo = memo
         if len(data) > MAX_MANIFEST_NBYTES or data.count(b"\n") > _MAX_LINES:
             raise ManifestError(f"{len(data)} bytes are too many for a manifest")
         try:
@@ -169,7 +175,7 @@ class _Parser:
         oids = _Prefixes(self.objects, "object")
         values: dict[bytes, Value] = {}
         for words in self.value_words:
-            value = _value(words, oids, self.objects)
+            value = self._value(words, oids)
             if value.digest in values:
                 raise ManifestError(f"value {words[1][:_PREFIX]!r} is described twice: lines of two versions are mixed")
             values[value.digest] = value
@@ -179,14 +185,28 @@ class _Parser:
             size=_integer(self.headers["size"]),
             layout=digests[self.headers["layout"]],
             skeleton=digests[self.headers["skeleton"]],
-            entries={name: _entry(name, row, digests) for name, row in self.rows.items()},
+            entries={name: self._entry(name, row, digests) for name, row in self.rows.items()},
             values=values,
             objects=self.objects,
             derived=self.derived,
             recipe=self.headers.get("recipe", ""),
         )
-        _check(manifest)
+        _check(manifest, self.memo)
         return manifest
+
+    def _value(self, words: list[str], oids: _Prefixes) -> Value:
+        if self.memo is None:
+            return _value(words, oids, self.objects)
+        return self.memo.value(words, oids.name, self.objects, lambda: _value(words, oids, self.objects))
+
+    def _entry(self, name: str, row: list[str], digests: _Prefixes) -> Entry:
+        if self.memo is None or row[4].startswith(_VIEW):
+            return _entry(name, row, digests)
+        try:
+            digest = digests.name(row[3])
+        except ManifestError:
+            return _entry(name, row, digests)  # which names the first of several faults, as it does without a memo
+        return self.memo.entry(row, digest, lambda: _entry(name, row, digests))
 
     def _split(self) -> None:
         lines = self.text.split("\n")
@@ -311,10 +331,10 @@ def _entry(name: str, row: list[str], digests: _Prefixes) -> Entry:
         raise ManifestError(f"parameter {name!r} cannot be of dtype {dtype[:40]!r}")
     if dtype != "bytes":
         dtype_named(dtype)
-    if how.startswith("view of "):
+    if how.startswith(_VIEW):
         if not is_oid(digest):
             raise ManifestError(f"parameter {name!r} has a digest of {len(digest)} digits instead of 64")
-        return Entry(name, dtype, _shape(shape), bytes.fromhex(digest), owner=how.removeprefix("view of "))
+        return Entry(name, dtype, _shape(shape), bytes.fromhex(digest), owner=how.removeprefix(_VIEW))
     return Entry(name, dtype, _shape(shape), digests[digest])
 
 
@@ -351,7 +371,7 @@ def _chunk(word: str, oids: _Prefixes, objects: Mapping[str, int]) -> ChunkRef:
     return ChunkRef(bytes.fromhex(parts[0]), oid, offset, length)
 
 
-def _check(manifest: Manifest) -> None:
+def _check(manifest: Manifest, memo: Memo | None) -> None:
     """Check what needs no object: owners, lengths, digests against chunk digests, and that nothing is left over."""
     _check_bytes("the layout", manifest.values[manifest.layout])
     _check_bytes("the skeleton", manifest.values[manifest.skeleton])
@@ -364,8 +384,11 @@ def _check(manifest: Manifest) -> None:
             _check_bytes(entry.name, manifest.values[entry.digest])
             if entry.shape != (manifest.values[entry.digest].nbytes,):
                 raise ManifestError(f"{entry.name} has another length than its value")
-        else:
+        elif memo is None:
             _check_tensor(entry, manifest.values[entry.digest])
+        else:
+            value = manifest.values[entry.digest]
+            memo.fits(entry, value, partial(_check_tensor, entry, value))
     _check_nothing_is_left(manifest)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ from theta_nb.engine.checkpoint import matching
 from theta_nb.engine.diff import NOT_MEASURED, STATUSES, ParameterChange, Status, natural
 from theta_nb.engine.pictures import Picture, Window
 from theta_nb.errors import ThetaError
-from theta_nb.report.grouping import block_of, kind_of, module_of
+from theta_nb.report.change_group import GROUPERS, ChangeGroup
 from theta_nb.tensors.spectrum import Spectrum
 
 if TYPE_CHECKING:
@@ -106,86 +105,7 @@ class Side:
         return f"{self.path} ({self.label})" if self.path and self.label else self.path or self.label
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeGroup:
-    """Parameters that belong together, and what happened to them as a whole.
-
-    Parameters
-    ----------
-    key
-        Name of the module or block, kind or dtype.
-    changes
-        The parameters, unchanged ones included.
-
-    Notes
-    -----
-    Norms are those of one long vector of the parameters that were measured: the values of unchanged parameters are
-    not read, so they are no part of it. A value that several parameters share counts once.
-    """
-
-    key: str
-    changes: tuple[ParameterChange, ...]
-
-    @property
-    def counts(self) -> dict[Status, int]:
-        """Number of parameters by status, in the order of :data:`theta_nb.engine.diff.STATUSES`, without zeros."""
-        found = Counter(change.status for change in self.changes)
-        return {status: found[status] for status in STATUSES if found[status]}
-
-    @property
-    def differing(self) -> int:
-        """Number of parameters that are not unchanged."""
-        return sum(change.differs for change in self.changes)
-
-    @property
-    def old_norm(self) -> float:
-        """Norm of the old values of what was measured; NaN if nothing was."""
-        return self._norm("old_norm")
-
-    @property
-    def delta_norm(self) -> float:
-        """Norm of the difference; NaN if nothing was measured."""
-        return self._norm("delta_norm")
-
-    @property
-    def relative(self) -> float:
-        """‖Δ‖/‖old‖ over what was measured; NaN if nothing was."""
-        delta, old = self.delta_norm, self.old_norm
-        if math.isnan(delta) or delta == 0:
-            return delta
-        return delta / old if old else math.inf
-
-    @property
-    def max_abs_delta(self) -> float:
-        """Largest absolute difference; NaN if nothing was measured."""
-        return max((c.statistics.max_abs_delta for c in self.changes if c.statistics is not None), default=math.nan)
-
-    @property
-    def changed_share(self) -> float:
-        """Share of entries changed among what was measured; NaN if nothing was."""
-        measured = [c.statistics for c in self.changes if c.statistics is not None and not c.tied]
-        total = sum(statistics.numel for statistics in measured)
-        return sum(statistics.changed for statistics in measured) / total if total else math.nan
-
-    def _norm(self, attribute: str) -> float:
-        squares = [
-            float(getattr(c.statistics, attribute)) ** 2
-            for c in self.changes
-            if c.statistics is not None and not c.tied
-        ]
-        return math.sqrt(math.fsum(squares)) if squares else math.nan
-
-
-_GROUPERS: dict[str, Callable[[ParameterChange], str]] = {
-    "module": lambda c: module_of(c.name),
-    "block": lambda c: block_of(c.name),
-    "kind": lambda c: kind_of(c.name),
-    "dtype": lambda c: c.dtype,
-    "status": lambda c: c.status,
-}
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CheckpointDiff:
     """What changed between two versions of a checkpoint.
 
@@ -208,6 +128,22 @@ class CheckpointDiff:
         Number of parameters that filters left out.
     order
         What the parameters are sorted by, one of :data:`SORT_KEYS`.
+
+    Examples
+    --------
+    >>> from theta_nb.engine.diff import Parameter
+    >>> old = [Parameter(name, "float32", (4, 4), b"1") for name in ("head.weight", "head.bias")]
+    >>> new = [Parameter(name, "float32", (4, 4), b"2") for name in ("head.weight", "head.bias")]
+    >>> changes = tuple(ParameterChange("modified", *sides) for sides in zip(old, new, strict=True))
+    >>> diff = CheckpointDiff(Side("m.pt", "HEAD~1", parameters=2), Side("m.pt", "HEAD", parameters=2), changes)
+    >>> diff
+    <CheckpointDiff m.pt  HEAD~1 → HEAD: 2 of 2 parameters modified>
+    >>> print(diff.filter("*.bias"))
+    m.pt  HEAD~1 → HEAD
+    1 of 1 parameter modified, 1 not shown
+    <BLANKLINE>
+      parameter  dtype    shape
+    ~ head.bias  float32  [4,4]
     """
 
     old: Side
@@ -313,11 +249,11 @@ class CheckpointDiff:
         ThetaError
             If there is no such grouping.
         """
-        if by not in _GROUPERS:
-            raise ThetaError(f"a diff cannot be grouped by {by!r}", hint=f"Use one of {', '.join(_GROUPERS)}.")
+        if by not in GROUPERS:
+            raise ThetaError(f"a diff cannot be grouped by {by!r}", hint=f"Use one of {', '.join(GROUPERS)}.")
         found: dict[str, list[ParameterChange]] = {}
         for change in self.parameters:
-            found.setdefault(_GROUPERS[by](change), []).append(change)
+            found.setdefault(GROUPERS[by](change), []).append(change)
         return tuple(ChangeGroup(key, tuple(changes)) for key, changes in found.items())
 
     def _with(self, kept: tuple[ParameterChange, ...]) -> CheckpointDiff:
@@ -476,6 +412,11 @@ class CheckpointDiff:
         from theta_nb.report.diff_plots import plot
 
         return plot(self, kind, **options)
+
+    def __repr__(self) -> str:
+        from theta_nb.report.diff_text import heading
+
+        return f"<CheckpointDiff {heading(self)}: {self.summary()}>"
 
     def __str__(self) -> str:
         return self.table()

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
+from theta_nb.report.change_group import ChangeGroup
 from theta_nb.report.diff_text import heading, notes_of, summary, what
 from theta_nb.report.numbers import cosine, percent, short
 from theta_nb.report.tree import Module, module_tree
+from theta_nb.report.visible import visible
 
 if TYPE_CHECKING:
     from theta_nb.engine.diff import ParameterChange
-    from theta_nb.report.checkpoint_diff import ChangeGroup, CheckpointDiff
+    from theta_nb.report.checkpoint_diff import CheckpointDiff
 
 __all__ = ["to_html"]
 
@@ -25,16 +27,19 @@ _OPEN = 40
 """Up to this many changed parameters every module starts unfolded."""
 
 _STYLE = """
-.theta-diff{font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif);color:inherit;max-width:1100px}
+.theta-diff{font:13px/1.45 var(--jp-ui-font-family,system-ui,sans-serif);color:inherit;max-width:1100px;overflow-x:auto;
+container-type:inline-size}
+.theta-diff>div{min-width:840px}
+@container(max-width:820px){.theta-diff>div{min-width:600px}.theta-diff tr>:nth-child(n+6){display:none}}
 .theta-diff table{table-layout:fixed;width:100%;border-collapse:collapse;margin:0;font-size:inherit}
 .theta-diff tr{background:none!important}
 .theta-diff td,.theta-diff th{padding:1px 8px;text-align:right;white-space:nowrap;overflow:hidden;
 text-overflow:ellipsis;border:0;border-top:1px solid rgba(128,128,128,.2);font-variant-numeric:tabular-nums}
 .theta-diff th{font-weight:600;border:0;opacity:.75}
-.theta-diff tr>*{width:64px}
+.theta-diff tr>*{width:82px;box-sizing:border-box}
 .theta-diff tr>:first-child{text-align:left;width:auto}
-.theta-diff tr>:nth-child(2){text-align:left;width:210px}
-.theta-diff tr>:nth-child(3){width:82px}
+.theta-diff tr>:nth-child(2){text-align:left;width:200px}
+.theta-diff tr>:nth-child(3){width:98px}
 .theta-diff td:first-child{font-family:var(--jp-code-font-family,ui-monospace,monospace);font-size:12px}
 .theta-diff td:nth-child(3){background:linear-gradient(90deg,rgba(0,114,178,.38) var(--w,0%),transparent 0)}
 .theta-diff td:first-child::before{display:inline-block;width:1.3em;font-weight:700;content:"~";color:#2b8cc4}
@@ -89,16 +94,17 @@ def _fragment(diff: CheckpointDiff) -> Iterator[str]:
     yield f'<div class="theta-diff"><style>{_STYLE}</style>'
     yield f"<p><b>{escape(heading(diff))}</b><p>{escape(summary(diff))}"
     if diff.unavailable:
-        yield f'<p class="w">Some statistics are missing: {escape(diff.unavailable)}'
+        yield f'<p class="w">Some statistics are missing: {escape(visible(diff.unavailable))}'
     if len(diff):
         measured = diff.measured != "structure"
         scale = _scale(diff)
-        yield _head(diff, measured=measured)
+        yield f"<div>{_head(diff, measured=measured)}"
         if diff.order == "name":
             unfolded = len(diff) <= _OPEN
             yield from _module(module_tree(diff.parameters), scale, measured=measured, unfolded=unfolded)
         else:
             yield from _table([(change.name, change) for change in diff], scale, measured=measured)
+        yield "</div>"
     yield "</div>"
 
 
@@ -115,8 +121,6 @@ def _head(diff: CheckpointDiff, *, measured: bool) -> str:
 
 
 def _module(module: Module, scale: float, *, measured: bool, unfolded: bool, top: bool = True) -> Iterator[str]:
-    from theta_nb.report.checkpoint_diff import ChangeGroup
-
     group = ChangeGroup(module.label, tuple(module.changes))
     if not group.differing:
         return
@@ -164,5 +168,5 @@ def _row(name: str, change: ParameterChange, scale: float, *, measured: bool) ->
         cells.append("<td>" * 5)
     notes = ", ".join(notes_of(change))
     if notes:
-        cells.append(f"<tr class=n><td colspan={7 if measured else 2}><small>{escape(notes)}</small>")
+        cells.append(f"<tr class=n><td colspan={5 if measured else 2}><small>{escape(notes)}</small>")
     return "".join(cells)

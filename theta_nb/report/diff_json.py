@@ -19,7 +19,8 @@ from theta_nb.report.diff_text import summary
 
 if TYPE_CHECKING:
     from theta_nb.engine.diff import Parameter, ParameterChange
-    from theta_nb.report.checkpoint_diff import ChangeGroup, CheckpointDiff, Side
+    from theta_nb.report.change_group import ChangeGroup
+    from theta_nb.report.checkpoint_diff import CheckpointDiff, Side
     from theta_nb.tensors.statistics import Histogram
 
 __all__ = ["BINS", "HISTOGRAMS", "NUMBERS", "VERSION", "schema", "to_dict"]

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from theta_nb.report.change_group import ChangeGroup
 from theta_nb.report.diff_text import SIGNS, notes_of, summary, what
 from theta_nb.report.numbers import short
 from theta_nb.report.tree import Module, module_tree
+from theta_nb.report.visible import visible
 
 if TYPE_CHECKING:
     from theta_nb.engine.diff import ParameterChange
@@ -71,7 +73,7 @@ def diff_lines(diff: CheckpointDiff, *, colours: Colours = PLAIN, shown: int = _
     """
     yield summary(diff)
     if diff.unavailable:
-        yield f"numbers are missing: {diff.unavailable}"
+        yield f"numbers are missing: {visible(diff.unavailable)}"
     if not len(diff):
         return
     lines = list(_lines(module_tree(diff.sort("name").parameters), "", folded=len(diff) > shown, top=True))
@@ -81,8 +83,6 @@ def diff_lines(diff: CheckpointDiff, *, colours: Colours = PLAIN, shown: int = _
 
 
 def _lines(module: Module, indent: str, *, folded: bool, top: bool = False) -> Iterator[_Line]:
-    from theta_nb.report.checkpoint_diff import ChangeGroup
-
     group = ChangeGroup(module.label, tuple(module.changes))
     if not group.differing:
         return

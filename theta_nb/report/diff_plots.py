@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from theta_nb.report.checkpoint_diff import CheckpointDiff
     from theta_nb.tensors.statistics import Histogram
 
-__all__ = ["METRICS", "PLOTS", "plot"]
+__all__ = ["METRICS", "PLOTS", "middle_grey", "plot"]
 
 _GREY = "#808080"
 _BLUE, _ORANGE = "#2B8CC4", "#E69F00"
@@ -53,12 +53,13 @@ def plot(diff: CheckpointDiff, kind: str = "bars", **options: Any) -> Figure:
     """
     if kind not in PLOTS:
         raise ThetaError(f"there is no plot {kind!r}", hint=f"Use one of {', '.join(PLOTS)}.")
-    with _style():
+    with middle_grey():
         return PLOTS[kind](diff, **options)
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def middle_grey() -> Iterator[None]:
+    """Lines and texts of a middle grey on nothing, for figures that are made meanwhile."""
     import matplotlib as mpl
 
     settings: Any = {

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from theta_nb.report.diff_text import SIGNS, heading, summary, what
 from theta_nb.report.numbers import cosine, percent, short
-from theta_nb.report.wording import PLAIN, Ink, count, visible
+from theta_nb.report.visible import visible
+from theta_nb.report.wording import PLAIN, Ink, count
 
 if TYPE_CHECKING:
     from theta_nb.engine.diff import ParameterChange

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from theta_nb.report.numbers import cosine, percent, short, size
+from theta_nb.report.visible import visible
 
 if TYPE_CHECKING:
     from theta_nb.engine.diff import Parameter, ParameterChange
@@ -38,8 +39,8 @@ def heading(diff: CheckpointDiff) -> str:
     """
     old, new = diff.old, diff.new
     if old.path == new.path or not (old.path and new.path):
-        return f"{new.path or old.path}  {old.label} → {new.label}".strip()
-    return f"{old} → {new}"
+        return visible(f"{new.path or old.path}  {old.label} → {new.label}".strip())
+    return visible(f"{old} → {new}")
 
 
 def summary(diff: CheckpointDiff) -> str:
@@ -78,7 +79,7 @@ def table(diff: CheckpointDiff, *, limit: int | None = None, unchanged: bool = F
     shown = rows if limit is None else rows[: max(0, limit)]
     lines = [heading(diff), summary(diff)]
     if diff.unavailable:
-        lines.append(f"Some statistics are missing: {diff.unavailable}")
+        lines.append(f"Some statistics are missing: {visible(diff.unavailable)}")
     if shown:
         lines += ["", *_aligned(diff, shown)]
     if len(rows) > len(shown):
@@ -114,7 +115,7 @@ def notes_of(change: ParameterChange) -> list[str]:
         notes.append(f"tied to {change.tied}")
     notes += _not_finite(change)
     if change.note:
-        notes.append(change.note)
+        notes.append(visible(change.note))
     return notes
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from theta_nb.report.wording import visible
+from theta_nb.report.visible import visible
 
 __all__ = ["Markup", "bar", "chip", "details", "fragment", "grid", "page", "text"]
 
@@ -21,8 +21,8 @@ div.theta-nb table th{font-weight:600;border-bottom:1px solid var(--jp-border-co
 .theta-nb .dim{opacity:.65}.theta-nb .b{font-weight:600}
 .theta-nb .chip{border:1px solid var(--jp-border-color1,#8886);border-radius:9px;
 padding:0 7px;font-size:11px;white-space:nowrap}
-.theta-nb .good{color:var(--jp-success-color1,#1a7f37)}.theta-nb .bad{color:var(--jp-error-color1,#d1242f)}
-.theta-nb .warn{color:var(--jp-warn-color1,#bf8700)}
+.theta-nb .good{color:var(--jp-success-color1,#2da44e)}.theta-nb .bad{color:var(--jp-error-color1,#e5534b)}
+.theta-nb .warn{color:var(--jp-warn-color1,#b08800)}
 .theta-nb .bar{display:inline-block;height:9px;background:#0072b2;opacity:.75;border-radius:2px;margin-left:6px}
 .theta-nb details>summary{cursor:pointer}.theta-nb ul{margin:2px 0;padding-left:18px}
 .theta-nb svg text{fill:currentColor;font-size:11px}"""

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from theta_nb.errors import ThetaError
+from theta_nb.report.diff_plots import middle_grey
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["plot"]
 
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")
-"""From the palette of Okabe and Ito, which colour-blind people can tell apart."""
+_COLOURS = ("#2b8cc4", "#e69f00", "#009e73", "#cc79a7")
+"""Close to the palette of Okabe and Ito, which colour-blind people can tell apart."""
 
 
 def plot(history: History, by: str = "block", *, top: int = 40, figsize: tuple[float, float] | None = None) -> Figure:
@@ -38,11 +39,16 @@ def plot(history: History, by: str = "block", *, top: int = 40, figsize: tuple[f
     ThetaError
         If there is nothing to show.
     """
-    import matplotlib.pyplot as plt
-
     matrix = history.matrix(by)
     if not matrix.layers:
         raise ThetaError(f"the history of {history.path} has no version with tensors to show")
+    with middle_grey():
+        return _drawn(history, matrix, top, figsize)
+
+
+def _drawn(history: History, matrix: ChangeMatrix, top: int, figsize: tuple[float, float] | None) -> Figure:
+    import matplotlib.pyplot as plt
+
     rows = _rows(matrix, top)
     metrics = {name: values for name, values in _metrics(history).items() if any(map(math.isfinite, values))}
     height = 1.4 + 0.24 * len(rows) + (1.6 if metrics else 0)
@@ -99,12 +105,12 @@ def _draw_matrix(figure: Figure, axes: Axes, matrix: ChangeMatrix, rows: list[in
     if matrix.measured and shown.count():
         low, high = float(shown.min()), float(shown.max())
         norm = LogNorm(low, high) if high > 10 * low else Normalize(0, high)
-    image = axes.imshow(shown, aspect="auto", cmap="viridis", norm=norm, interpolation="nearest")
+    image = axes.imshow(shown, aspect="auto", cmap="cividis", norm=norm, interpolation="nearest")
     axes.set_yticks(range(len(rows)), [(matrix.layers[row] or "(top)").replace("$", r"\$") for row in rows])
     step = max(1, len(matrix.commits) // 25)
     ticks = range(0, len(matrix.commits), step)
     axes.set_xticks(list(ticks), [matrix.commits[i].short for i in ticks], rotation=90, family="monospace", size=8)
     axes.tick_params(length=0)
-    axes.set_facecolor("#8881")
+    axes.set_facecolor("#80808018")  # where nothing changed
     label = "‖Δ‖/‖old‖" if matrix.measured else "share of values in changed tensors"
     figure.colorbar(image, ax=axes, label=label, pad=0.01)

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from theta_nb.report.numbers import short, size
-from theta_nb.report.wording import PLAIN, Ink, count, visible
+from theta_nb.report.visible import visible
+from theta_nb.report.wording import PLAIN, Ink, count
 
 if TYPE_CHECKING:
     from theta_nb.engine.history import Commit, Step

@@ -13,7 +13,8 @@ from theta_nb.report.fragments import Markup, chip, details, fragment, grid, tex
 from theta_nb.report.grouping import block_of
 from theta_nb.report.history_text import number, refs
 from theta_nb.report.numbers import size
-from theta_nb.report.wording import PLAIN, Ink, count, visible
+from theta_nb.report.visible import visible
+from theta_nb.report.wording import PLAIN, Ink, count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

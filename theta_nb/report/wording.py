@@ -6,10 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-__all__ = ["PLAIN", "Ink", "count", "folded", "shown_path", "visible"]
+__all__ = ["PLAIN", "Ink", "count", "folded", "shown_path"]
 
 _CONTROL = re.compile(r'[\x00-\x1f\x7f"\\\udc80-\udcff]')
-_ESCAPED = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class Ink(Protocol):
@@ -90,14 +89,3 @@ def shown_path(path: str) -> str:
         return short or f"\\{ord(character) & 0xFF:03o}"
 
     return f'"{_CONTROL.sub(escape, path)}"'
-
-
-def visible(text: str) -> str:
-    r"""Text from elsewhere, fit for a terminal: on one line, control characters spelled out.
-
-    Examples
-    --------
-    >>> print(visible("a\tb\x1b[2J"))
-    a\tb\x1b[2J
-    """
-    return _ESCAPED.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)

@@ -155,6 +155,13 @@ class Tally:
         self.counts += pairs.sum(axis=1)
         self.counts += np.bincount(codes[even:], minlength=_BINS)
 
+    def take(self) -> Tally:
+        """What was counted so far; this tally begins anew, in the same memory."""
+        self.settle()
+        found = Tally(self.counts)
+        self.counts = np.zeros(_BINS, np.int64)
+        return found
+
     def _add_doubles(self, numbers: Array) -> None:
         bits = numbers.view(np.uint64)
         np.take(_double_codes(), (bits >> np.uint64(52)).view(np.int64), out=self._space(len(numbers)), mode="clip")

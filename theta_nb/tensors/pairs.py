@@ -83,12 +83,10 @@ class PairKernel:
 
     def take_tallies(self) -> Tallies | None:
         """Magnitudes of all blocks so far, to be put into one of their pieces; counting begins anew."""
-        found = self._tallies
-        if found is not None:
-            for tally in found:
-                tally.settle()
-            self._tallies = Tally(), Tally(), Tally()
-        return found
+        if self._tallies is None:
+            return None
+        old, new, delta = (tally.take() for tally in self._tallies)
+        return old, new, delta
 
     def _bits(self, old: memoryview, new: memoryview) -> tuple[int | None, Mask | None]:
         """How many elements differ in their bits, and where the sign bit does; ``None`` where bits do not compare."""

@@ -10,7 +10,7 @@ __all__ = ["GROUPS", "Formatter"]
 GROUPS = {
     "set up": (setup.install, setup.uninstall, setup.track, setup.untrack),
     "every day": (checkpoints.add, checkpoints.commit, checkpoints.status, checkpoints.ls_files, checkpoints.checkout),
-    "look": (history.diff, history.log, history.show, history.blame),
+    "see what changed": (history.diff, history.log, history.show, history.blame),
     "share": (sharing.push, sharing.fetch, sharing.pull),
     "care": (care.fsck, care.gc, care.hooks, care.env, care.help_),
 }
