@@ -29,11 +29,10 @@ _NOTIFICATIONS = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbM
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Without a browser there is nothing to test; one worker runs them all, as a server and a browser are dear."""
+    """Without a browser there is nothing to test."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"))
-            item.add_marker(pytest.mark.xdist_group("browser"))
 
 
 @dataclass(frozen=True)
