@@ -400,6 +400,17 @@ def test_closing_lets_go_of_everything(repo: theta_nb.Repository, tmp_path: Path
         assert opened() is None
 
 
+def test_closing_leaves_no_widget_behind(repo: theta_nb.Repository) -> None:
+    before = set(ipywidgets.widgets.widget._instances)
+    shared = ipywidgets.Layout(width="50%")
+    explorer = theta_nb.DiffExplorer(repo.diff(NAME, "HEAD~1"), layout=shared)
+    other = theta_nb.HistoryExplorer(repo.history(NAME))
+    explorer.close()
+    other.close()
+    other.close()
+    assert set(ipywidgets.widgets.widget._instances) - before == {shared.model_id}, "what was handed in stays"
+
+
 def test_two_explorers_answer_for_themselves(repo: theta_nb.Repository) -> None:
     one = theta_nb.DiffExplorer(repo.diff(NAME, "HEAD~1", "HEAD"))
     two = theta_nb.DiffExplorer(replace(one.diff, parameters=one.diff.parameters[:2]))

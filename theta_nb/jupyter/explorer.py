@@ -52,6 +52,7 @@ class Explorer(anywidget.AnyWidget):
     def __init__(self, **options: Any) -> None:
         _check(type(self), options)
         self._worker = Worker()
+        self._shared_layout = "layout" in options
         super().__init__(**options)
         self.on_msg(Explorer._asked)
 
@@ -65,6 +66,8 @@ class Explorer(anywidget.AnyWidget):
         if self._worker is not None:  # Python also closes what was refused before it had one
             self._worker.close()
             self._forget()
+            if not self._shared_layout:  # a widget of its own, which nobody else would close
+                self.layout.close()
         super().close()
 
     def _forget(self) -> None:
