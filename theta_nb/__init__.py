@@ -18,11 +18,23 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from theta_nb.engine.checkpoint import Checkpoint, TensorView
+    from theta_nb.jupyter.diff_explorer import DiffExplorer
+    from theta_nb.jupyter.history_explorer import HistoryExplorer
     from theta_nb.report.checkpoint_diff import CheckpointDiff
     from theta_nb.report.history import History
     from theta_nb.repository import Repository
 
-__all__ = ["Checkpoint", "CheckpointDiff", "History", "Repository", "TensorView", "ThetaError", "__version__"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointDiff",
+    "DiffExplorer",
+    "History",
+    "HistoryExplorer",
+    "Repository",
+    "TensorView",
+    "ThetaError",
+    "__version__",
+]
 
 __version__ = "0.1.0"
 
@@ -30,7 +42,9 @@ __version__ = "0.1.0"
 _LAZY = {
     "Checkpoint": "theta_nb.engine.checkpoint",
     "CheckpointDiff": "theta_nb.report.checkpoint_diff",
+    "DiffExplorer": "theta_nb.jupyter.diff_explorer",
     "History": "theta_nb.report.history",
+    "HistoryExplorer": "theta_nb.jupyter.history_explorer",
     "Repository": "theta_nb.repository",
     "TensorView": "theta_nb.engine.checkpoint",
 }

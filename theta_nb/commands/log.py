@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from dataclasses import dataclass, replace
 
 from theta_nb.engine.diff import ParameterChange
 from theta_nb.engine.history import Step, steps_of
 from theta_nb.git.comparing import compare_versions
 from theta_nb.git.history import walk_history
 from theta_nb.git.places import Places
+from theta_nb.report.checkpoint_diff import CheckpointDiff
 from theta_nb.report.history import History
 
 __all__ = ["log"]
@@ -53,14 +54,32 @@ def log(
     """
     walk = walk_history(places, path, revisions, first_parent=first_parent, all_=all_, limit=limit)
     steps = steps_of(walk.commits, walk.versions)
-    return History(walk.path, steps, first_parent, _values=partial(_measured, places))
+    return History(walk.path, steps, first_parent, _values=_Values(places))
 
 
-def _measured(places: Places, step: Step, progress: Progress | None) -> tuple[ParameterChange, ...]:
-    """The changes of a step with statistics, from its parent's values and its own."""
-    before = step.renamed_from or step.path
-    with ThreadPoolExecutor(places.settings.workers, thread_name_prefix="theta") as executor:
-        found = compare_versions(
-            places, before, step.commit.parents[0], step.commit.id, new_path=step.path, executor=executor
-        )
-        return tuple(found.measure(progress=progress, executor=executor))
+@dataclass(frozen=True)
+class _Values:
+    """Where a history gets values: the repository."""
+
+    places: Places
+
+    def __call__(self, step: Step, progress: Progress | None) -> tuple[ParameterChange, ...]:
+        """The changes of a step with statistics, from its parent's values and its own."""
+        before = step.renamed_from or step.path
+        with self._threads() as executor:
+            found = compare_versions(
+                self.places, before, step.commit.parents[0], step.commit.id, new_path=step.path, executor=executor
+            )
+            return tuple(found.measure(progress=progress, executor=executor))
+
+    def between(self, old: Step, new: Step) -> CheckpointDiff:
+        """What differs between the versions of two commits."""
+        with self._threads() as executor:
+            found = compare_versions(
+                self.places, old.path, old.commit.id, new.commit.id, new_path=new.path, executor=executor
+            )
+        sides = replace(found.old, label=old.commit.short), replace(found.new, label=new.commit.short)
+        return replace(found, old=sides[0], new=sides[1])
+
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.places.settings.workers, thread_name_prefix="theta")

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from theta_nb.engine.alignment import Alignment, Blocks, align, stretches
 from theta_nb.engine.diff import NOT_MEASURED, RAW, ParameterChange
+from theta_nb.engine.pictures import Picture, Window, as_matrix, picture_of, window_of
 from theta_nb.engine.sources import Source, Stored
 from theta_nb.engine.spectra import spectrum_of
 from theta_nb.engine.statistics_cache import StatisticsCache, cache_key
@@ -130,14 +131,64 @@ class PairOfSources:
         ThetaError
             If there is no difference, or its values are not here.
         """
+        old, new, alignment = self._opened(change)
+        pairs = _all_pairs(Blocks(self._old, self._new), old, new, alignment)
+        return spectrum_of(pairs, old.spec, new.spec, alignment.overlap or new.spec.shape, count=count, seed=seed)
+
+    def picture(
+        self, change: ParameterChange, *, size: tuple[int, int] = (96, 96), stop: Callable[[], None] | None = None
+    ) -> Picture:
+        """The difference of one parameter, scaled down.
+
+        Parameters
+        ----------
+        change
+            The parameter.
+        size
+            Most rows and columns of the picture.
+        stop
+            Called between blocks. What it raises stops the work.
+
+        Raises
+        ------
+        ThetaError
+            If there is no difference, or its values are not here.
+        """
+        old, new, alignment = self._opened(change)
+        pairs = _all_pairs(Blocks(self._old, self._new), old, new, alignment)
+        return picture_of(_watched(pairs, stop), old.spec, new.spec, alignment.overlap or new.spec.shape, size=size)
+
+    def window(
+        self, change: ParameterChange, *, row: int = 0, column: int = 0, size: tuple[int, int] = (8, 8)
+    ) -> Window:
+        """Single values of one parameter; a window that would stick out is moved inside.
+
+        Raises
+        ------
+        ThetaError
+            If there are no two sides, or their values are not here.
+        """
+        old, new, alignment = self._opened(change)
+        if not alignment.flat or (old.spec.dtype.bits | new.spec.dtype.bits) % 8:
+            raise ThetaError(
+                f"{change.name} is a view or packed, and single values of it are not listed",
+                hint="Read it with repo.checkpoint(...)[name].numpy().",
+            )
+        rows, columns = as_matrix(alignment.overlap or new.spec.shape)
+        height, width = min(rows, size[0]), min(columns, size[1])
+        row, column = max(0, min(row, rows - height)), max(0, min(column, columns - width))
+        blocks = Blocks(self._old, self._new)
+        starts = [(row + i) * columns + column for i in range(height)]
+        pairs = (pair for start in starts for pair in blocks.flat(old, new, start, start + width))
+        return window_of(pairs, old.spec, new.spec, shape=(rows, columns), row=row, column=column)
+
+    def _opened(self, change: ParameterChange) -> tuple[Stored, Stored, Alignment]:
+        """Where both sides of a parameter lie, their values at hand."""
         if not _comparable(change) or change.old is None or change.new is None:
-            raise ThetaError(f"{change.name} is {change.status}: there is no difference to take the spectrum of")
+            raise ThetaError(f"{change.name} is {change.status}: there is no difference to look at")
         self._prepare([change])
         old, new = self._old.stored(change.old.name), self._new.stored(change.new.name)
-        alignment = align(old, new)
-        blocks = Blocks(self._old, self._new)
-        pairs = _pairs(blocks, old, new, alignment, _Stretch(0, alignment.numel if alignment.flat else -1, 0))
-        return spectrum_of(pairs, old.spec, new.spec, alignment.overlap or new.spec.shape, count=count, seed=seed)
+        return old, new, align(old, new)
 
     def _prepare(self, changes: Sequence[ParameterChange]) -> str:
         """Fetch what is not here; why that failed, or nothing."""
@@ -210,6 +261,21 @@ def _pairs(
     if stretch.stop < 0:
         return blocks.rows(old, new, alignment)
     return blocks.flat(old, new, stretch.start, stretch.stop)
+
+
+def _all_pairs(
+    blocks: Blocks, old: Stored, new: Stored, alignment: Alignment
+) -> Iterator[tuple[memoryview, memoryview]]:
+    return _pairs(blocks, old, new, alignment, _Stretch(0, alignment.numel if alignment.flat else -1, 0))
+
+
+def _watched(
+    pairs: Iterable[tuple[memoryview, memoryview]], stop: Callable[[], None] | None
+) -> Iterator[tuple[memoryview, memoryview]]:
+    for pair in pairs:
+        if stop is not None:
+            stop()
+        yield pair
 
 
 def _measured(change: ParameterChange, plan: _Plan, run: _Run, fetching: str) -> ParameterChange:

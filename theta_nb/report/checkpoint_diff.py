@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from theta_nb.engine.checkpoint import matching
 from theta_nb.engine.diff import NOT_MEASURED, STATUSES, ParameterChange, Status, natural
+from theta_nb.engine.pictures import Picture, Window
 from theta_nb.errors import ThetaError
 from theta_nb.report.change_group import GROUPERS, ChangeGroup
 from theta_nb.tensors.spectrum import Spectrum
@@ -62,6 +63,14 @@ class Values(Protocol):
 
     def spectrum(self, change: ParameterChange, *, count: int, seed: int) -> Spectrum:
         """Singular values of the difference of one parameter."""
+        ...
+
+    def picture(self, change: ParameterChange, *, size: tuple[int, int], stop: Callable[[], None] | None) -> Picture:
+        """The difference of one parameter, scaled down."""
+        ...
+
+    def window(self, change: ParameterChange, *, row: int, column: int, size: tuple[int, int]) -> Window:
+        """Single values of one parameter."""
         ...
 
 
@@ -296,10 +305,52 @@ class CheckpointDiff:
         ThetaError
             If there is no difference to take it of.
         """
-        change = self[name]
+        return self._with_values().spectrum(self[name], count=count, seed=seed)
+
+    def picture(
+        self, name: str, *, size: tuple[int, int] = (96, 96), stop: Callable[[], None] | None = None
+    ) -> Picture:
+        """The difference of one parameter as a small image, with profiles along rows and columns.
+
+        Parameters
+        ----------
+        name
+            Parameter name, on either side.
+        size
+            Most rows and columns of the image.
+        stop
+            Called now and then. What it raises stops the work.
+
+        Raises
+        ------
+        ThetaError
+            If there is no difference to show.
+        """
+        return self._with_values().picture(self[name], size=size, stop=stop)
+
+    def window(self, name: str, *, row: int = 0, column: int = 0, size: tuple[int, int] = (8, 8)) -> Window:
+        """Single values of one parameter on both sides.
+
+        Parameters
+        ----------
+        name
+            Parameter name, on either side.
+        row, column
+            Where the window begins; a tensor of more than two dimensions is seen as its first one against all others.
+        size
+            Rows and columns of the window.
+
+        Raises
+        ------
+        ThetaError
+            If there are no two sides to show.
+        """
+        return self._with_values().window(self[name], row=row, column=column, size=size)
+
+    def _with_values(self) -> Values:
         if self._values is None:
             raise ThetaError("this diff has no values", hint="Make it anew with repo.diff().")
-        return self._values.spectrum(change, count=count, seed=seed)
+        return self._values
 
     # --- showing ------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, overload
 from theta_nb.engine.diff import Parameter, ParameterChange, natural
 from theta_nb.engine.history import Attribution, Commit, Step
 from theta_nb.errors import ThetaError
-from theta_nb.report.checkpoint_diff import ChangeGroup
+from theta_nb.report.checkpoint_diff import ChangeGroup, CheckpointDiff
 from theta_nb.report.grouping import block_of, kind_of, module_of
 
 if TYPE_CHECKING:
@@ -30,10 +30,14 @@ _GROUPERS: dict[str, Callable[[str], str]] = {
 
 
 class StepValues(Protocol):
-    """Measures by how much the values of a commit differ from those of its parent."""
+    """Measures by how much the values of a commit differ from those of its parent, or of any other."""
 
     def __call__(self, step: Step, progress: Progress | None) -> tuple[ParameterChange, ...]:
         """The changes of a step with statistics, or with a note why there are none."""
+        ...
+
+    def between(self, old: Step, new: Step) -> CheckpointDiff:
+        """What differs between the versions of two commits, not measured yet."""
         ...
 
 
@@ -167,6 +171,44 @@ class History(Sequence[Step]):
         layers = tuple(sorted({layer for column in columns for layer in column}, key=natural))
         values = tuple(tuple(column.get(layer, math.nan) for column in columns) for layer in layers)
         return ChangeMatrix(layers, tuple(step.commit for step in steps), values, self.measured)
+
+    def step(self, commit: str) -> Step:
+        """The step of one commit.
+
+        Parameters
+        ----------
+        commit
+            Its id, or the beginning of one.
+
+        Raises
+        ------
+        KeyError
+            If no commit, or more than one, begins like that.
+        """
+        found = [step for step in self.steps if commit and step.commit.id.startswith(commit)]
+        if len(found) != 1:
+            raise KeyError(commit)
+        return found[0]
+
+    def diff(self, old: str, new: str) -> CheckpointDiff:
+        """What differs between the versions of two commits of this history, not measured yet.
+
+        Parameters
+        ----------
+        old, new
+            Ids of the commits, or the beginning of them.
+
+        Raises
+        ------
+        KeyError
+            If there is no such commit.
+        ThetaError
+            If this history has no values.
+        """
+        before, after = self.step(old), self.step(new)
+        if self._values is None:
+            raise ThetaError("this history has no values", hint="Make it anew with repo.history().")
+        return self._values.between(before, after)
 
     # --- showing ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,160 @@
+"""What explorers have in common: options, messages, threads, closing, and what a saved notebook shows."""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import io
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import traitlets
+
+from theta_nb.errors import ThetaError
+from theta_nb.jupyter.answers import Answer, Request, messages, requests_of
+from theta_nb.jupyter.static import stylesheet
+from theta_nb.jupyter.worker import Stop, Stopped, Worker
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Explorer"]
+
+_STEP = 0.1
+"""Seconds between two notes of progress; each is a message to the browser."""
+
+
+class Explorer(anywidget.AnyWidget):
+    """A widget that answers what its view asks for, in threads of its own.
+
+    Parameters
+    ----------
+    options
+        Traits by name; those of the subclass are in ``options()``.
+
+    Raises
+    ------
+    TypeError
+        If there is no such option.
+
+    Notes
+    -----
+    Python holds what Python must know (the traits), the browser everything else. The view asks for details in small
+    messages; a newer request replaces an older one. :meth:`close` ends the threads and lets go of the data.
+    """
+
+    _css = stylesheet("explorer")
+    _module = traitlets.Unicode(help="The ES module that draws, handed to a page once.").tag(sync=True)
+    _worker: Worker | None = None
+
+    def __init__(self, **options: Any) -> None:
+        _check(type(self), options)
+        self._worker = Worker()
+        self._shared_layout = "layout" in options
+        super().__init__(**options)
+        self.on_msg(Explorer._asked)
+
+    @classmethod
+    def options(cls) -> dict[str, str]:
+        """What can be set, by name: traits that the view and Python share."""
+        return {name: trait.help for name, trait in cls.class_traits(sync=True).items() if trait.metadata.get("option")}
+
+    def close(self) -> None:
+        """Take the widget off the page, end its threads, and let go of what it shows."""
+        if self._worker is not None:  # Python also closes what was refused before it had one
+            self._worker.close()
+            self._forget()
+            if not self._shared_layout:  # a widget of its own, which nobody else would close
+                self.layout.close()
+        super().close()
+
+    def _forget(self) -> None:
+        """Let go of the data."""
+        raise NotImplementedError
+
+    # --- asked and answered -------------------------------------------------------------------------------------------
+
+    def _answer(self, request: Request, stop: Stop, progress: Callable[[int, int], None]) -> Answer:
+        """What is asked for; subclasses say."""
+        raise NotImplementedError
+
+    def _asked(self, content: object, buffers: object) -> None:
+        """Take requests; nothing but parsing happens in the kernel's own thread."""
+        if self._worker is None:
+            return
+        requests, cancelled = requests_of(content)
+        for channel in cancelled:
+            self._worker.cancel(channel)
+        for request in requests:
+            self._worker.submit(request.channel, lambda stop, request=request: self._work(request, stop))  # type: ignore[misc]
+
+    def _work(self, request: Request, stop: Stop) -> None:
+        try:
+            answer = self._answer(request, stop, self._progress_of(request, stop))
+        except Stopped:
+            raise
+        except ThetaError as error:
+            self._send_error(request, str(error), stop)
+        except Exception as error:  # noqa: BLE001 - nobody sees a thread's traceback; the view shows what went wrong
+            self._send_error(request, f"{type(error).__name__}: {error}", stop)
+        else:
+            for content, buffers in messages(request, answer):
+                stop()
+                self.send(content, buffers)
+
+    def _send_error(self, request: Request, text: str, stop: Stop) -> None:
+        stop()
+        self.send({"id": request.id, "error": text})
+
+    def _progress_of(self, request: Request, stop: Stop) -> Callable[[int, int], None]:
+        """A callback that stops the work when nobody waits for it, and says a few times a second how far it is."""
+        said = time.monotonic()
+
+        def progress(done: int, total: int) -> None:
+            nonlocal said
+            stop()
+            now = time.monotonic()
+            if now - said >= _STEP:
+                said = now
+                self.send({"id": request.id, "progress": [done, total]})
+
+        return progress
+
+    # --- without a kernel ---------------------------------------------------------------------------------------------
+
+    def _static(self) -> Mapping[str, Any]:
+        """What it shows where there is no kernel, by MIME type."""
+        raise NotImplementedError
+
+    def _picture(self) -> Figure | None:
+        """The same as a picture."""
+        raise NotImplementedError
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """The widget, and beside it what pages without a kernel show: HTML, a picture, text."""
+        made = super()._repr_mimebundle_(**options)
+        if made is None:
+            return None
+        bundle, metadata = made
+        bundle.update({kind: text for kind, text in self._static().items() if kind in ("text/html", "text/plain")})
+        figure = self._picture()
+        if figure is not None:
+            png = io.BytesIO()
+            figure.savefig(png, format="png", dpi=80, facecolor="white")
+            bundle["image/png"] = base64.b64encode(png.getvalue()).decode("ascii")
+        return bundle, metadata
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+
+def _check(cls: type[Explorer], options: Mapping[str, Any]) -> None:
+    """Refuse options that nobody knows, with the closest one that exists."""
+    known = {*cls.options(), "layout"}
+    internal = {name for name in options if name.startswith("_")}
+    for name in options.keys() - known - internal:
+        close = difflib.get_close_matches(name, sorted(known), 1)
+        meant = f"; did you mean {close[0]!r}?" if close else "."
+        raise TypeError(f"{cls.__name__} has no option {name!r}{meant} Options are {', '.join(sorted(known))}.")

@@ -1,0 +1,393 @@
+// A heatmap on a canvas, rows against columns.
+//
+// Data contract
+//   rows, columns   texts
+//   values          Float32Array of rows × columns, row by row; NaN where there is nothing to colour
+//   present         Uint8Array likewise: 0 where there is no cell at all (optional: all are there)
+//   marks           Map from index to a sign drawn in a cell ("+") (optional)
+// Indices of cells are row * columns.length + column. The map knows nothing of models or commits.
+
+import { element, fitted, oncePerFrame, sharp, uniqueId } from "./dom.js";
+import { axisOf, cellAt, scrolledTo, seen } from "./scroll.js";
+import { colorAt, createScale, readTheme, sequential, signed, watchTheme } from "./colors.js";
+import { short } from "./numbers.js";
+
+const LABEL = 11; // px, size of the font
+const LEGEND = 34;
+
+/**
+ * @param {HTMLElement} root where to draw
+ * @param {Object} options
+ *   label: what a screen reader calls it;
+ *   describe(row, column): lines about a cell, the first one bold;
+ *   onSelect(index, {extend, range}): a cell was chosen; with shift (`range`) or ctrl (`extend`);
+ *   onHover(index): -1 for none; onLayout({left, cell, scroll, length}): where the columns lie;
+ *   heads: whether columns have labels; least, most: px per cell [across, down]; height: most px of the cells.
+ */
+export function createMap(root, options) {
+  const { describe = () => [], heads = true, least = [7, 4], most = [84, 22], height = 440 } = options;
+  const id = uniqueId("map");
+  const canvas = element("canvas.theta-canvas", {
+    tabindex: 0, role: "application", "aria-roledescription": "heat map", "aria-label": options.label ?? "map", "aria-describedby": id,
+  });
+  const said = element("div.theta-unseen", { id, "aria-live": "polite" });
+  const tip = element("div.theta-tip", { hidden: true, "aria-hidden": "true" });
+  const holder = element("div.theta-map", {}, canvas, tip, said);
+  root.append(holder);
+
+  let data = { rows: [], columns: [], values: new Float32Array(0) };
+  let scale = createScale([]);
+  let title = "";
+  let selection = new Set();
+  let [cursor, hovered, band] = [0, -1, null];
+  let [zoom, scrollX, scrollY] = [1, 0, 0];
+  let geometry = null;
+  let image = null; // one pixel per cell, scaled up when it is drawn
+
+  const redraw = oncePerFrame(draw);
+
+  function measure(context) {
+    const width = Math.max(160, holder.clientWidth);
+    const widest = (texts) => texts.reduce((most, text) => Math.max(most, context.measureText(text).width), 0);
+    const sample = (texts) => (texts.length > 400 ? texts.filter((_, i) => i % Math.ceil(texts.length / 400) === 0) : texts);
+    const left = Math.min(Math.ceil(widest(sample(data.rows))) + 10, Math.max(70, width * 0.34));
+    const top = heads ? Math.min(96, Math.ceil(widest(sample(data.columns)) * 0.72) + 14) : 2;
+    const across = axisOf(data.columns.length, width - left - 8, { least: least[0], most: most[0], zoom });
+    const down = axisOf(data.rows.length, height, { least: least[1], most: most[1], zoom });
+    // Tilted labels lean to the right, out of the last column.
+    scrollX = Math.max(0, Math.min(scrollX, across.reach));
+    scrollY = Math.max(0, Math.min(scrollY, down.reach));
+    return { width, left, top, across, down, height: top + down.length + LEGEND };
+  }
+
+  function paint(theme) {
+    const [rows, columns] = [data.rows.length, data.columns.length];
+    const pixels = new ImageData(Math.max(1, columns), Math.max(1, rows));
+    const table = scale.symmetric ? signed(theme.dark) : sequential();
+    const words = new Uint32Array(pixels.data.buffer);
+    const colors = new Uint32Array(256);
+    for (let i = 0; i < 256; i += 1) colors[i] = (255 << 24) | (table[3 * i + 2] << 16) | (table[3 * i + 1] << 8) | table[3 * i];
+    const blank = theme.dark ? 0x2affffff : 0x18000000; // a cell without a colour: unchanged, or not measured
+    for (let i = 0; i < words.length && i < data.values.length; i += 1) {
+      if (data.present && !data.present[i]) continue;
+      const share = scale.share(data.values[i]);
+      words[i] = share === share ? colors[(share * 255 + 0.5) | 0] : blank;
+    }
+    const made = document.createElement("canvas");
+    [made.width, made.height] = [pixels.width, pixels.height];
+    made.getContext("2d").putImageData(pixels, 0, 0);
+    return made;
+  }
+
+  function draw() {
+    if (!holder.isConnected || !holder.clientWidth) return;
+    const start = performance.now();
+    const theme = readTheme(root);
+    const font = `${LABEL}px ${theme.font}`;
+    const probe = canvas.getContext("2d");
+    probe.font = font;
+    geometry = measure(probe);
+    const { left, top, across, down } = geometry;
+    const context = sharp(canvas, geometry.width, geometry.height);
+    context.font = font;
+    if (image?.dark !== theme.dark) image = { dark: theme.dark, canvas: paint(theme) };
+    const columns = seen(scrollX, across, data.columns.length);
+    const rows = seen(scrollY, down, data.rows.length);
+    if (columns[1] > columns[0] && rows[1] > rows[0]) {
+      context.save();
+      context.beginPath();
+      context.rect(left, top, across.length, down.length);
+      context.clip();
+      context.imageSmoothingEnabled = false;
+      const [w, h] = [columns[1] - columns[0], rows[1] - rows[0]];
+      const [x, y] = [left + columns[0] * across.cell - scrollX, top + rows[0] * down.cell - scrollY];
+      context.drawImage(image.canvas, columns[0], rows[0], w, h, x, y, w * across.cell, h * down.cell);
+      drawGaps(context, theme, rows, columns, geometry);
+      drawMarks(context, theme, rows, columns, geometry);
+      drawOutlines(context, theme, geometry);
+      context.restore();
+    }
+    drawLabels(context, theme, rows, columns, geometry);
+    drawScrolls(context, theme, geometry);
+    drawLegend(context, theme, geometry);
+    options.onLayout?.({ left, cell: across.cell, scroll: scrollX, length: across.length, width: geometry.width });
+    canvas.dataset.drawn = String(Number(canvas.dataset.drawn ?? 0) + 1);
+    canvas.dataset.took = (performance.now() - start).toFixed(2);
+  }
+
+  function drawGaps(context, theme, rows, columns, { left, top, across, down }) {
+    context.strokeStyle = theme.surface;
+    context.lineWidth = 1;
+    context.beginPath();
+    if (across.cell >= 5) {
+      for (let c = columns[0]; c <= columns[1]; c += 1) {
+        const x = Math.round(left + c * across.cell - scrollX) - 0.5;
+        context.moveTo(x, top), context.lineTo(x, top + down.length);
+      }
+    }
+    if (down.cell >= 5) {
+      for (let r = rows[0]; r <= rows[1]; r += 1) {
+        const y = Math.round(top + r * down.cell - scrollY) - 0.5;
+        context.moveTo(left, y), context.lineTo(left + across.length, y);
+      }
+    }
+    context.stroke();
+  }
+
+  function drawMarks(context, theme, rows, columns, { left, top, across, down }) {
+    if (!data.marks?.size || down.cell < 9 || across.cell < 9) return;
+    context.fillStyle = theme.text;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    for (const [index, sign] of data.marks) {
+      const [r, c] = [Math.floor(index / data.columns.length), index % data.columns.length];
+      if (r < rows[0] || r >= rows[1] || c < columns[0] || c >= columns[1]) continue;
+      context.fillText(sign, left + (c + 0.5) * across.cell - scrollX, top + (r + 0.5) * down.cell - scrollY);
+    }
+  }
+
+  function drawOutlines(context, theme, { left, top, across, down }) {
+    const outline = (index, color, width) => {
+      const [r, c] = [Math.floor(index / data.columns.length), index % data.columns.length];
+      context.strokeStyle = color;
+      context.lineWidth = width;
+      const inset = width / 2;
+      context.strokeRect(
+        left + c * across.cell - scrollX + inset - 0.5, top + r * down.cell - scrollY + inset - 0.5,
+        Math.max(2, across.cell - width), Math.max(2, down.cell - width),
+      );
+    };
+    if (band) {
+      const [from, to] = [Math.min(...band), Math.max(...band)];
+      context.strokeStyle = theme.accent;
+      context.lineWidth = 2;
+      context.strokeRect(left + from * across.cell - scrollX, top + 1, (to - from + 1) * across.cell, down.length - 2);
+    }
+    for (const index of selection) outline(index, theme.accent, 2.5);
+    if (hovered >= 0) outline(hovered, theme.text, 1.5);
+    if (document.activeElement === canvas && cursor < data.values.length) {
+      outline(cursor, theme.surface, 4);
+      outline(cursor, theme.text, 2);
+    }
+  }
+
+  function drawLabels(context, theme, rows, columns, { left, top, across, down }) {
+    context.fillStyle = theme.dim;
+    context.textBaseline = "middle";
+    context.textAlign = "right";
+    const every = Math.max(1, Math.ceil((LABEL + 1) / down.cell));
+    for (let r = Math.ceil(rows[0] / every) * every; r < rows[1]; r += every) {
+      const y = top + (r + 0.5) * down.cell - scrollY;
+      if (y < top + 3 || y > top + down.length - 3) continue;
+      context.fillText(fitted(context, data.rows[r], left - 8), left - 6, y);
+    }
+    if (!heads) return;
+    const skip = Math.max(1, Math.ceil((LABEL + 3) / across.cell));
+    context.textAlign = "left";
+    for (let c = Math.ceil(columns[0] / skip) * skip; c < columns[1]; c += skip) {
+      context.save();
+      context.translate(left + (c + 0.5) * across.cell - scrollX, top - 5);
+      context.rotate(-Math.PI / 4);
+      context.fillText(fitted(context, data.columns[c], (top - 8) * 1.38), 0, 0);
+      context.restore();
+    }
+  }
+
+  function drawScrolls(context, theme, { left, top, across, down }) {
+    context.fillStyle = theme.dim;
+    context.globalAlpha = 0.5;
+    if (down.reach > 0) {
+      const length = Math.max(18, (down.length / (down.length + down.reach)) * down.length);
+      context.fillRect(left + across.length + 3, top + (scrollY / down.reach) * (down.length - length), 4, length);
+    }
+    if (across.reach > 0) {
+      const length = Math.max(18, (across.length / (across.length + across.reach)) * across.length);
+      context.fillRect(left + (scrollX / across.reach) * (across.length - length), top + down.length + 2, length, 4);
+    }
+    context.globalAlpha = 1;
+  }
+
+  function drawLegend(context, theme, { left, top, down, width }) {
+    if (!title) return;
+    const table = scale.symmetric ? signed(theme.dark) : sequential();
+    const y = top + down.length + 12;
+    const length = Math.min(190, Math.max(90, width - left - 150));
+    const bar = context.createLinearGradient(left, 0, left + length, 0);
+    for (let i = 0; i <= 16; i += 1) bar.addColorStop(i / 16, colorAt(table, i / 16));
+    context.fillStyle = bar;
+    context.fillRect(left, y, length, 7);
+    context.fillStyle = theme.dim;
+    context.textBaseline = "top";
+    context.textAlign = "center";
+    let free = -Infinity;
+    for (const tick of scale.ticks) {
+      const x = left + scale.share(tick) * length;
+      const text = options.writeTick ? options.writeTick(tick) : short(tick);
+      const half = context.measureText(text).width / 2;
+      if (x - half < free) continue;
+      free = x + half + 8;
+      context.fillRect(x - 0.5, y + 7, 1, 3);
+      context.fillText(text, x, y + 11);
+    }
+    context.textAlign = "left";
+    context.textBaseline = "middle";
+    context.fillText(title + (scale.log ? "  (log)" : ""), left + length + 16, y + 4);
+  }
+
+  const indexAt = (event) => {
+    if (!geometry) return -1;
+    const box = canvas.getBoundingClientRect();
+    const column = cellAt(event.clientX - box.left - geometry.left, scrollX, geometry.across, data.columns.length);
+    const row = cellAt(event.clientY - box.top - geometry.top, scrollY, geometry.down, data.rows.length);
+    return row < 0 || column < 0 ? -1 : row * data.columns.length + column;
+  };
+  const exists = (index) => index >= 0 && index < data.values.length && !(data.present && !data.present[index]);
+  const lines = (index) => describe(Math.floor(index / data.columns.length), index % data.columns.length);
+
+  function showTip(index, x, y) {
+    if (!exists(index)) return void (tip.hidden = true);
+    tip.replaceChildren(...lines(index).map((line, i) => element(i ? "div" : "div.theta-strong", {}, line)));
+    tip.hidden = false;
+    const free = holder.clientWidth - tip.offsetWidth;
+    tip.style.left = `${Math.max(0, Math.min(x + 14, free))}px`;
+    tip.style.top = `${y + 16}px`;
+  }
+
+  function hover(event) {
+    const index = indexAt(event);
+    const box = canvas.getBoundingClientRect();
+    showTip(index, event.clientX - box.left, event.clientY - box.top);
+    const found = exists(index) ? index : -1;
+    if (found === hovered) return;
+    hovered = found;
+    options.onHover?.(found);
+    redraw();
+  }
+
+  function leave() {
+    hovered = -1;
+    tip.hidden = true;
+    options.onHover?.(-1);
+    redraw();
+  }
+
+  const choose = (index, event) =>
+    exists(index) && options.onSelect?.(index, { extend: event.ctrlKey || event.metaKey, range: event.shiftKey });
+
+  function press(event) {
+    const index = indexAt(event);
+    if (!exists(index)) return;
+    cursor = index;
+    choose(index, event);
+    redraw();
+  }
+
+  function wheel(event) {
+    if (!geometry) return;
+    if (event.ctrlKey || event.metaKey) {
+      event.preventDefault();
+      return zoomBy(Math.exp(-event.deltaY / 400), event);
+    }
+    const [x, y] = event.shiftKey ? [event.deltaY || event.deltaX, 0] : [event.deltaX, event.deltaY];
+    const before = [scrollX, scrollY];
+    scrollX = Math.max(0, Math.min(geometry.across.reach, scrollX + x));
+    scrollY = Math.max(0, Math.min(geometry.down.reach, scrollY + y));
+    if (before[0] === scrollX && before[1] === scrollY) return; // at its end the page scrolls
+    event.preventDefault();
+    redraw();
+  }
+
+  function zoomBy(factor, event) {
+    const { left, top, across, down } = geometry;
+    const box = canvas.getBoundingClientRect();
+    const [x, y] = event ? [event.clientX - box.left - left, event.clientY - box.top - top] : [across.length / 2, down.length / 2];
+    const before = [(x + scrollX) / across.cell, (y + scrollY) / down.cell];
+    zoom = Math.max(1, Math.min(24, zoom * factor));
+    const probe = canvas.getContext("2d");
+    const next = measure(probe);
+    [scrollX, scrollY] = [before[0] * next.across.cell - x, before[1] * next.down.cell - y];
+    redraw();
+  }
+
+  function moveCursor(rowStep, columnStep) {
+    const width = data.columns.length;
+    let [r, c] = [Math.floor(cursor / width), cursor % width];
+    do {
+      [r, c] = [r + rowStep, c + columnStep]; // over holes
+    } while (r >= 0 && c >= 0 && r < data.rows.length && c < width && !exists(r * width + c));
+    if (r < 0 || c < 0 || r >= data.rows.length || c >= width) return;
+    placeCursor(r * width + c);
+  }
+
+  function placeCursor(index) {
+    cursor = index;
+    if (geometry && index < data.values.length) {
+      scrollY = scrolledTo(Math.floor(index / data.columns.length), scrollY, geometry.down);
+      scrollX = scrolledTo(index % data.columns.length, scrollX, geometry.across);
+    }
+    said.textContent = exists(index) ? lines(index).join(", ") : "";
+    options.onHover?.(exists(index) ? index : -1);
+    redraw();
+  }
+
+  const KEYS = {
+    ArrowUp: () => moveCursor(-1, 0), ArrowDown: () => moveCursor(1, 0),
+    ArrowLeft: () => moveCursor(0, -1), ArrowRight: () => moveCursor(0, 1),
+    Home: () => placeCursor(Math.floor(cursor / data.columns.length) * data.columns.length),
+    End: () => placeCursor((Math.floor(cursor / data.columns.length) + 1) * data.columns.length - 1),
+    Enter: (event) => choose(cursor, event),
+    " ": (event) => exists(cursor) && options.onSelect?.(cursor, { extend: true, range: event.shiftKey }),
+    "+": () => zoomBy(1.4), "-": () => zoomBy(1 / 1.4), 0: () => ((zoom = 1), redraw()),
+  };
+  canvas.addEventListener("keydown", (event) => {
+    const act = KEYS[event.key];
+    if (!act || event.ctrlKey || event.metaKey || event.altKey || !data.values.length) return;
+    event.preventDefault();
+    act(event);
+  });
+  canvas.addEventListener("pointermove", hover);
+  canvas.addEventListener("pointerleave", leave);
+  canvas.addEventListener("click", press);
+  canvas.addEventListener("wheel", wheel, { passive: false });
+  canvas.addEventListener("focus", () => placeCursor(cursor));
+  canvas.addEventListener("blur", redraw);
+  const sized = new ResizeObserver(redraw);
+  sized.observe(holder);
+  const unwatch = watchTheme(root, () => ((image = null), redraw()));
+
+  return {
+    element: holder,
+    canvas,
+    /** Show other data; cursor and scroll stay where they are. */
+    setData(next) {
+      data = next;
+      image = null;
+      cursor = Math.min(cursor, Math.max(0, data.values.length - 1));
+      if (!exists(cursor)) cursor = Math.max(0, data.present ? data.present.indexOf(1) : 0);
+      redraw();
+    },
+    /** Colour by another scale, called `name` in the legend. */
+    setScale(next, name) {
+      [scale, title, image] = [next, name, null];
+      redraw();
+    },
+    /** Outline cells (indices), and a band of columns from one to another. */
+    setSelection(indices, columns = null) {
+      [selection, band] = [new Set(indices), columns];
+      redraw();
+    },
+    /** Move the keyboard's cursor, scrolled to where it is seen. */
+    setCursor: placeCursor,
+    redraw,
+    /** Draw at once, for measuring. */
+    draw,
+    focus: () => canvas.focus(),
+    destroy() {
+      redraw.cancel();
+      sized.disconnect();
+      unwatch();
+      holder.remove();
+      [data, image] = [{ rows: [], columns: [], values: new Float32Array(0) }, null];
+    },
+  };
+}
