@@ -116,8 +116,8 @@ def write_transformer(path: Path) -> None:
         model[f"layer.{layer}.up.weight"] = normal(2048, 512)
         model[f"layer.{layer}.down.weight"] = normal(512, 2048)
         for name in ("query", "value"):
-            lora[f"layer.{layer}.{name}.weight/R"] = normal(8, 512)
-            lora[f"layer.{layer}.{name}.weight/C"] = normal(512, 8)
+            lora[f"layer.{layer}.{name}.weight/R"] = normal(512, 8)
+            lora[f"layer.{layer}.{name}.weight/C"] = normal(8, 512)
     save_file(lora, f"{path}.lora")
     save_file(model, path)
 

@@ -26,7 +26,7 @@ from table import Measured, Row, replace_between_markers, table
 
 _HERE = Path(__file__).parent
 _LONG_AGO = 1_700_000_000  # files older than the index: git need not compare what it has just written
-_STRIDE = 5  # every so many versions of a series are checked out
+_STRIDE = 5  # every so many versions of a series are checked out, and the last ones, where chains are longest
 
 ROWS = [
     Row("bf16", "stored for a fine-tune of bf16, relative change 2e-3", "stored", GIT_LFS, "stored", 0.17, "MB"),
@@ -141,7 +141,7 @@ def series(contender: Contender, base: Model, workdir: Path, number: int, layers
         if contender.name == THETA_NB:
             steps.results["dense checkout"] = min(steps.checkout(f"HEAD~{number}", "") for _ in range(3))
             slowest = 0.0
-            for version in range(_STRIDE, number + 1, _STRIDE):
+            for version in sorted({*range(_STRIDE, number + 1, _STRIDE), *range(max(1, number - 6), number + 1)}):
                 seconds = min(steps.checkout(f"HEAD~{number - version}", "") for _ in range(3))
                 slowest = max(slowest, seconds)
                 steps.require(digests[version])
@@ -199,10 +199,10 @@ def _report(options: argparse.Namespace, workdir: Path) -> str:
     return (
         f"{table(measured, rows, rivals)}\n\n"
         f"{time.strftime('%Y-%m-%d')}, {options.repeat} interleaved repetition{'s' * (options.repeat > 1)}, medians; a "
-        "series once, its checkouts every fifth version, best of three. Models: 20 matrices of 4096 columns in "
-        f"{'0.1' if options.quick else '1.0'} GB, a transformer of 7 layers (104 MB), all-MiniLM-L6-v2 as a torch file "
-        f"with a relative change of 1e-4 each time. Machine: {machine(workdir)}, load average {before} before and "
-        f"{load()} after it. {versions('numpy', 'numcodecs', 'blake3')}. "
+        "series once, its checkouts every fifth version and the last seven, best of three. Models: 20 matrices of 4096 "
+        f"columns in {'0.1' if options.quick else '1.0'} GB, a transformer of 7 layers (104 MB), all-MiniLM-L6-v2 as a "
+        f"torch file with a relative change of 1e-4 each time. Machine: {machine(workdir)}, load average "
+        f"{before} before and {load()} after it. {versions('numpy', 'numcodecs', 'blake3')}. "
         f"Command: `{shlex.join(['python', *command()])}`."
     )
 

@@ -379,3 +379,12 @@ def test_a_conflict_keeps_ours_and_says_what_to_do(repository: GitSandbox) -> No
     assert result.returncode == 1
     assert "both sides changed encoder.layer.0.weight" in result.stderr
     assert (repository.path / "my model.pt").read_bytes() == ours
+
+
+def test_words_may_stand_behind_options(repository: GitSandbox) -> None:
+    repository.write("m.safetensors", checkpoint())
+    repository.commit_all("first")
+    assert repository("theta", "log", "HEAD", "-n", "1", "m.safetensors").startswith("m.safetensors: 1 commit")
+    assert repository("theta", "status", "--json", "m.safetensors").count('"path"') == 1
+    refused = repository.run("theta", "log", "m.safetensors", "-n", "1", "--foo", check=False)
+    assert "'--foo' is no argument" in refused.stderr

@@ -443,6 +443,14 @@ def test_the_setting_says_which_type_is_used(chains: GitSandbox, setting: str) -
     assert _added(chains, "fixed") == (expected, [])
 
 
+def test_the_setting_counts_though_a_status_stored_it_otherwise(chains: GitSandbox) -> None:
+    chains.write(NAME, NEXT)
+    chains("status")
+    chains("config", "theta.update", "dense")
+    chains("add", NAME)
+    assert kinds(chains, "fixed", "") == ["dense"]
+
+
 @pytest.mark.parametrize(
     ("attribute", "expected"),
     [("theta-update=dense", ["dense"]), ("-theta-update", ["dense"]), ("theta-update=auto", ["dense", "delta"])],

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 
+import numpy as np
 import pytest
+from safetensors import safe_open
 
 from tests.conftest import ATTRIBUTES, GitSandbox
 from tests.git.checkpoints import safetensors
@@ -297,3 +299,20 @@ def test_manual_merge_overwrites_nothing(repo: GitSandbox) -> None:
     assert result.returncode == 1
     assert "exists already" in result.stderr
     assert (repo.path / "m.ours.safetensors").read_bytes() == b"mine"
+
+
+def test_metadata_stay_where_the_set_of_tensors_changes(drivers: GitSandbox) -> None:
+    """Each side adds a tensor, nobody touches the metadata: nothing is lost, and nothing is said to be."""
+    drivers.write(NAME, safetensors(BASE, {"format": "pt"}))
+    drivers.commit_all("with metadata")
+    drivers("switch", "-qc", "theirs")
+    drivers.write(NAME, safetensors({**BASE, "b": np.ones(9, "f4")}, {"format": "pt"}))
+    drivers.commit_all("theirs")
+    drivers("switch", "-q", "main")
+    drivers.write(NAME, safetensors({**BASE, "a": np.zeros(9, "f4")}, {"format": "pt"}))
+    drivers.commit_all("ours")
+    result = _merge(drivers, GIT_THETA_MERGE="linear")
+    assert warnings(result.stderr) == []
+    with safe_open(drivers.path / NAME, "np") as merged:
+        assert merged.metadata() == {"format": "pt"}
+        assert set(merged.keys()) == {*BASE, "a", "b"}

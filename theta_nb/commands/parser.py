@@ -174,6 +174,7 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str], names: Sequence[
         arguments, unknown = parser.parse_known_args(argv)
     except _Help as help_text:
         return str(help_text).removesuffix("\n")
+    unknown = _further_words(arguments, unknown)
     if unknown:
         command = f"{parser.prog} {arguments.command}" if arguments.command else parser.prog
         raise UsageError(f"{unknown[0]!r} is no argument of '{command}'", hint=f"'{command} -h' lists them.")
@@ -187,6 +188,21 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str], names: Sequence[
     # argparse removes it, and with it what a reader needs to tell commits from files.
     arguments.dashes = len(argv) - list(argv).index("--") - 1 if "--" in argv else None
     return arguments
+
+
+def _further_words(arguments: argparse.Namespace, unknown: list[str]) -> list[str]:
+    """Hand words that stand behind options to the argument that takes words; argparse gives it only the first run.
+
+    Returns what is left.
+    """
+    place = next(
+        (name for name in ("words", "paths", "patterns") if isinstance(getattr(arguments, name, None), list)), ""
+    )
+    words = [word for word in unknown if word != "--"]
+    if not place or any(word.startswith("-") for word in words):
+        return unknown
+    setattr(arguments, place, [*getattr(arguments, place), *words])
+    return []
 
 
 def _check_command(argv: Sequence[str], names: Sequence[str], prog: str) -> None:

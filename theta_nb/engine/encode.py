@@ -112,6 +112,8 @@ class _Worker:
         near = self._near(raw, digest, chunk)
         if not self.write:
             return _Outcome(digest, known, b"", near=near)
+        if known is not None and self._unwanted(known, digest, chunk):
+            known = None
         if known is not None and known.complete(self.store):
             return _Outcome(digest, known, b"", near=near)
         if known is not None and known.base is not None:
@@ -123,6 +125,12 @@ class _Worker:
             frame = encode_numbers(raw, chunk.itemsize) if chunk.itemsize else encode_bytes(raw)
             outcome = _Outcome(digest, known, frame, near=near)
         return outcome if len(outcome.frame) < PACKED_NBYTES else self._written(outcome)
+
+    def _unwanted(self, known: KnownChunk, digest: bytes, chunk: _Chunk) -> bool:
+        """Whether a new chunk is known as another update type than the one that is set: a status cleaned it before."""
+        if self.previous is None or self.previous.update == AUTO or chunk.previous is None:
+            return False
+        return chunk.previous.ref.digest != digest and known.ref.update != self.previous.update
 
     def _step(self, raw: memoryview, chunk: _Chunk, patience: _Patience) -> Step | None:
         if self.previous is None or chunk.previous is None or not chunk.itemsize:

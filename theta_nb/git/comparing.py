@@ -129,6 +129,10 @@ def _other(old: Opened, new: Opened) -> tuple[str, ...]:
         return ()
     if before.format != after.format:
         return (f"format {before.format} → {after.format}",)
+    # Names, shapes and dtypes stand in the same part of the file, and have lines of their own.
+    frame = [{(e.name, e.dtype, e.shape, e.owner) for e in one.entries.values()} for one in (before, after)]
+    if frame[0] != frame[1]:
+        return ()
     return ("metadata or pickled values changed",) if before.skeleton != after.skeleton else ()
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from theta_nb.engine.clean import Cleaner
 from theta_nb.engine.known import KnownChunks
+from theta_nb.engine.merging.metadata import safetensors_metadata
 from theta_nb.engine.merging.session import MergeSession
 from theta_nb.engine.merging.stored_inputs import ManifestInput
 from theta_nb.engine.previous import Previous
@@ -113,6 +114,11 @@ def kept_from_theirs(session: MergeSession) -> str:
     base = session.base.manifest if isinstance(session.base, ManifestInput) else None
     if not manifests or base is None:
         return ""
+    if all(manifest.format == "safetensors" for manifest in (base, *manifests)):
+        # The rest of a header says which tensors there are.
+        ours, *theirs = (safetensors_metadata(one) for one in session.inputs)
+        if all(metadata in (ours, safetensors_metadata(session.base)) for metadata in theirs):
+            return ""
     others = {one.skeleton for one in manifests[1:]} - {base.skeleton, manifests[0].skeleton}
     if not others:
         return ""

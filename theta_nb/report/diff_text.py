@@ -52,7 +52,8 @@ def summary(diff: CheckpointDiff) -> str:
         return f"new checkpoint, {_parameters(new.parameters)}, {size(new.size)}"
     counts = diff.counts
     here = len(diff.parameters) - counts.get("added", 0)
-    parts = [f"{counts.get('modified', 0)} of {_parameters(here)} modified"] if here else []
+    shown = "shown " * bool(diff.hidden)
+    parts = [f"{counts.get('modified', 0)} of {here:,} {shown}parameter{'s' * (here != 1)} modified"] if here else []
     parts += [
         f"{counts[status]} {status}"
         for status in ("added", "removed", "renamed", "retyped", "reshaped")
@@ -61,7 +62,10 @@ def summary(diff: CheckpointDiff) -> str:
     if not any(change.differs for change in diff.parameters):
         parts = ["no parameter differs" if diff.parameters else "no parameters"]
     total = diff.total
-    if diff.measured != "structure" and total.delta_norm == total.delta_norm:
+    # Where most could not be measured, a zero would read as "no change".
+    blind = any(change.status == "modified" and change.statistics is None for change in diff.parameters)
+    known = total.delta_norm == total.delta_norm and not (blind and total.delta_norm == 0)
+    if diff.measured != "structure" and known:
         parts.append(f"‖Δ‖/‖old‖ {short(total.relative)} over what was compared")
     parts += diff.other
     if diff.hidden:

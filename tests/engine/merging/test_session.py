@@ -107,7 +107,7 @@ def test_undo_redo_reset_and_presets(session: MergeSession) -> None:
     first = session.settings
     session.use("linear")
     second = session.settings
-    session.preset("ties")
+    session.preset("trimmed-ties")
     assert session.settings.default.parameters == {"density": 0.2}  # type: ignore[union-attr]
     assert session.undo().settings is second
     assert session.undo().settings is first

@@ -36,9 +36,7 @@ def diff(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
     parser.add_argument(
         "-F", "--filter", dest="filters", metavar="GLOB", action="append", default=[], help="only these parameters"
     )
-    parser.add_argument(
-        "--sort", metavar="KEY", choices=SORT_KEYS, default="name", help=f"order: {', '.join(SORT_KEYS)}"
-    )
+    parser.add_argument("--sort", metavar="KEY", type=_sort_key, default="name", help=f"order: {', '.join(SORT_KEYS)}")
     parser.add_argument("--top", metavar="N", type=_number, help="only the first N parameters, in that order")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print tables for an issue or a review")
@@ -114,6 +112,20 @@ def blame(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
     parser.add_argument("-s", "--source", metavar="REV", help="the version of a commit; HEAD by default")
     json_option(parser)
     return "blame", "which commit last changed each parameter"
+
+
+def _sort_key(text: str) -> str:
+    """A key, or the beginning of just one.
+
+    Examples
+    --------
+    >>> _sort_key("rel"), _sort_key("name")
+    ('relative', 'name')
+    """
+    found = [key for key in SORT_KEYS if key == text] or [key for key in SORT_KEYS if text and key.startswith(text)]
+    if len(found) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(SORT_KEYS)}")
+    return found[0]
 
 
 def _number(text: str) -> int:

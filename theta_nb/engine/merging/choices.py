@@ -183,7 +183,7 @@ class Settings:
 PRESETS: Mapping[str, Choice] = {
     "average": Choice("linear", {}),
     "soup": Choice("linear", {}),
-    "ties": Choice("ties", {"density": 0.2}),
+    "trimmed-ties": Choice("ties", {"density": 0.2}),
     "dare": Choice("dare_ties", {"density": 0.5}),
     "task-sum": Choice("task_arithmetic", {}),
     "gentle": Choice("task_arithmetic", {"scale": 0.5}),

@@ -220,6 +220,12 @@ class ManifestInput:
         """Have the objects of some tensors at hand, fetched in one batch."""
         self._fetch(oid for name in names for oid in self.manifest.value_of(name).oids)
 
+    def skeleton(self) -> bytes:
+        """Everything of the file that is no number."""
+        value = self.manifest.values[self.manifest.skeleton]
+        self._fetch(value.oids)
+        return self._decoder.value(value, "the skeleton")
+
     def _fetch(self, oids: Iterable[str]) -> None:
         missing = sorted({oid for oid in oids if oid and self.store.size(oid) is None})
         if missing and self._bring is not None:

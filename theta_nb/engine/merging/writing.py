@@ -20,6 +20,7 @@ from theta_nb.engine.merging.computing import nbytes_of
 from theta_nb.engine.merging.decisions import Decision
 from theta_nb.engine.merging.documents import read_json
 from theta_nb.engine.merging.inputs import TensorInfo
+from theta_nb.engine.merging.metadata import safetensors_metadata
 from theta_nb.engine.merging.recipe import Recipe
 from theta_nb.engine.merging.stored_inputs import FileInput, ManifestInput
 from theta_nb.engine.merging.tries import Try
@@ -241,7 +242,8 @@ def _fresh_safetensors(session: MergeSession, fd: int, progress: Progress | None
         infos[name] = (decision, TensorInfo(info.dtype, shape_of(decision), info.digest), tag)
     _refuse_ties(session)
     order = sorted(infos, key=lambda name: (-DTYPES[infos[name][1].dtype].itemsize, name))
-    header: dict[str, Any] = {}
+    metadata = safetensors_metadata(session.inputs[0])
+    header: dict[str, Any] = {"__metadata__": metadata} if metadata is not None else {}
     position, starts = 0, {}
     for name in order:
         _, info, tag = infos[name]
