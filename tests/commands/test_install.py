@@ -169,6 +169,16 @@ def test_rich_diff_lists_tensors(repository: GitSandbox) -> None:
     assert "@@" in repository("diff", "HEAD~1", "HEAD")
 
 
+def test_rich_diff_can_be_a_setting(repository: GitSandbox) -> None:
+    repository("config", "theta.diff", "rich")
+    said(repository.path, "install", "--local")
+    repository.write("m.pt", checkpoint())
+    repository.commit_all("one")
+    repository.write("m.pt", checkpoint(shifts=(1.0,)))
+    assert "~ encoder.layer.0.weight" in repository("diff")
+    assert "~ encoder.layer.0.weight" not in repository("difftool", "-d", "-y", "--extcmd=ls")
+
+
 def test_hunk_headers_name_the_module(repository: GitSandbox) -> None:
     said(repository.path, "install", "--local")
     repository.write("model.pt", checkpoint(layers=12))

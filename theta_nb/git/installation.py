@@ -195,8 +195,8 @@ def install(
     skip_smudge
         Whether checkouts leave manifests instead of checkpoints; unchanged by default.
     rich_diff
-        Whether ``git diff`` calls our driver, for which git writes both checkpoints to temporary files; unchanged by
-        default.
+        Whether ``git diff`` calls our driver, for which git writes both checkpoints to temporary files; by default on
+        where ``theta.diff`` is ``rich``, else unchanged.
     no_hooks
         Whether the filter leaves the hooks of repositories alone; unchanged by default.
     force
@@ -213,6 +213,8 @@ def install(
     """
     check_git_version()
     present = _values(scope, cwd)
+    if rich_diff is None and present.get("theta.diff", [""])[-1].lower() == "rich":
+        rich_diff = True
     wanted: dict[str, str | None] = {**CONFIGURATION}
     if present.get(_DIFF_COMMAND) == [_FORMER[_DIFF_COMMAND]]:
         wanted[_DIFF_COMMAND] = None  # git-theta's driver cannot read our manifests
