@@ -6,7 +6,7 @@ structure and compress a little better.
 
 A script of its own, so that numpy and torch stay out of the process that measures:
 
-    models.py FILE float32|bfloat16 ROWS    20 equal matrices
+    models.py FILE float32|bfloat16 ROWS [SEED]    20 equal matrices
     models.py FILE minilm                   the real model as a torch file
     models.py FILE tensors NUMBER SIDE      many small matrices
     models.py FILE embedding | transformer  (beside the latter FILE.lora)
@@ -48,7 +48,7 @@ def weights(dtype: str, rows: int, seed: int) -> npt.NDArray[np.generic]:
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)  # to nearest, ties to even
 
 
-def write_model(path: Path, dtype: str, rows: int) -> None:
+def write_model(path: Path, dtype: str, rows: int, seed: int = 0) -> None:
     """A safetensors file of 20 equal matrices, and beside it ``FILE.tensor``: a new value for one of them."""
     nbytes = rows * COLUMNS * ITEMSIZE[dtype]
     header = {
@@ -66,7 +66,7 @@ def write_model(path: Path, dtype: str, rows: int) -> None:
     with open(f"{path}.partial", "wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for i in range(TENSORS):
-            weights(dtype, rows, i).tofile(file)
+            weights(dtype, rows, seed + i).tofile(file)
     os.replace(f"{path}.partial", path)
 
 
@@ -185,7 +185,7 @@ def main(arguments: list[str]) -> int:
     elif arguments[1] == "tensors":
         write_tensors(Path(arguments[0]), int(arguments[2]), int(arguments[3]))
     else:
-        write_model(Path(arguments[0]), arguments[1], int(arguments[2]))
+        write_model(Path(arguments[0]), arguments[1], *map(int, arguments[2:]))
     return 0
 
 

@@ -37,6 +37,14 @@ ROWS = [
     Row("fp32", "the same against dense by our codec", "stored", THETA_NB, "dense stored", 0.70, "MB"),
     Row("fp32", "`git add` of it", "add", GIT_LFS, "add", 1.0),
     Row("fp32", "`git checkout` of it, against the dense version", "checkout", THETA_NB, "dense checkout", 1.3),
+    Row(
+        "choice",
+        "`git add` of unrelated values, processor time, against plain dense",
+        "add cpu",
+        THETA_NB,
+        "dense cpu",
+        1.15,
+    ),
     Row("row", "stored for one row of a 30,000 x 384 embedding", "stored", GIT_LFS, "stored", 0.01, "MB"),
     Row("lora", "stored for a LoRA of rank 8, side-loaded", "stored", GIT_LFS, "stored", 0.02, "MB"),
     Row("two layers", "stored for {n} fine-tunes of 2 of 6 layers, MiniLM", "stored", GIT_LFS, "stored", 0.20, "MB"),
@@ -100,6 +108,20 @@ def fine_tune(contender: Contender, base: Model, tuned: Model, workdir: Path) ->
     if contender.name == THETA_NB:
         with repository(contender, workdir) as sandbox:
             results["dense stored"] = _Steps(sandbox, "model.safetensors").commit(tuned.path)
+    return results
+
+
+def choice(contender: Contender, base: Model, other: Model, workdir: Path) -> Results:
+    """Add values that have nothing to do with the committed ones, where an update may be chosen and where not."""
+    results: Results = {}
+    if contender.name == THETA_NB:
+        for name, setting in (("dense", "dense"), ("add", "auto")):
+            with repository(contender, workdir) as sandbox:
+                steps = _Steps(sandbox, "model.safetensors")
+                steps.commit(base.path)
+                sandbox.git("config", "theta.update", setting)
+                steps.commit(other.path, timed=True)
+                results[name], results[f"{name} cpu"] = steps.results["add"], steps.results["add cpu"]
     return results
 
 
@@ -220,6 +242,9 @@ def _measure(case: str, contender: Contender, options: argparse.Namespace, workd
         base = make_model(cache, f"{dtype}-{size}.safetensors", dtype, str(rows))
         tuned = make_model(cache, f"{dtype}-{size}-tuned.safetensors", "tuned", str(base.path), "2e-3")
         return fine_tune(contender, base, tuned, workdir)
+    if case == "choice":
+        base = make_model(cache, "float32-small.safetensors", "float32", "305")
+        return choice(contender, base, make_model(cache, "float32-other.safetensors", "float32", "305", "100"), workdir)
     if case == "row":
         base = make_model(cache, "embedding.safetensors", "embedding")
         return fine_tune(

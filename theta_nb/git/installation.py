@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from theta_nb.errors import ThetaError
+from theta_nb.git.places import read_config
 from theta_nb.git.process import GitError, git, git_text
 
 __all__ = [
@@ -213,7 +214,7 @@ def install(
     """
     check_git_version()
     present = _values(scope, cwd)
-    if rich_diff is None and present.get("theta.diff", [""])[-1].lower() == "rich":
+    if rich_diff is None and read_config(cwd).get("theta.diff", "").lower() == "rich":
         rich_diff = True
     wanted: dict[str, str | None] = {**CONFIGURATION}
     if present.get(_DIFF_COMMAND) == [_FORMER[_DIFF_COMMAND]]:

@@ -174,6 +174,7 @@ def update_for(path: str, places: Places) -> str:
     name, where = places.settings.update, "theta.update"
     out = git("check-attr", "-z", "--stdin", "theta-update", cwd=places.top, data=os.fsencode(path) + b"\0")
     value = os.fsdecode(out.split(b"\0")[2])
+    value = value.lower()
     if value not in ("unspecified", "set"):
         name, where = ("dense" if value == "unset" else value), f"the attribute theta-update of {path}"
     if name != AUTO and name not in UPDATES.names():
