@@ -61,7 +61,7 @@ _CELLS = """() => {
 
 def wait_for(notebook: Notebook, expression: str, wanted: Any) -> None:
     """Wait until the kernel says that an expression has a value."""
-    for _ in range(50):
+    for _ in range(200):
         if (found := notebook.value(expression)) == wanted:
             return
         notebook.page.wait_for_timeout(100)

@@ -28,9 +28,10 @@ def opened(open_notebook: Open, **options: Any) -> Notebook:
 def test_brush_two_commits_and_look_at_their_diff(open_notebook: Open) -> None:
     notebook = opened(open_notebook, height=1400)
     page = notebook.page
+    # A canvas that is not laid out yet is 300 pixels wide.
+    page.wait_for_function("() => document.querySelector('.theta-timeline canvas').getBoundingClientRect().width > 300")
     box = page.locator(".theta-timeline canvas").bounding_box()
-    width = page.evaluate("() => document.querySelector('.theta-timeline canvas').getBoundingClientRect().width")
-    assert width > 300
+    width = box["width"]
     notebook.page.get_by_role("button", name="measure").click()
     wait_for(notebook, "explorer.history.measured", True)
     page.locator(".theta-map canvas").first.focus()
