@@ -140,7 +140,7 @@ class CheckpointDiff:
     <CheckpointDiff m.pt  HEAD~1 → HEAD: 2 of 2 parameters modified>
     >>> print(diff.filter("*.bias"))
     m.pt  HEAD~1 → HEAD
-    1 of 1 parameter modified, 1 not shown
+    1 of 1 shown parameter modified, 1 not shown
     <BLANKLINE>
       parameter  dtype    shape
     ~ head.bias  float32  [4,4]

@@ -36,7 +36,14 @@ def diff(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
     parser.add_argument(
         "-F", "--filter", dest="filters", metavar="GLOB", action="append", default=[], help="only these parameters"
     )
-    parser.add_argument("--sort", metavar="KEY", type=_sort_key, default="name", help=f"order: {', '.join(SORT_KEYS)}")
+    parser.add_argument(
+        "--sort",
+        metavar="KEY",
+        type=_sort_key,
+        choices=SORT_KEYS,
+        default="name",
+        help=f"order: {', '.join(SORT_KEYS)}",
+    )
     parser.add_argument("--top", metavar="N", type=_number, help="only the first N parameters, in that order")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--markdown", action="store_true", help="print tables for an issue or a review")
