@@ -21,6 +21,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from circumstances import command, load, machine, versions, working_folder
@@ -242,7 +243,7 @@ def _report(options: argparse.Namespace, workdir: Path) -> str:
     number = 500 if options.quick else 5000
     before = load()
     measured = _measure(options, workdir, number)
-    rows = [Row(**{**_fields(row), "work": row.work.replace("{n}", f"{number:,}")}) for row in ROWS]
+    rows = [replace(row, work=row.work.replace("{n}", f"{number:,}")) for row in ROWS]
     return (
         f"{table(measured, rows, (GIT_LFS,))}\n\n"
         f"{time.strftime('%Y-%m-%d')}, {options.repeat} interleaved repetition{'s' * (options.repeat > 1)}, medians. "
@@ -251,10 +252,6 @@ def _report(options: argparse.Namespace, workdir: Path) -> str:
         f"load average {before} before and {load()} after it. {versions('numcodecs', 'blake3')}. "
         f"Command: `{shlex.join(['python', *command()])}`."
     )
-
-
-def _fields(row: Row) -> dict[str, object]:
-    return {name: getattr(row, name) for name in row.__dataclass_fields__}
 
 
 def _measure(options: argparse.Namespace, workdir: Path, number: int) -> dict[str, Measured]:

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from circumstances import command, load, machine, versions, working_folder
@@ -217,7 +218,7 @@ def _report(options: argparse.Namespace, workdir: Path) -> str:
                 said = ", ".join(f"{key} {value:.3g}" for key, value in results.items())
                 print(f"{repetition + 1} {case} {name}, load {load()}: {said}", file=sys.stderr)
     rivals = [name for name in who if name != THETA_NB]
-    rows = [Row(**{**_fields(row), "work": row.work.replace("{n}", str(options.tunes))}) for row in ROWS]
+    rows = [replace(row, work=row.work.replace("{n}", str(options.tunes))) for row in ROWS]
     return (
         f"{table(measured, rows, rivals)}\n\n"
         f"{time.strftime('%Y-%m-%d')}, {options.repeat} interleaved repetition{'s' * (options.repeat > 1)}, medians; a "
@@ -227,10 +228,6 @@ def _report(options: argparse.Namespace, workdir: Path) -> str:
         f"{before} before and {load()} after it. {versions('numpy', 'numcodecs', 'blake3')}. "
         f"Command: `{shlex.join(['python', *command()])}`."
     )
-
-
-def _fields(row: Row) -> dict[str, object]:
-    return {name: getattr(row, name) for name in row.__dataclass_fields__}
 
 
 def _measure(case: str, contender: Contender, options: argparse.Namespace, workdir: Path) -> Results:
