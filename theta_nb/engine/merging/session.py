@@ -240,10 +240,7 @@ class MergeSession(Looking):
         """
         if check:
             recipe.check(self.base, self.inputs)
-        for choice in (recipe.settings.default, *(one.choice for one in recipe.settings.overrides)):
-            if choice is not None:
-                self._checked(choice.method, choice.parameters)
-        self._choose(recipe.settings)
+        self._choose(self.checked(recipe.settings))
         if check:
             self.take_decided(recipe)
         return self
