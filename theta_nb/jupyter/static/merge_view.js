@@ -238,7 +238,7 @@ export function createMergeView(root, options) {
     cells = data.layout(keep);
     refreshHead();
     refreshChips();
-    list.setData(data, keep, state.get("sort"));
+    list.setData(data, keep, state.get("sort"), chosen);
     picker.setData(data, chosen);
     refreshNumbers();
     refreshSelection();
@@ -247,7 +247,7 @@ export function createMergeView(root, options) {
   function refreshHead() {
     const [ours, ...others] = index.labels;
     const waiting = chosen.open ? element("span.theta-badge.theta-waits", {}, `${count(chosen.open, "parameter")} ${chosen.open === 1 ? "waits" : "wait"} for a choice`) : null;
-    fill(heading, element("span.theta-strong", {}, `${others.join(", ") || "nothing"} into ${ours}`), element("span.theta-mono", {}, chosen.short), waiting);
+    fill(heading, element("span.theta-strong", {}, `${others.join(", ") || "nothing"} into ${ours}`), element("span.theta-mono.theta-short", { title: chosen.short }, chosen.short), waiting);
     undo.disabled = !chosen.undo || !alive;
     redo.disabled = !chosen.redo || !alive;
     reset.disabled = !alive;
@@ -272,7 +272,7 @@ export function createMergeView(root, options) {
   function scaleOf(key, values) {
     if (scale.key === key && draft) return scale.of;
     const { log, symmetric, high, categories } = MERGE_METRICS[key];
-    const of = categories ? createCategories(shown().choices.map((one) => one.name)) : createScale(values, { log, symmetric, high });
+    const of = categories ? createCategories(data.names(shown())) : createScale(values, { log, symmetric, high });
     scale = { key, of };
     return of;
   }
