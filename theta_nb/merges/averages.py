@@ -75,7 +75,7 @@ def original(gram: Gram) -> Combination:
     return Combination(one_of(gram.count, -1), base=1.0)
 
 
-@merge_method("passthrough", title="Passthrough", base="none")
+@merge_method("passthrough", title="Passthrough", base="none", sample="entries")
 def passthrough(group: Group, *, scale: Annotated[float, Range(-2, 2, soft=True), "factor"] = 1.0) -> Iterator[Array]:
     """Take the first input, times a factor.
 

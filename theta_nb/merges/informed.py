@@ -15,7 +15,14 @@ from theta_nb.merges.parameters import Range, Weight, spread
 __all__ = ["fisher", "regmean"]
 
 
-@merge_method("fisher", title="Fisher", paper="https://arxiv.org/abs/2111.09832", base="none", statistics="fisher")
+@merge_method(
+    "fisher",
+    title="Fisher",
+    paper="https://arxiv.org/abs/2111.09832",
+    base="none",
+    statistics="fisher",
+    sample="entries",
+)
 def fisher(
     group: Group,
     *,

@@ -16,7 +16,13 @@ from theta_nb.merges.sign_election import Scale
 __all__ = ["consensus", "emr", "pcb"]
 
 
-@merge_method("consensus", title="Consensus (TALL masks)", paper="https://arxiv.org/abs/2405.07813", base="needed")
+@merge_method(
+    "consensus",
+    title="Consensus (TALL masks)",
+    paper="https://arxiv.org/abs/2405.07813",
+    base="needed",
+    sample="entries",
+)
 def consensus(
     group: Group,
     *,
@@ -47,7 +53,7 @@ def consensus(
         yield total
 
 
-@merge_method("emr", title="EMR", paper="https://arxiv.org/abs/2405.17461", base="needed")
+@merge_method("emr", title="EMR", paper="https://arxiv.org/abs/2405.17461", base="needed", sample="entries")
 def emr(
     group: Group,
     *,
@@ -93,7 +99,15 @@ def emr(
         yield total
 
 
-@merge_method("pcb", title="PCB", paper="https://arxiv.org/abs/2410.02396", base="needed", exact=False, tolerance=1e-5)
+@merge_method(
+    "pcb",
+    title="PCB",
+    paper="https://arxiv.org/abs/2410.02396",
+    base="needed",
+    exact=False,
+    tolerance=1e-5,
+    sample="entries",
+)
 def pcb(
     group: Group,
     *,

@@ -141,7 +141,7 @@ def _sum(deltas: Sequence[Array], weights: Sequence[float]) -> Array:
     return total
 
 
-@merge_method("ties", title="TIES", paper="https://arxiv.org/abs/2306.01708", base="needed")
+@merge_method("ties", title="TIES", paper="https://arxiv.org/abs/2306.01708", base="needed", sample="entries")
 def ties(
     group: Group,
     *,
@@ -178,7 +178,7 @@ def _dare(group: Group, densities: Sequence[float], rescale: str, seed: int) -> 
     return make, [1.0] * len(make)
 
 
-@merge_method("dare_linear", title="DARE", paper="https://arxiv.org/abs/2311.03099", base="needed")
+@merge_method("dare_linear", title="DARE", paper="https://arxiv.org/abs/2311.03099", base="needed", sample="entries")
 def dare_linear(
     group: Group,
     *,
@@ -205,7 +205,7 @@ def dare_linear(
     return sparse_merge(group, make, factors, weights=weights, election=False, normalize=normalize, scale=scale)
 
 
-@merge_method("dare_ties", title="DARE-TIES", paper="https://arxiv.org/abs/2311.03099", base="needed")
+@merge_method("dare_ties", title="DARE-TIES", paper="https://arxiv.org/abs/2311.03099", base="needed", sample="entries")
 def dare_ties(
     group: Group,
     *,
@@ -242,7 +242,7 @@ def _della(
     return make, [1.0] * len(make)
 
 
-@merge_method("della", title="DELLA", paper="https://arxiv.org/abs/2406.11617", base="needed")
+@merge_method("della", title="DELLA", paper="https://arxiv.org/abs/2406.11617", base="needed", sample="rows")
 def della(
     group: Group,
     *,
@@ -272,7 +272,9 @@ def della(
     )
 
 
-@merge_method("della_linear", title="DELLA, linear", paper="https://arxiv.org/abs/2406.11617", base="needed")
+@merge_method(
+    "della_linear", title="DELLA, linear", paper="https://arxiv.org/abs/2406.11617", base="needed", sample="rows"
+)
 def della_linear(
     group: Group,
     *,
@@ -299,7 +301,9 @@ def della_linear(
     )
 
 
-@merge_method("breadcrumbs", title="Model breadcrumbs", paper="https://arxiv.org/abs/2312.06795", base="needed")
+@merge_method(
+    "breadcrumbs", title="Model breadcrumbs", paper="https://arxiv.org/abs/2312.06795", base="needed", sample="entries"
+)
 def breadcrumbs(
     group: Group,
     *,
@@ -328,7 +332,13 @@ def _bands(group: Group, densities: Sequence[float], gammas: Sequence[float]) ->
     return [sparsify.band(group, k, density, gamma) for k, (density, gamma) in enumerate(both)]
 
 
-@merge_method("breadcrumbs_ties", title="Breadcrumbs-TIES", paper="https://arxiv.org/abs/2312.06795", base="needed")
+@merge_method(
+    "breadcrumbs_ties",
+    title="Breadcrumbs-TIES",
+    paper="https://arxiv.org/abs/2312.06795",
+    base="needed",
+    sample="entries",
+)
 def breadcrumbs_ties(
     group: Group,
     *,
