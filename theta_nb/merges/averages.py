@@ -47,7 +47,7 @@ def ours(gram: Gram) -> Combination:
 
 @merge_method("theirs", title="Theirs", base="none", inputs=(2, 0))
 def theirs(
-    gram: Gram, *, which: Annotated[int, Range(1, 1000), "which of the others, counted from 1"] = 1
+    gram: Gram, *, which: Annotated[int, Range(1, 1000, tuned=False), "which of the others, counted from 1"] = 1
 ) -> Combination:
     """Take their value; of several others, the first or the one that ``which`` says.
 

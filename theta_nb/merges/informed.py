@@ -27,7 +27,7 @@ def fisher(
     group: Group,
     *,
     weight: Weight = 1.0,
-    floor: Annotated[float, Range(0, 1), "least Fisher information of an entry"] = 1e-6,
+    floor: Annotated[float, Range(0, 1, tuned=False), "least Fisher information of an entry"] = 1e-6,
 ) -> Iterator[Array]:
     """Average every entry by its Fisher information: the sum of w F x over the sum of w F.
 

@@ -27,7 +27,9 @@ def consensus(
     group: Group,
     *,
     tall: Annotated[float, Range(0, 2, soft=True), "how far a task vector must outweigh the others to count"] = 0.4,
-    agreement: Annotated[int, Range(0, 1000), "number of tasks that must need an entry for it to stay"] = 2,
+    agreement: Annotated[
+        int, Range(0, 1000, tuned=False), "number of tasks that must need an entry for it to stay"
+    ] = 2,
     scale: Scale = 1.0,
 ) -> Iterator[Array]:
     """Sum the task vectors and drop what fewer than ``agreement`` tasks need.
@@ -57,7 +59,7 @@ def consensus(
 def emr(
     group: Group,
     *,
-    task: Annotated[int, Range(0, 1000), "0 for the unified model, k for the one rebuilt for input k"] = 0,
+    task: Annotated[int, Range(0, 1000, tuned=False), "0 for the unified model, k for the one rebuilt for input k"] = 0,
     scale: Scale = 1.0,
 ) -> Iterator[Array]:
     """Elect a sign for each entry and the largest value that has it; mask and rescale it for one task, if asked.

@@ -16,7 +16,7 @@ from theta_nb.merges.sign_election import elect
 
 __all__ = ["arcee_fusion", "nearswap", "ram", "ramplus", "sce"]
 
-Tiny = Annotated[float, Range(0, 1), "differences up to this size count as none"]
+Tiny = Annotated[float, Range(0, 1, tuned=False), "differences up to this size count as none"]
 
 
 def _variance(deltas: Sequence[Array]) -> Array:

@@ -209,7 +209,7 @@ class MergeSession(Looking):
         return self.tries.sweep(function, into=into, **grid)
 
     def search(self, function: Callable[[Any], Any], *, budget: int, **options: Any) -> Try:
-        """Look for the best values of some parameters; see :meth:`Tries.search`."""
+        """Look for the best values of some parameters, or of all; see :meth:`Tries.search`."""
         return self.tries.search(function, budget=budget, **options)
 
     # --- recipes --------------------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ class MergeSession(Looking):
             recipe.check(self.base, self.inputs)
         for choice in (recipe.settings.default, *(one.choice for one in recipe.settings.overrides)):
             if choice is not None:
-                self._checked(choice.method, choice.parameters)
+                self.checked(choice.method, choice.parameters)
         self._choose(recipe.settings)
         if check:
             self.take_decided(recipe)
