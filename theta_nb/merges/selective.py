@@ -12,7 +12,7 @@ from theta_nb.merges.group import Array, Group, keep
 from theta_nb.merges.method import merge_method
 from theta_nb.merges.parameters import Range
 from theta_nb.merges.selection import Picker, histogram, keys, order_statistics, select_largest
-from theta_nb.merges.sign_election import elect
+from theta_nb.merges.summing import elect
 
 __all__ = ["arcee_fusion", "nearswap", "ram", "ramplus", "sce"]
 
