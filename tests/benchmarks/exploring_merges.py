@@ -79,18 +79,19 @@ def rows(repeat: int) -> list[str]:
     """Rows of the table."""
     from tests.browser.lab import launched, running_lab
 
-    with tempfile.TemporaryDirectory() as folder, launched() as browser:
-        with running_lab(Path(folder), lambda root, environment: root.mkdir()) as lab:
-            moves = 5 * repeat
-            linear = _dragged(lab, browser, _THOUSAND, "'slerp'", moves)
-            karcher = _dragged(lab, browser, _THOUSAND, "'karcher'", 0)
-            stock = _dragged(lab, browser, _THOUSAND, "'nuslerp'", moves)
-            paint, mini = _painted(lab, browser), _dragged(lab, browser, _MINILM + _SHOW, "'slerp'", moves)
-            ties = _dragged(lab, browser, _MINILM + _SHOW, "'ties', density=0.5", moves, slider=1)
-    del karcher
+    moves = 5 * repeat
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        launched() as browser,
+        running_lab(Path(folder), lambda root, environment: root.mkdir()) as lab,
+    ):
+        linear = _dragged(lab, browser, _THOUSAND, "'slerp'", moves)
+        stock = _dragged(lab, browser, _THOUSAND, "'multislerp'", moves)
+        paint, mini = _painted(lab, browser), _dragged(lab, browser, _MINILM + _SHOW, "'slerp'", moves)
+        ties = _dragged(lab, browser, _MINILM + _SHOW, "'ties', density=0.5", moves, slider=1)
     return [
         _row("slider to map, 1,000 parameters, slerp", linear["times"], "median ≤ 25, p95 ≤ 50 ms"),
-        _row("the same for nuslerp, which Python computes", stock["times"], "median ≤ 25, p95 ≤ 50 ms"),
+        _row("the same for multislerp, which Python computes", stock["times"], "median ≤ 25, p95 ≤ 50 ms"),
         f"| first paint of MiniLM, after the call | {paint:.0f} ms | ≤ 1500 ms |",
         _row("slider to map, MiniLM, slerp", mini["times"], "p95 ≤ 50 ms"),
         _row("slider to map, MiniLM, TIES on a sample", ties["times"], "≤ 50 ms"),
@@ -127,7 +128,9 @@ def _painted(lab: Any, browser: Any) -> float:
     from tests.browser.lab import open_page
 
     context = browser.new_context(viewport={"width": 1400, "height": 1000})
-    notebook = open_page(lab, context, "import theta_nb\ntheta_nb.MergeExplorer\n" + _MINILM.replace("METHOD", "'slerp'") + "'ready'")
+    notebook = open_page(
+        lab, context, "import theta_nb\ntheta_nb.MergeExplorer\n" + _MINILM.replace("METHOD", "'slerp'") + "'ready'"
+    )
     try:
         notebook.page.wait_for_selector(".jp-OutputArea-output:has-text(\"'ready'\")", timeout=120_000)
         notebook.page.evaluate(_WATCH)

@@ -7,17 +7,20 @@ its members, and what was said about them before is taken out of the overrides t
 from __future__ import annotations
 
 import glob
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
-from theta_nb.engine.merging.choices import Choice, Override, Settings
+from theta_nb.engine.merging.choices import Choice, Override, Settings, compiled
 from theta_nb.errors import MergeError
 
 __all__ = ["Edit", "covering", "edited", "edits_of"]
 
 _MOST = 20_000
+_LAYER = re.compile(r"(?<=[./])\d+(?=[./])")
 _SCALARS = (bool, int, float, str)
 
 
@@ -100,47 +103,63 @@ def covering(names: Iterable[str], everything: Sequence[str]) -> tuple[str, ...]
     ('layers.1.*',)
     >>> covering([name for name in everything if name.endswith("q.weight")], everything)
     ('*.q.weight',)
+    >>> covering([name for name in everything if name.startswith(("layers.0", "layers.1"))], everything)
+    ('layers.0.*', 'layers.1.*')
     >>> covering(["layers.0.norm", "head"], everything)
     ('layers.0.norm', 'head')
     """
-    wanted = set(names)
+    return _covering(frozenset(names), tuple(everything))
+
+
+@lru_cache(maxsize=32)  # a slider says the same names at every step
+def _covering(wanted: frozenset[str], everything: tuple[str, ...]) -> tuple[str, ...]:
     if not wanted:
         return ()
     if wanted.issuperset(everything):
         return ("*",)
-    fits = _parts(wanted)
-    others = _counts(everything)
-    usable = [(len(found), part) for part, found in fits.items() if others[part] == len(found) > 1]
+    found = _globs(wanted)
+    others = Counter(pattern for name in everything for pattern in _globs_of(name))
+    usable = [(len(members), pattern) for pattern, members in found.items() if others[pattern] == len(members) > 1]
     left, patterns = set(wanted), []
-    for _, (begins, text) in sorted(usable, key=lambda one: (-one[0], len(one[1][1]), one[1])):
-        found = fits[begins, text]
-        if len(found & left) > 1:
-            left -= found
-            patterns.append(f"{glob.escape(text)}*" if begins else f"*{glob.escape(text)}")
+    for _, pattern in sorted(usable, key=lambda one: (-one[0], len(one[1]), one[1])):
+        if len(found[pattern] & left) < 2 or not _only(pattern, wanted, everything):
+            continue
+        left -= found[pattern]
+        patterns.append(pattern)
         if not left:
             break
     order = {name: index for index, name in enumerate(everything)}
     return (*patterns, *(glob.escape(name) for name in sorted(left, key=lambda name: order.get(name, 0))))
 
 
-def _cuts(name: str) -> Iterator[tuple[bool, str]]:
-    """Beginnings of a name up to a separator, and endings from one on."""
+def _globs_of(name: str) -> Iterator[str]:
+    """Globs that people would write for a name: its modules, its endings, and its modules in every layer."""
+    layers = _LAYER.sub("*", name)
     for index, character in enumerate(name):
         if character in "./":
-            yield True, name[: index + 1]
-            yield False, name[index:]
+            yield f"{glob.escape(name[: index + 1])}*"
+            yield f"*{glob.escape(name[index:])}"
+    if layers != name:
+        yield glob.escape(layers).replace("[*]", "*")
+        for index, character in enumerate(layers):
+            if character in "./" and "*" in layers[:index]:
+                yield f"{glob.escape(layers[: index + 1]).replace('[*]', '*')}*"
 
 
-def _parts(names: Iterable[str]) -> dict[tuple[bool, str], set[str]]:
-    found: dict[tuple[bool, str], set[str]] = {}
+def _globs(names: Iterable[str]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
     for name in names:
-        for part in _cuts(name):
-            found.setdefault(part, set()).add(name)
+        for pattern in _globs_of(name):
+            found.setdefault(pattern, set()).add(name)
     return found
 
 
-def _counts(names: Iterable[str]) -> Counter[tuple[bool, str]]:
-    return Counter(part for name in names for part in _cuts(name))
+def _only(pattern: str, wanted: frozenset[str], everything: Sequence[str]) -> bool:
+    """Whether a glob names nothing else: a star in the middle spans more than one step."""
+    if pattern.count("*") < 2 and "[" not in pattern:
+        return True
+    expression = compiled(pattern, False)
+    return all(name in wanted for name in everything if expression.fullmatch(name))
 
 
 def edits_of(form: Any, members: Callable[[str], Iterable[str]], everything: Iterable[str]) -> list[Edit]:

@@ -28,7 +28,7 @@ export function createControl(spec, labels, options) {
   const head = element("div.theta-control-head", {}, element("label.theta-mono", { title: spec.help }, spec.name), element("span.theta-spring"),
     spec.per_model && labels.length > 1 ? each : null, spec.kind === "float" ? graded : null, again);
   const made = element("div.theta-control", { title: spec.help }, head, body, element("div.theta-dim.theta-hint", {}, spec.help));
-  let [now, read] = [spec.default, () => now];
+  let [now, held] = [spec.default, false];
 
   const isList = (value) => Array.isArray(value);
   const isEach = (value) => value !== null && typeof value === "object" && !isList(value);
@@ -44,7 +44,7 @@ export function createControl(spec, labels, options) {
   const first = (value) => (isEach(value) ? first(Object.values(value)[0]) : isList(value) ? value[0] : value);
 
   function changed(value, done) {
-    now = value;
+    [now, held] = [value, !done];
     refreshAgain();
     done ? options.onChoose() : options.onDraft();
   }
@@ -99,14 +99,15 @@ export function createControl(spec, labels, options) {
       field(`${spec.name} of ${label}`, now[label] ?? spec.default, (value, done) => changed({ ...now, [label]: value }, done)))));
   }
 
-  /** Show a value; where it is shown already nothing moves under the hand that drags. */
+  /** Show a value; nothing moves under the hand that drags. */
   function set(value) {
     const next = value ?? spec.default;
+    if (held) return;
     if (JSON.stringify(next) === JSON.stringify(now) && body.firstChild) return;
     now = next;
     draw();
   }
   draw();
   if (spec.kind === "bool") made.querySelector(".theta-hint").remove();
-  return { name: spec.name, element: made, value: () => read(), set };
+  return { name: spec.name, element: made, value: () => now, set };
 }

@@ -1,5 +1,7 @@
 // Elements without a framework.
 
+const FOCUSED = new Set(["button", "input", "select", "textarea", "a"]);
+
 /**
  * An element.
  *
@@ -10,6 +12,9 @@
 export function element(tag, attributes = {}, ...children) {
   const [name, ...classes] = tag.split(".");
   const made = document.createElement(name);
+  // JupyterLab takes keys from whatever has the focus, and looks for this mark from there upwards: a slider without it
+  // would not hear the arrows.
+  if (FOCUSED.has(name) || attributes.tabindex !== undefined) made.setAttribute("data-lm-suppress-shortcuts", "true");
   if (classes.length) made.className = classes.join(" ");
   for (const [key, value] of Object.entries(attributes)) {
     if (value === undefined || value === false || value === null) continue;

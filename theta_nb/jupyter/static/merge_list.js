@@ -59,9 +59,9 @@ export function createParameterList(root, options) {
   }
 
   return {
-    setData(next, keep, by, chosen) {
+    setData(next, keep, by, chosen, busy) {
       data = next;
-      blocks.setData(next, chosen);
+      if (!busy) blocks.setData(next, chosen);
       sort.value = SORTS[by] ? by : "model";
       if (sort.value === "model") tree.setData(flattened(index.tree, keep), firstFolds());
       else tree.setData(flattened(sortedRoot(keep, sort.value)));

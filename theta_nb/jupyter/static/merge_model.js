@@ -14,6 +14,8 @@ import { createMergeData } from "./merge_data.js";
 import { draftOutcome } from "./gram.js";
 
 const QUICK = 100e6; // entries that are computed exactly without being asked to
+const SILENCE = 2500; // ms without an answer before that is said
+const SETTLED = 600;
 const REST = 60; // ms after the last choice before that begins
 const NOTHING = { numbers: new Float32Array(0), choices: [] };
 
@@ -21,10 +23,12 @@ const NOTHING = { numbers: new Float32Array(0), choices: [] };
 export function createMergeModel({ index, state, client }, listeners) {
   let opening = { facts: new Float32Array(0), gram: new Float32Array(0), measured: false };
   let [outcome, before, draft, dragged, gone] = [NOTHING, null, null, null, false];
-  let [work, timer] = ["", 0];
+  let [work, timer, awaited, silence] = ["", 0, 0, 0];
   const model = {
     data: createMergeData(index, opening, outcome),
     chosen: state.get("_chosen") ?? {},
+    /** Whether a choice is under way: controls show it already, and are not set back to the one before. */
+    busy: false,
     get draft() { return draft; },
     get before() { return before; },
     get outcome() { return outcome; },
@@ -35,6 +39,7 @@ export function createMergeModel({ index, state, client }, listeners) {
     destroy() {
       gone = true;
       clearTimeout(timer);
+      clearTimeout(silence);
       redrag.cancel();
       live.destroy();
       off();
@@ -45,6 +50,7 @@ export function createMergeModel({ index, state, client }, listeners) {
   function show(found) {
     [outcome, draft] = [outcomeOf(found), null];
     model.data = createMergeData(index, opening, outcome);
+    if (dragged) redrag(); // a hand holds a slider meanwhile
   }
   function fail(error) {
     if (error instanceof Superseded || gone) return;
@@ -55,15 +61,32 @@ export function createMergeModel({ index, state, client }, listeners) {
 
   // --- choosing -------------------------------------------------------------------------------------------------------
   async function act(what, details = {}) {
+    dragged = null;
     redrag.cancel();
     live.settle();
     rest();
+    [model.busy, awaited] = [true, awaited + 1];
+    const mine = awaited;
+    clearTimeout(silence);
+    listeners.onNotice(null);
+    let said = false;
+    silence = setTimeout(() => ((said = true), listeners.onNotice({ text: "The kernel is busy with a cell; this is done when it is free." })), SILENCE);
     try {
-      listeners.onNotice(null);
       await client.ask("act", what, details, null, true);
+      // What is chosen now comes by itself; nothing comes where it is what was chosen before.
+      setTimeout(() => mine === awaited && settled(), SETTLED);
+      if (said) listeners.onNotice(null);
     } catch (error) {
+      if (mine === awaited) settled();
       fail(error);
+    } finally {
+      if (mine === awaited) clearTimeout(silence);
     }
+  }
+  function settled() {
+    if (!model.busy || gone) return;
+    model.busy = false;
+    listeners.onOutcome();
   }
   function choose(edits) {
     return act("choose", { form: JSON.stringify(edits) });
@@ -142,7 +165,7 @@ export function createMergeModel({ index, state, client }, listeners) {
     }
   }
 
-  const off = state.on("_chosen", (next) => ((model.chosen = next), load()));
+  const off = state.on("_chosen", (next) => ((model.chosen = next), (model.busy = false), load()));
   model.ready = load().then(() => {
     if (gone || opening.measured) return;
     if (index.measure) measure();

@@ -171,8 +171,8 @@ export function createMergeView(root, options) {
     cells = model.data.layout(keep);
     refreshHead();
     refreshChips();
-    list.setData(model.data, keep, state.get("sort"), model.chosen);
-    picker.setData(model.data, model.chosen);
+    list.setData(model.data, keep, state.get("sort"), model.chosen, model.busy);
+    if (!model.busy) picker.setData(model.data, model.chosen);
     refreshNumbers();
     refreshSelection();
   }
@@ -269,6 +269,8 @@ export function createMergeView(root, options) {
     z: () => undo.disabled || model.act("undo"), y: () => redo.disabled || model.act("redo"), Escape: escape,
   };
   frame.addEventListener("keydown", (event) => {
+    // JupyterLab keeps Enter from doing what it does in an input: say that its value is meant.
+    if (event.key === "Enter" && event.target.matches("input[type=text], input[type=number]")) return void (event.target.blur(), event.target.focus());
     const typing = event.target.matches("input:not([type=range]):not([type=checkbox]), textarea, select");
     if (overlay.open || event.ctrlKey || event.metaKey || event.altKey || (typing && event.key !== "Escape")) return;
     const press = PRESSED[event.key];

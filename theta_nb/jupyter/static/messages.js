@@ -28,7 +28,11 @@ export function createClient(send, { wait = WAIT } = {}) {
     timer = 0;
     const message = { requests: gathered, cancel: cancelled };
     [gathered, cancelled] = [[], []];
-    send(message);
+    try {
+      send(message);
+    } catch (error) {
+      for (const { id } of message.requests) waiting.get(id)?.reject(new Error(`The kernel cannot be reached: ${error.message}`)), waiting.delete(id);
+    }
   };
   const schedule = () => (timer ||= setTimeout(flush, wait));
   const drop = (channel) => {
@@ -46,9 +50,10 @@ export function createClient(send, { wait = WAIT } = {}) {
       const id = `${own}-${next++}`;
       latest.set(channel, id);
       gathered.push({ ...details, id, channel: `${own}:${channel}`, what });
+      const answer = new Promise((resolve, reject) => waiting.set(id, { channel, resolve, reject, onProgress, buffers: [], sizes: [] }));
       if (urgent) clearTimeout(timer), flush();
       else schedule();
-      return new Promise((resolve, reject) => waiting.set(id, { channel, resolve, reject, onProgress, buffers: [], sizes: [] }));
+      return answer;
     },
     /** Stop what a channel is doing. */
     cancel(channel) {
