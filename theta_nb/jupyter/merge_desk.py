@@ -82,7 +82,7 @@ class MergeDesk:
         self.revision = 0
         self._units = _shown(session.units)
         self._names = [unit.name for unit in self._units]
-        self._everything = [unit.name for unit in session.units]
+        self._everything = tuple(unit.name for unit in session.units)
         places = {name: index for index, name in enumerate(session.decisions)}
         self._order = np.array([places[name] for name in self._names], np.intp)
         """Places of the parameters in previews."""

@@ -63,6 +63,7 @@ def edited(settings: Settings, edits: Iterable[Edit], everything: Sequence[str])
     >>> [(one.pattern, one.choice.method) for one in edited(before, [edit], names).overrides]
     [('layers.0.*', 'ours'), ('layers.1.a', 'slerp')]
     """
+    everything = tuple(everything)
     for edit in edits:
         if edit.names is None:
             settings = replace(settings, default=edit.choice)
@@ -80,12 +81,12 @@ def edited(settings: Settings, edits: Iterable[Edit], everything: Sequence[str])
     return settings
 
 
-def _without(override: Override, edit: Edit, everything: Sequence[str]) -> Iterator[Override]:
+def _without(override: Override, edit: Edit, everything: tuple[str, ...]) -> Iterator[Override]:
     """An override without the parameters that an edit is about."""
     if edit.names is None or (edit.contested and not override.contested):
         yield override
         return
-    about = {name for name in everything if override.matches(name)}
+    about = _named(override.pattern, override.regex, everything)
     if not about & edit.names:
         yield override
     elif left := about - edit.names:
@@ -111,14 +112,14 @@ def covering(names: Iterable[str], everything: Sequence[str]) -> tuple[str, ...]
     return _covering(frozenset(names), tuple(everything))
 
 
-@lru_cache(maxsize=32)  # a slider says the same names at every step
+@lru_cache(maxsize=1024)  # a slider says the same names at every step
 def _covering(wanted: frozenset[str], everything: tuple[str, ...]) -> tuple[str, ...]:
     if not wanted:
         return ()
     if wanted.issuperset(everything):
         return ("*",)
     found = _globs(wanted)
-    others = Counter(pattern for name in everything for pattern in _globs_of(name))
+    others = _glob_counts(everything)
     usable = [(len(members), pattern) for pattern, members in found.items() if others[pattern] == len(members) > 1]
     left, patterns = set(wanted), []
     for _, pattern in sorted(usable, key=lambda one: (-one[0], len(one[1]), one[1])):
@@ -130,6 +131,19 @@ def _covering(wanted: frozenset[str], everything: tuple[str, ...]) -> tuple[str,
             break
     order = {name: index for index, name in enumerate(everything)}
     return (*patterns, *(glob.escape(name) for name in sorted(left, key=lambda name: order.get(name, 0))))
+
+
+@lru_cache(maxsize=4)
+def _glob_counts(everything: tuple[str, ...]) -> Counter[str]:
+    """How many names each glob names that somebody would write for one of them."""
+    return Counter(pattern for name in everything for pattern in _globs_of(name))
+
+
+@lru_cache(maxsize=1024)
+def _named(pattern: str, regex: bool, everything: tuple[str, ...]) -> frozenset[str]:
+    """The names that a pattern is about."""
+    expression = compiled(pattern, regex)
+    return frozenset(name for name in everything if expression.fullmatch(name))
 
 
 def _globs_of(name: str) -> Iterator[str]:
