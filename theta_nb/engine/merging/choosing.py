@@ -121,6 +121,18 @@ class Choosing:
         """Choose everything at once, as an earlier try had it."""
         return self._choose(settings)
 
+    def check(self, settings: Settings) -> None:
+        """Refuse choices that do not fit these inputs.
+
+        Raises
+        ------
+        MergeError
+            If a method or a value is wrong for them.
+        """
+        for choice in (settings.default, *(one.choice for one in settings.overrides)):
+            if choice is not None:
+                self._checked(choice.method, choice.parameters)
+
     def _checked(self, method: str, parameters: Mapping[str, Any]) -> Choice:
         choice = Choice(method, dict(parameters))
         choice = replace(choice, method=choice.function.name)

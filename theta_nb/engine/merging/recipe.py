@@ -17,7 +17,7 @@ from theta_nb.engine.merging.documents import read_json, read_yaml, write_yaml
 from theta_nb.engine.merging.inputs import MergeInput
 from theta_nb.errors import MergeError
 
-__all__ = ["SCHEMA", "Recipe", "Source"]
+__all__ = ["SCHEMA", "Recipe", "Source", "settings_of", "validate"]
 
 _TEXT = {"type": "string", "maxLength": 4096}
 _SCALAR = {"type": ["number", "string", "boolean"], "maxLength": 100}
@@ -198,25 +198,13 @@ class Recipe:
         if isinstance(form, dict) and form.get("theta-merge") not in (None, 1):
             raise MergeError(f"the recipe has form {form['theta-merge']!r}", hint="Update theta-nb to read it.")
         validate(form)
-        overrides = tuple(
-            Override(one.get("regex", one.get("glob")), Choice(one["method"], one["parameters"]), "regex" in one)
-            for one in form["overrides"]
-        )
-        settings = Settings(form["choice"] and Choice(**form["choice"]), overrides)
-        for choice in (settings.default, *(one.choice for one in overrides)):
-            if choice is None:
-                continue
-            function = choice.function
-            for name in choice.parameters:
-                function.parameter(name)
-        for one in overrides:
-            compiled(one.pattern, one.regex)
         decided = {
             name: {key: tuple(map(float.fromhex, numbers)) for key, numbers in found.items()}
             for name, found in form.get("decided", {}).items()
         }
         base = form["base"] and Source(**form["base"])
-        return cls(base, tuple(Source(**one) for one in form["inputs"]), settings, decided, form["version"])
+        inputs = tuple(Source(**one) for one in form["inputs"])
+        return cls(base, inputs, settings_of(form), decided, form["version"])
 
     def check(self, base: MergeInput | None, inputs: Sequence[MergeInput]) -> None:
         """Refuse inputs that are not those of the recipe.
@@ -261,8 +249,32 @@ def _short(choice: Choice) -> str:
     return f"{choice.method}({', '.join(f'{name}={text(value)}' for name, value in choice.parameters.items())})"
 
 
-def validate(form: Any) -> None:
-    """Check plain data against :data:`SCHEMA`.
+def settings_of(form: Mapping[str, Any]) -> Settings:
+    """What the ``choice`` and the ``overrides`` of a document say that was found valid.
+
+    Raises
+    ------
+    MergeError
+        If there is no such method or parameter, or a pattern is wrong.
+    """
+    overrides = tuple(
+        Override(one.get("regex", one.get("glob")), Choice(one["method"], one["parameters"]), "regex" in one)
+        for one in form["overrides"]
+    )
+    settings = Settings(form["choice"] and Choice(**form["choice"]), overrides)
+    for choice in (settings.default, *(one.choice for one in overrides)):
+        if choice is None:
+            continue
+        function = choice.function
+        for name in choice.parameters:
+            function.parameter(name)
+    for one in overrides:
+        compiled(one.pattern, one.regex)
+    return settings
+
+
+def validate(form: Any, schema: Mapping[str, Any] = SCHEMA, what: str = "the recipe") -> None:
+    """Check plain data against a JSON Schema.
 
     Raises
     ------
@@ -271,7 +283,7 @@ def validate(form: Any) -> None:
     """
     import jsonschema
 
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(form))
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(form))
     if error is not None:
         place = "/".join(map(str, error.absolute_path)) or "its top"
-        raise MergeError(f"the recipe is wrong at {place[:200]}: {error.message[:200]}")
+        raise MergeError(f"{what} is wrong at {place[:200]}: {error.message[:200]}")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,12 +38,18 @@ class Try:
         What came out.
     seconds
         How long it took, merge and evaluation together.
+    note
+        What somebody wrote about it.
+    pinned
+        Whether it is to be kept in sight.
     """
 
     number: int
     settings: Settings
     metrics: Mapping[str, float]
     seconds: float = 0.0
+    note: str = ""
+    pinned: bool = False
 
     def score(self, metric: str = "") -> float:
         """One metric; by default the first.
@@ -64,6 +71,8 @@ class Tries(Sequence[Try]):
     ----------
     session
         Whose.
+    shared
+        The history that it adds to, if it is that of another session's fork.
 
     Examples
     --------
@@ -78,9 +87,10 @@ class Tries(Sequence[Try]):
     {'t': 0.75}
     """
 
-    def __init__(self, session: MergeSession) -> None:
+    def __init__(self, session: MergeSession, shared: Tries | None = None) -> None:
         self._session = session
-        self._all: list[Try] = []
+        self._all: list[Try] = shared._all if shared is not None else []
+        self._lock: threading.Lock = shared._lock if shared is not None else threading.Lock()
 
     def __len__(self) -> int:
         return len(self._all)
@@ -117,10 +127,35 @@ class Tries(Sequence[Try]):
         return (min if smallest else max)(rated, key=lambda one: one.score(metric))
 
     def extend(self, tries: Iterable[Try]) -> None:
-        """Add tries of a saved session."""
-        self._all.extend(tries)
+        """Add tries of a saved session; they are numbered anew behind those that there are."""
+        for one in tries:
+            self._add(one.settings, one.metrics, one.seconds, one.note, one.pinned)
 
-    def evaluate(self, function: Function, into: Any = None) -> Try:
+    def _add(self, *found: Any) -> Try:
+        with self._lock:
+            made = Try(len(self._all) + 1, *found)
+            self._all.append(made)
+        return made
+
+    def annotate(self, number: int, *, note: str | None = None, pinned: bool | None = None) -> Try:
+        """Write something about a try, or keep it in sight; ``None`` leaves what there is.
+
+        Raises
+        ------
+        MergeError
+            If there is no try of that number.
+        """
+        with self._lock:
+            one = self.number(number)
+            made = replace(
+                one, note=one.note if note is None else note, pinned=one.pinned if pinned is None else pinned
+            )
+            self._all[number - 1] = made
+        return made
+
+    def evaluate(
+        self, function: Function, into: Any = None, *, progress: Callable[[int, int], None] | None = None
+    ) -> Try:
         """Evaluate the result as it is chosen now.
 
         Parameters
@@ -129,24 +164,31 @@ class Tries(Sequence[Try]):
             Gets ``into`` with the result in it, or else a state dict, of torch tensors if torch is in use.
         into
             Model or state dict to put the result into.
+        progress
+            Told how many parameters are merged; whatever it raises ends the evaluation.
 
         Raises
         ------
         MergeError
             If the function returns something else than numbers.
         """
+        settings = self._session.settings
+        return self._add(settings, *self.measured(function, into, progress=progress))
+
+    def measured(
+        self, function: Function, into: Any = None, *, progress: Callable[[int, int], None] | None = None
+    ) -> tuple[dict[str, float], float]:
+        """Metrics of the result as it is chosen now, and seconds; as :meth:`evaluate`, but nothing is remembered."""
         session = self._session
         start = time.perf_counter()
         if into is not None:
-            model = session.materialize(into)
+            model = session.materialize(into, progress)
         else:
             import sys
 
-            model = session.state_dict() if "torch" in sys.modules else session.arrays()
+            model = session.state_dict(progress) if "torch" in sys.modules else session.arrays(progress)
         metrics = _metrics(function(model))
-        made = Try(len(self._all) + 1, session.settings, metrics, time.perf_counter() - start)
-        self._all.append(made)
-        return made
+        return metrics, time.perf_counter() - start
 
     def sweep(
         self,
@@ -170,7 +212,8 @@ class Tries(Sequence[Try]):
         Returns
         -------
         list of Try
-            In the order of the grid, the last parameter fastest. The choices of the session are as before.
+            In the order of the grid, the last parameter fastest. The choices of the session, and its steps back, stay
+            as they are.
         """
         if not grid:
             raise MergeError(
@@ -179,15 +222,12 @@ class Tries(Sequence[Try]):
         combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
         choices = [self._varied(values) for values in combinations]
         made = []
-        before = self._session.settings
-        try:
-            for done, choice in enumerate(choices, 1):
-                self._session.use(choice.method, **choice.parameters)
-                made.append(self.evaluate(function, into))
-                if progress is not None:
-                    progress(done, len(choices), made[-1])
-        finally:
-            self._session.restore(before)
+        bench = self._session.fork()
+        for done, choice in enumerate(choices, 1):
+            bench.use(choice.method, **choice.parameters)
+            made.append(bench.tries.evaluate(function, into))
+            if progress is not None:
+                progress(done, len(choices), made[-1])
         return made
 
     def search(
