@@ -34,7 +34,7 @@ def saved(session: MergeSession, tmp_path: Path) -> Path:
     session.override("layers.1.*", "karcher", tol=1e-7).override("norm.weight", "theirs")
     session.evaluate(lambda state: {"norm": float(np.linalg.norm(np.asarray(state["norm.weight"]))), "inf": math.inf})
     session.evaluate(lambda state: float("nan"))
-    session.tries.annotate(1, note="the first – with a line\nbreak", pinned=True)
+    session.tries.annotate(1, note="the first - with a line\nbreak", pinned=True)
     session.use("ties", density=0.1)
     session.undo()
     path = tmp_path / "session.json"

@@ -30,8 +30,8 @@ __all__ = ["Committer", "MergeSession", "Progress"]
 class Committer(Protocol):
     """Keeps the result of a session: implemented over git elsewhere."""
 
-    def commit(self, session: MergeSession, message: str) -> str:
-        """Make the merge commit and return its name; on failure nothing has changed."""
+    def commit(self, session: MergeSession, message: str, *, branch: str = "", progress: Progress | None = None) -> str:
+        """Make the merge commit, on a new branch if one is named, and return its name; on failure nothing changed."""
         ...
 
 
@@ -176,8 +176,18 @@ class MergeSession(Looking):
         self.require_closed()
         writing.write(self, path, progress)
 
-    def commit(self, message: str) -> str:
+    def commit(self, message: str, *, branch: str = "", progress: Progress | None = None) -> str:
         """Keep the result through the committer, and return the commit's name.
+
+        Parameters
+        ----------
+        message
+            Of the commit.
+        branch
+            A new branch to be made for it, which leaves work tree and current branch alone; by default the current
+            branch moves.
+        progress
+            Told how many parameters are computed.
 
         Raises
         ------
@@ -185,9 +195,20 @@ class MergeSession(Looking):
             If choices are open, or the session has nowhere to commit.
         """
         self.require_closed()
+        return self.committer.commit(self, message, branch=branch, progress=progress)
+
+    @property
+    def committer(self) -> Committer:
+        """What keeps the result.
+
+        Raises
+        ------
+        MergeError
+            If the session has nowhere to commit.
+        """
         if self._committer is None:
             raise MergeError("this session has nowhere to commit to", hint="Write the result with session.write(path).")
-        return self._committer.commit(self, message)
+        return self._committer
 
     def produce(self, decision: Decision, sink: Callable[[int, Array], None]) -> None:
         """Hand the bytes of one parameter's result to ``sink``, block by block."""
