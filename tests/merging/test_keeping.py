@@ -112,3 +112,16 @@ def test_a_session_of_files_has_nowhere_to_go() -> None:
     one = {"w": np.ones(2, np.float32)}
     with pytest.raises(MergeError, match="nowhere to commit"):
         surroundings(MergeSession(None, [StateInput("ours", one), StateInput("theirs", one)]))
+
+
+def test_a_saved_session_is_reopened(repo: GitSandbox) -> None:
+    session = Repository(repo.path).merge(NAME, "theirs").use("ties", density=0.5).use("linear")
+    session.evaluate(lambda state: 0.5)
+    session.save(str(repo.path / "merge.json"))
+    again = Repository(repo.path).merge(NAME, "theirs", reopen="merge.json")
+    assert (again.settings, len(again.tries)) == (session.settings, 1)
+    assert again.undo().settings.default.method == "ties"  # type: ignore[union-attr]
+    with pytest.raises(MergeError, match=r"session of other checkpoints \(ours [0-9a-f]{40}, theirs"):
+        Repository(repo.path).merge(NAME, "others", reopen=repo.path / "merge.json")
+    repo("commit", "--amend", "-qm", "another name for the same weights")
+    assert Repository(repo.path).merge(NAME, "theirs", reopen="merge.json").settings == session.settings

@@ -15,7 +15,7 @@ from theta_nb.git.places import Places
 from theta_nb.git.process import git_lines, git_ok, git_text
 from theta_nb.git.unmerged import unmerged_paths
 
-__all__ = ["Rehearsal", "Surroundings", "rehearse", "surroundings"]
+__all__ = ["Rehearsal", "Surroundings", "commit_line", "places_of", "rehearse", "surroundings"]
 
 Progress = Callable[[int, int], None]
 
@@ -80,7 +80,7 @@ def surroundings(session: MergeSession) -> Surroundings:
         If the session has nowhere to commit to.
     """
     committer = session.committer
-    places, path = _places_of(session)
+    places, path = places_of(session), _path_of(session)
     branch = git_text("symbolic-ref", "--short", "--quiet", "HEAD", cwd=places.top) if _on_a_branch(places) else ""
     branches = tuple(git_lines("for-each-ref", "--format=%(refname:short)", "refs/heads", cwd=places.top))
     if isinstance(committer, ConflictCommitter):
@@ -116,7 +116,7 @@ def rehearse(session: MergeSession, *, branch: str = "", progress: Progress | No
         If something is in the way of the commit; it says what.
     """
     session.require_closed()
-    places, path = _places_of(session)
+    places, path = places_of(session), _path_of(session)
     files: tuple[str, ...] = ()
     if not isinstance(session.committer, ConflictCommitter):
         committer = _plan_of(session)
@@ -135,12 +135,28 @@ def rehearse(session: MergeSession, *, branch: str = "", progress: Progress | No
     return Rehearsal(len(entries), changed + gone, nbytes, files, kept_from_theirs(session))
 
 
-def _places_of(session: MergeSession) -> tuple[Places, str]:
+def commit_line(session: MergeSession, commit: str) -> tuple[str, list[str]]:
+    """Subject of a commit, and its parents."""
+    line = git_text("log", "-1", "--no-show-signature", "--format=%P%n%s", commit, cwd=places_of(session).top)
+    parents, _, subject = line.partition("\n")
+    return subject, parents.split()
+
+
+def places_of(session: MergeSession) -> Places:
+    """The repository that a session keeps its result in.
+
+    Raises
+    ------
+    MergeError
+        If it keeps it elsewhere, or nowhere.
+    """
     committer = session.committer
-    if isinstance(committer, ConflictCommitter):
-        return committer.places, committer.path
-    found = _plan_of(session)
-    return found.plan.places, found.path
+    return committer.places if isinstance(committer, ConflictCommitter) else _plan_of(session).plan.places
+
+
+def _path_of(session: MergeSession) -> str:
+    committer = session.committer
+    return committer.path if isinstance(committer, ConflictCommitter) else _plan_of(session).path
 
 
 def _plan_of(session: MergeSession) -> MergeCommitter:

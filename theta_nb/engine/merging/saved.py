@@ -9,6 +9,7 @@ import stat
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from theta_nb.engine.merging.choices import Settings
@@ -21,7 +22,7 @@ from theta_nb.errors import MergeError
 if TYPE_CHECKING:
     from theta_nb.engine.merging.session import MergeSession
 
-__all__ = ["SCHEMA", "load_session", "save_session"]
+__all__ = ["SCHEMA", "Saved", "load_session", "read_session", "save_session"]
 
 _MOST_STEPS = 1000
 """Steps back that a file remembers: a day of dragging sliders would make it large."""
@@ -113,40 +114,77 @@ def _plain_try(one: Try) -> dict[str, Any]:
     }
 
 
-def load_session(session: MergeSession, path: str) -> MergeSession:
-    """Read what :func:`save_session` wrote into a session of the same inputs.
+@dataclass(frozen=True)
+class Saved:
+    """What a file says of a session.
+
+    Parameters
+    ----------
+    recipe
+        What was chosen, of which inputs.
+    steps, place
+        The way there, and the step that is chosen.
+    tries
+        What was evaluated.
+    """
+
+    recipe: Recipe
+    steps: tuple[Settings, ...]
+    place: int
+    tries: tuple[Try, ...]
+
+    @property
+    def settings(self) -> Settings:
+        """What is chosen."""
+        return self.steps[self.place]
+
+
+def read_session(session: MergeSession, path: str) -> Saved:
+    """Read what :func:`save_session` wrote of a session of the same inputs.
 
     Raises
     ------
     MergeError
-        If the file is no saved session, or of a merge of other checkpoints. Nothing has changed then.
+        If the file is no saved session, or of a merge of other checkpoints.
     """
     text = _read(path)
     try:
-        recipe, steps, place, tries = _parsed(text)
-        for settings in {repr(one): one for one in (*steps, *(one.settings for one in tries))}.values():
+        saved = _parsed(text)
+        for settings in {repr(one): one for one in (*saved.steps, *(one.settings for one in saved.tries))}.values():
             session.check(settings)
     except MergeError as error:
         raise MergeError(f"{path}: {error.message}", hint=error.hint) from error
-    _require_same_inputs(session, recipe, path)
-    session._steps, session._place = steps, place
+    _require_same_inputs(session, saved.recipe, path)
+    return saved
+
+
+def load_session(session: MergeSession, path: str) -> MergeSession:
+    """Go on where a saved session was.
+
+    Raises
+    ------
+    MergeError
+        As :func:`read_session`. Nothing has changed then.
+    """
+    saved = read_session(session, path)
+    session._steps, session._place = list(saved.steps), saved.place
     session._forget()
     # Of another release, whose defaults are others, the numbers that were decided are for another choice.
-    if Recipe.of(None, (), session.settings, {}).json()["choice"] == recipe.json()["choice"]:
-        session.take_decided(recipe)
-    session.tries.extend(tries)
+    if Recipe.of(None, (), saved.settings, {}).json()["choice"] == saved.recipe.json()["choice"]:
+        session.take_decided(saved.recipe)
+    session.tries.extend(saved.tries)
     return session
 
 
-def _parsed(text: str) -> tuple[Recipe, list[Settings], int, list[Try]]:
+def _parsed(text: str) -> Saved:
     form = read_json(text, "the saved session")
     if isinstance(form, dict) and isinstance(form.get("theta-session"), int) and form["theta-session"] > 1:
         raise MergeError("this session was saved by a newer release", hint="Update theta-nb to read it.")
     validate(form, SCHEMA, "the saved session")
-    recipe, steps = Recipe.parse(json.dumps(form["recipe"])), [settings_of(step) for step in form["steps"]]
+    recipe, steps = Recipe.parse(json.dumps(form["recipe"])), tuple(settings_of(step) for step in form["steps"])
     if form["place"] >= len(steps):
         raise MergeError(f"the saved session has no step {form['place']}")
-    return recipe, steps, form["place"], [_try(number, one) for number, one in enumerate(form["tries"], 1)]
+    return Saved(recipe, steps, form["place"], tuple(_try(number, one) for number, one in enumerate(form["tries"], 1)))
 
 
 def _read(path: str) -> str:

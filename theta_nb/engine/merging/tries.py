@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,7 @@ class Tries(Sequence[Try]):
         self._session = session
         self._all: list[Try] = shared._all if shared is not None else []
         self._lock: threading.Lock = shared._lock if shared is not None else threading.Lock()
+        self._watchers: list[Callable[[], None]] = shared._watchers if shared is not None else []
 
     def __len__(self) -> int:
         return len(self._all)
@@ -128,14 +130,36 @@ class Tries(Sequence[Try]):
 
     def extend(self, tries: Iterable[Try]) -> None:
         """Add tries of a saved session; they are numbered anew behind those that there are."""
-        for one in tries:
-            self._add(one.settings, one.metrics, one.seconds, one.note, one.pinned)
+        with self._lock:
+            self._all += [replace(one, number=len(self._all) + place) for place, one in enumerate(tries, 1)]
+        self._tell()
 
     def _add(self, *found: Any) -> Try:
         with self._lock:
             made = Try(len(self._all) + 1, *found)
             self._all.append(made)
+        self._tell()
         return made
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have a function called whenever there is another try, or something is written about one.
+
+        Returns
+        -------
+        callable
+            Ends it.
+        """
+        self._watchers.append(callback)
+
+        def end() -> None:
+            with suppress(ValueError):
+                self._watchers.remove(callback)
+
+        return end
+
+    def _tell(self) -> None:
+        for watcher in tuple(self._watchers):
+            watcher()
 
     def annotate(self, number: int, *, note: str | None = None, pinned: bool | None = None) -> Try:
         """Write something about a try, or keep it in sight; ``None`` leaves what there is.
@@ -151,6 +175,7 @@ class Tries(Sequence[Try]):
                 one, note=one.note if note is None else note, pinned=one.pinned if pinned is None else pinned
             )
             self._all[number - 1] = made
+        self._tell()
         return made
 
     def evaluate(
