@@ -68,7 +68,7 @@ def test_the_modules_pass_their_own_tests(modules: Path) -> None:
 
 
 @needs_node
-@pytest.mark.parametrize("entry", ["diff_explorer", "history_explorer"])
+@pytest.mark.parametrize("entry", ["diff_explorer", "history_explorer", "merge_explorer"])
 def test_joined_modules_are_one_module(entry: str, tmp_path: Path) -> None:
     (tmp_path / "joined.mjs").write_text(linked(entry))
     code = "import('./joined.mjs').then(({ default: widget }) => console.log(typeof widget.render))"

@@ -214,6 +214,10 @@ def python_of(session: MergeSession, settings: Settings) -> str:
     """
     opening = _opening(session)
     lines = [f"session = {opening}"] if opening else []
+    if any(one.contested for one in settings.overrides):  # what a slider of a block does has no call of its own
+        recipe = Recipe.of(session.base, session.inputs, settings, {}).yaml()
+        lines += ["from theta_nb.engine.merging.recipe import Recipe", "", f'recipe = Recipe.parse("""\n{recipe}""")']
+        return "\n".join([*(["import theta_nb\n"] if opening else []), *lines, "session.apply(recipe)"])
     if settings.default is not None:
         lines.append(f"session.use({_call(settings.default)})")
     for one in settings.overrides:

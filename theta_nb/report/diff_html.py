@@ -120,7 +120,9 @@ def _head(diff: CheckpointDiff, *, measured: bool) -> str:
     return f"<table><tr>{cells}</table>"
 
 
-def _module(module: Module, scale: float, *, measured: bool, unfolded: bool, top: bool = True) -> Iterator[str]:
+def _module(
+    module: Module[ParameterChange], scale: float, *, measured: bool, unfolded: bool, top: bool = True
+) -> Iterator[str]:
     group = ChangeGroup(module.label, tuple(module.changes))
     if not group.differing:
         return

@@ -82,7 +82,7 @@ def diff_lines(diff: CheckpointDiff, *, colours: Colours = PLAIN, shown: int = _
         yield _coloured(line, widths, colours)
 
 
-def _lines(module: Module, indent: str, *, folded: bool, top: bool = False) -> Iterator[_Line]:
+def _lines(module: Module[ParameterChange], indent: str, *, folded: bool, top: bool = False) -> Iterator[_Line]:
     group = ChangeGroup(module.label, tuple(module.changes))
     if not group.differing:
         return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
@@ -48,6 +49,7 @@ class Choosing:
         self._decider = Decider(self.units, self.depths, self.labels)
         self._steps: list[Settings] = [Settings()]
         self._place = 0
+        self._watchers: list[Callable[[], None]] = []
 
     @property
     def settings(self) -> Settings:
@@ -121,17 +123,38 @@ class Choosing:
         """Choose everything at once, as an earlier try had it."""
         return self._choose(settings)
 
-    def check(self, settings: Settings) -> None:
-        """Refuse choices that do not fit these inputs.
+    def checked(self, settings: Settings) -> Settings:
+        """Settings, if they can be chosen.
 
         Raises
         ------
         MergeError
-            If a method or a value is wrong for them.
+            As :meth:`use`.
         """
         for choice in (settings.default, *(one.choice for one in settings.overrides)):
             if choice is not None:
                 self._checked(choice.method, choice.parameters)
+        return settings
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have a function called whenever something else is chosen; the function that is returned ends that."""
+        self._watchers.append(callback)
+
+        def end() -> None:
+            with contextlib.suppress(ValueError):
+                self._watchers.remove(callback)
+
+        return end
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether :meth:`undo` has something to go back to."""
+        return self._place > 0
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether :meth:`redo` has something to bring back."""
+        return self._place + 1 < len(self._steps)
 
     def _checked(self, method: str, parameters: Mapping[str, Any]) -> Choice:
         choice = Choice(method, dict(parameters))
@@ -159,11 +182,17 @@ class Choosing:
 
     def _forget(self) -> None:
         self.__dict__.pop("decisions", None)
+        for watcher in tuple(self._watchers):
+            watcher()
+
+    def decide(self, settings: Settings) -> Mapping[str, Decision]:
+        """What would be done with every parameter if that was chosen; nothing is."""
+        return self._decider.all(settings)
 
     @cached_property
     def decisions(self) -> Mapping[str, Decision]:
         """What is done with every parameter."""
-        return self._decider.all(self.settings)
+        return self.decide(self.settings)
 
     @property
     def open(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any, Self
 
 from theta_nb.engine.merging import preview as previews
+from theta_nb.engine.merging.choices import Settings
 from theta_nb.engine.merging.choosing import Choosing
 from theta_nb.engine.merging.computing import Kitchen
 from theta_nb.engine.merging.decisions import Decision
@@ -52,6 +53,8 @@ class Looking(Choosing):
         if statistics and len(statistics) != len(inputs):
             raise MergeError(f"{len(statistics)} checkpoints with statistics are given for {len(inputs)} inputs")
         self._executor = executor
+        self.informed = bool(statistics)
+        """Whether there are statistics of the training data."""
         self._measurable = {unit.name for unit in self.units if unit.state is not State.EQUAL and _measurable(unit)}
         self._statistics: dict[str, Statistics] = {}
         self._relations: dict[str, Any] = {}
@@ -83,11 +86,36 @@ class Looking(Choosing):
         """
         if measure:
             self.measure(progress)
-        decisions = list(self.decisions.values())
+        decisions, predicted = self.predict()
         known = [self._statistics.get(decision.unit.name) for decision in decisions]
-        predicted = previews.predict(decisions, known, [self._scale(decision) for decision in decisions])
         rows = tuple(map(self._row, decisions, known, predicted))
         return Preview(rows, self.labels, self.base is not None)
+
+    def statistics(self, name: str) -> Statistics | None:
+        """Statistics of a parameter as far as they are known: nothing is read."""
+        return self._statistics.get(name)
+
+    @property
+    def measured(self) -> bool:
+        """Whether all statistics are known."""
+        return len(self._statistics) == len(self._measurable)
+
+    def predict(self, settings: Settings | None = None) -> tuple[list[Decision], list[previews.Prediction | None]]:
+        """Norm and distances of all results as far as statistics tell, for what is chosen or for something else.
+
+        Parameters
+        ----------
+        settings
+            What to suppose; nothing is chosen by it.
+
+        Raises
+        ------
+        MergeError
+            If that cannot be chosen.
+        """
+        decisions = list((self.decisions if settings is None else self.decide(settings)).values())
+        known = [self._statistics.get(decision.unit.name) for decision in decisions]
+        return decisions, previews.predict(decisions, known, [self._scale(decision) for decision in decisions])
 
     def explain(self, name: str) -> str:
         """The formula of one parameter with its numbers, and why it is used."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from theta_nb.engine.merging.choices import Settings
 from theta_nb.engine.merging.documents import MAX_NBYTES, read_json
 from theta_nb.engine.merging.recipe import SCHEMA as RECIPE
-from theta_nb.engine.merging.recipe import Recipe, settings_of, validate
+from theta_nb.engine.merging.recipe import Recipe, settings_json, valid_settings, validate
 from theta_nb.engine.merging.tries import Try
 from theta_nb.errors import MergeError
 
@@ -73,7 +73,7 @@ def save_session(session: MergeSession, path: str) -> None:
     form = {
         "theta-session": 1,
         "recipe": session.recipe().json(),
-        "steps": [_plain(step) for step in session._steps[first : first + _MOST_STEPS]],
+        "steps": [settings_json(step) for step in session._steps[first : first + _MOST_STEPS]],
         "place": session._place - first,
         "tries": [_plain_try(one) for one in session.tries],
     }
@@ -98,15 +98,10 @@ def _write(path: str, text: str) -> None:
         raise
 
 
-def _plain(settings: Settings) -> dict[str, Any]:
-    whole = Recipe(None, (), settings).json()
-    return {key: whole[key] for key in _SETTINGS}
-
-
 def _plain_try(one: Try) -> dict[str, Any]:
     metrics = {name: value if math.isfinite(value) else str(value) for name, value in one.metrics.items()}
     return {
-        **_plain(one.settings),
+        **settings_json(one.settings),
         "metrics": metrics,
         "seconds": one.seconds,
         "note": one.note,
@@ -151,7 +146,7 @@ def read_session(session: MergeSession, path: str) -> Saved:
     try:
         saved = _parsed(text)
         for settings in {repr(one): one for one in (*saved.steps, *(one.settings for one in saved.tries))}.values():
-            session.check(settings)
+            session.checked(settings)
     except MergeError as error:
         raise MergeError(f"{path}: {error.message}", hint=error.hint) from error
     _require_same_inputs(session, saved.recipe, path)
@@ -181,7 +176,7 @@ def _parsed(text: str) -> Saved:
     if isinstance(form, dict) and isinstance(form.get("theta-session"), int) and form["theta-session"] > 1:
         raise MergeError("this session was saved by a newer release", hint="Update theta-nb to read it.")
     validate(form, SCHEMA, "the saved session")
-    recipe, steps = Recipe.parse(json.dumps(form["recipe"])), tuple(settings_of(step) for step in form["steps"])
+    recipe, steps = Recipe.parse(json.dumps(form["recipe"])), tuple(valid_settings(step) for step in form["steps"])
     if form["place"] >= len(steps):
         raise MergeError(f"the saved session has no step {form['place']}")
     return Saved(recipe, steps, form["place"], tuple(_try(number, one) for number, one in enumerate(form["tries"], 1)))
@@ -215,4 +210,4 @@ def _require_same_inputs(session: MergeSession, recipe: Recipe, path: str) -> No
 
 def _try(number: int, form: Mapping[str, Any]) -> Try:
     metrics = {name: float(value) for name, value in form["metrics"].items()}
-    return Try(number, settings_of(form), metrics, float(form["seconds"]), form["note"], form["pinned"])
+    return Try(number, valid_settings(form), metrics, float(form["seconds"]), form["note"], form["pinned"])

@@ -258,6 +258,7 @@ class MergeSession(Looking):
         False
         """
         made = copy.copy(self)
+        made._watchers = []
         made._forget()
         made._steps, made._place = [self.settings], 0
         made._decided, made._held = dict(self._decided), dict(self._held)
@@ -300,8 +301,7 @@ class MergeSession(Looking):
         """
         if check:
             recipe.check(self.base, self.inputs)
-        self.check(recipe.settings)
-        self._choose(recipe.settings)
+        self._choose(self.checked(recipe.settings))
         if check:
             self.take_decided(recipe)
         return self

@@ -9,11 +9,10 @@
 
 import { element, fitted, oncePerFrame, sharp, uniqueId } from "./dom.js";
 import { axisOf, cellAt, scrolledTo, seen } from "./scroll.js";
-import { colorAt, createScale, readTheme, sequential, signed, watchTheme } from "./colors.js";
-import { short } from "./numbers.js";
+import { createScale, readTheme, watchTheme } from "./colors.js";
+import { LEGEND, drawLegend, tableOf } from "./legend.js";
 
 const LABEL = 11; // px, size of the font
-const LEGEND = 34;
 
 /**
  * @param {HTMLElement} root where to draw
@@ -63,7 +62,7 @@ export function createMap(root, options) {
   function paint(theme) {
     const [rows, columns] = [data.rows.length, data.columns.length];
     const pixels = new ImageData(Math.max(1, columns), Math.max(1, rows));
-    const table = scale.symmetric ? signed(theme.dark) : sequential();
+    const table = tableOf(scale, theme.dark);
     const words = new Uint32Array(pixels.data.buffer);
     const colors = new Uint32Array(256);
     for (let i = 0; i < 256; i += 1) colors[i] = (255 << 24) | (table[3 * i + 2] << 16) | (table[3 * i + 1] << 8) | table[3 * i];
@@ -109,7 +108,7 @@ export function createMap(root, options) {
     }
     drawLabels(context, theme, rows, columns, geometry);
     drawScrolls(context, theme, geometry);
-    drawLegend(context, theme, geometry);
+    drawLegend(context, theme, geometry, { scale, title, writeTick: options.writeTick });
     options.onLayout?.({ left, cell: across.cell, scroll: scrollX, length: across.length, width: geometry.width });
     canvas.dataset.drawn = String(Number(canvas.dataset.drawn ?? 0) + 1);
     canvas.dataset.took = (performance.now() - start).toFixed(2);
@@ -207,33 +206,6 @@ export function createMap(root, options) {
     context.globalAlpha = 1;
   }
 
-  function drawLegend(context, theme, { left, top, down, width }) {
-    if (!title) return;
-    const table = scale.symmetric ? signed(theme.dark) : sequential();
-    const y = top + down.length + 12;
-    const length = Math.min(190, Math.max(90, width - left - 150));
-    const bar = context.createLinearGradient(left, 0, left + length, 0);
-    for (let i = 0; i <= 16; i += 1) bar.addColorStop(i / 16, colorAt(table, i / 16));
-    context.fillStyle = bar;
-    context.fillRect(left, y, length, 7);
-    context.fillStyle = theme.dim;
-    context.textBaseline = "top";
-    context.textAlign = "center";
-    let free = -Infinity;
-    for (const tick of scale.ticks) {
-      const x = left + scale.share(tick) * length;
-      const text = options.writeTick ? options.writeTick(tick) : short(tick);
-      const half = context.measureText(text).width / 2;
-      if (x - half < free) continue;
-      free = x + half + 8;
-      context.fillRect(x - 0.5, y + 7, 1, 3);
-      context.fillText(text, x, y + 11);
-    }
-    context.textAlign = "left";
-    context.textBaseline = "middle";
-    context.fillText(title + (scale.log ? "  (log)" : ""), left + length + 16, y + 4);
-  }
-
   const indexAt = (event) => {
     if (!geometry) return -1;
     const box = canvas.getBoundingClientRect();
@@ -244,9 +216,11 @@ export function createMap(root, options) {
   const exists = (index) => index >= 0 && index < data.values.length && !(data.present && !data.present[index]);
   const lines = (index) => describe(Math.floor(index / data.columns.length), index % data.columns.length);
 
+  const fillTip = (index) => tip.replaceChildren(...lines(index).map((line, i) => element(i ? "div" : "div.theta-strong", {}, line)));
+
   function showTip(index, x, y) {
     if (!exists(index)) return void (tip.hidden = true);
-    tip.replaceChildren(...lines(index).map((line, i) => element(i ? "div" : "div.theta-strong", {}, line)));
+    fillTip(index);
     tip.hidden = false;
     const free = holder.clientWidth - tip.offsetWidth;
     tip.style.left = `${Math.max(0, Math.min(x + 14, free))}px`;
@@ -379,6 +353,11 @@ export function createMap(root, options) {
     /** Move the keyboard's cursor, scrolled to where it is seen. */
     setCursor: placeCursor,
     redraw,
+    /** What is said about the cell under the pointer or the cursor has changed. */
+    retell() {
+      if (hovered >= 0 && !tip.hidden) fillTip(hovered);
+      if (document.activeElement === canvas) said.textContent = exists(cursor) ? lines(cursor).join(", ") : "";
+    },
     /** Draw at once, for measuring. */
     draw,
     focus: () => canvas.focus(),

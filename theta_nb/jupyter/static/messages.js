@@ -40,13 +40,14 @@ export function createClient(send, { wait = WAIT } = {}) {
     waiting.delete(id);
   };
   return {
-    /** Ask for something; the promise is rejected by what Python says, or by a newer request on the channel. */
-    ask(channel, what, details = {}, onProgress = null) {
+    /** Ask for something, at once if it is `urgent`; the promise is rejected by what Python says, or by a newer request on the channel. */
+    ask(channel, what, details = {}, onProgress = null, urgent = false) {
       drop(channel);
       const id = `${own}-${next++}`;
       latest.set(channel, id);
       gathered.push({ ...details, id, channel: `${own}:${channel}`, what });
-      schedule();
+      if (urgent) clearTimeout(timer), flush();
+      else schedule();
       return new Promise((resolve, reject) => waiting.set(id, { channel, resolve, reject, onProgress, buffers: [], sizes: [] }));
     },
     /** Stop what a channel is doing. */
