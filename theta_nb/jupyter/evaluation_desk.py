@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from theta_nb.engine.merging.recipe import Recipe, settings_json
 from theta_nb.engine.merging.tries import Try
 from theta_nb.errors import ThetaError
 from theta_nb.jupyter.answers import Answer, Request
@@ -40,17 +41,21 @@ class EvaluationDesk:
 
     def state(self) -> dict[str, Any]:
         """What ``static/evaluation_panel.js`` draws."""
-        session = self._evaluator.session
         return {
             "function": self._evaluator.name,
             "target": self._evaluator.target,
-            "last": self._last,
+            "last": None if not self._last else self._described(self._last),
             "labels": labels_of(self._evaluator),
             "references": {label: numbers(found) for label, found in self._evaluator.references.items()},
             "unavailable": self._unavailable,
             "failure": None if self._failure is None else self._failure.json(),
-            "tries": len(session.tries),
         }
+
+    def _described(self, number: int) -> dict[str, Any]:
+        one = self._evaluator.session.tries.number(number)
+        settings = settings_json(Recipe.of(None, (), one.settings, {}).settings)
+        metrics = numbers(one.metrics)
+        return {"number": one.number, "settings": settings, "metrics": metrics, "seconds": round(one.seconds, 3)}
 
     def answer(self, request: Request, stop: Stop, progress: Progress) -> Answer:
         """Answer a request of the panel."""
@@ -65,7 +70,7 @@ class EvaluationDesk:
             raise
         except Stopped:
             raise
-        except Exception as error:  # noqa: BLE001 - the function is somebody else's, and may raise anything
+        except Exception as error:
             if stopped(error):
                 raise Stopped from error
             self._failure = failure_of(error)

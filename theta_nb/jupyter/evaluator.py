@@ -1,4 +1,4 @@
-"""Runs the user's evaluation in a thread: one at a time, stoppable, on a fork of the session, and says what went wrong."""
+"""Runs the user's evaluation: one at a time, stoppable, on a fork of the session; and says what went wrong."""
 
 from __future__ import annotations
 

@@ -40,10 +40,11 @@ class KeepingDesk:
         self._session: MergeSession = explorer.session
         self._committed: list[dict[str, Any]] = []
         self._around: Surroundings | None = None
-        self._nowhere = ""
-        self._saved = ""
-        self._look()
-        folder = "" if self._around is None else _folder(self._session)
+        self._nowhere, self._saved = "", ""
+        try:
+            folder = _folder(self._session)
+        except ThetaError as error:
+            folder, self._nowhere = "", str(error)
         self._autosave = Autosave(self._session, folder, explorer.soon)
 
     def _look(self) -> None:
@@ -58,6 +59,7 @@ class KeepingDesk:
         """What ``static/keeping_panel.js`` draws."""
         around = self._around
         out: dict[str, Any] = {
+            "looked": self._around is not None,  # git is asked when the view is there, so that it appears at once
             "nowhere": self._nowhere,
             "committed": self._committed,
             "saved": self._saved,

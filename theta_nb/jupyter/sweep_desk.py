@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from theta_nb.engine.merging.choices import Choice, Settings
+from theta_nb.engine.merging.recipe import Recipe, settings_json
 from theta_nb.errors import MergeError, ThetaError
 from theta_nb.jupyter.answers import Answer, Request
 from theta_nb.jupyter.evaluation_desk import labels_of, numbers
@@ -167,10 +168,10 @@ class SweepDesk:
     def __init__(self, explorer: MergeExplorer) -> None:
         self._explorer = explorer
         self._evaluator: Evaluator = explorer.evaluator
-        self._clear((), "line", 0, "")
+        self._clear((), "line", 0, None)
 
-    def _clear(self, axes: tuple[Axis, ...], mode: str, total: int, method: str) -> None:
-        self._axes, self._mode, self._total, self._method = axes, mode, total, method
+    def _clear(self, axes: tuple[Axis, ...], mode: str, total: int, settings: Settings | None) -> None:
+        self._axes, self._mode, self._total, self._settings = axes, mode, total, settings
         self._points: list[dict[str, Any]] = []
         self._failure: Failure | None = None
         self._running = False
@@ -179,7 +180,7 @@ class SweepDesk:
         """What ``static/sweep_panel.js`` draws."""
         return {
             "function": self._evaluator.name,
-            "method": self._method,
+            "settings": None if self._settings is None else settings_json(self._settings),
             "axes": [{"name": a.name, "label": a.label, "title": a.title, "values": a.values} for a in self._axes],
             "mode": self._mode,
             "total": self._total,
@@ -215,13 +216,13 @@ class SweepDesk:
             session.checked(settings_at(settings, axes, point, labels))
         try:
             with self._evaluator.bench(stop) as bench:
-                self._clear(axes, form["mode"], len(points), settings.default.method)
+                self._clear(axes, form["mode"], len(points), Recipe.of(None, (), settings, {}).settings)
                 self._running = True
                 for made in self._evaluated(bench, settings, points, progress):
                     self._points.append(made)
         except (NoFunctionError, Stopped):
             raise
-        except Exception as error:  # noqa: BLE001 - the function is somebody else's, and may raise anything
+        except Exception as error:
             if stopped(error):
                 raise Stopped from error
             self._failure = failure_of(error)
@@ -254,4 +255,4 @@ class SweepDesk:
 
     def close(self) -> None:
         """Let go of the points."""
-        self._clear((), "line", 0, "")
+        self._clear((), "line", 0, None)

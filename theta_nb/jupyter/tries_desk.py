@@ -43,7 +43,9 @@ class TriesDesk:
     def __init__(self, explorer: MergeExplorer) -> None:
         self._explorer = explorer
         self._session: MergeSession = explorer.session
-        self._unwatch = self._session.tries.watch(lambda: explorer.refresh_soon("tries"))
+        self._unwatch = self._session.tries.watch(
+            lambda: explorer.soon("tries", lambda stop: explorer.refresh("tries"))
+        )
 
     def state(self) -> dict[str, Any]:
         """What ``static/tries_panel.js`` draws."""
@@ -216,7 +218,8 @@ def python_of(session: MergeSession, settings: Settings) -> str:
     lines = [f"session = {opening}"] if opening else []
     if any(one.contested for one in settings.overrides):  # what a slider of a block does has no call of its own
         recipe = Recipe.of(session.base, session.inputs, settings, {}).yaml()
-        lines += ["from theta_nb.engine.merging.recipe import Recipe", "", f'recipe = Recipe.parse("""\n{recipe}""")']
+        text = f'"""\n{recipe}"""' if '"""' not in recipe and "\\" not in recipe else repr(recipe)
+        lines += ["from theta_nb.engine.merging.recipe import Recipe", "", f"recipe = Recipe.parse({text})"]
         return "\n".join([*(["import theta_nb\n"] if opening else []), *lines, "session.apply(recipe)"])
     if settings.default is not None:
         lines.append(f"session.use({_call(settings.default)})")
