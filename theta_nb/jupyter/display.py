@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, overload
+from weakref import WeakValueDictionary
 
 from theta_nb.commands import printing
 from theta_nb.commands.terminal import Style
@@ -120,7 +121,8 @@ def register_formatters(shell: InteractiveShell) -> None:
     formatter = shell.display_formatter.mimebundle_formatter  # type: ignore[union-attr]
     for (module, name), command in _RESULTS.items():
         formatter.for_type_by_name(module, name, _shows(command))
-    formatter.for_type_by_name("theta_nb.engine.merging.session", "MergeSession", _session)
+    live = hasattr(shell, "kernel")  # a terminal has nobody to show widgets
+    formatter.for_type_by_name("theta_nb.engine.merging.session", "MergeSession", _explorer if live else _session)
     pictures = shell.display_formatter.formatters["image/png"]  # type: ignore[union-attr]
     if pictures.for_type_by_name("matplotlib.figure", "Figure") is None:
         # pyplot registers the like when it is imported; a figure made without it would be shown as its address.
@@ -131,6 +133,21 @@ def _session(session: Any, include: Any = None, exclude: Any = None) -> Bundle:
     from theta_nb.jupyter.merging import session_bundle
 
     return session_bundle(session)
+
+
+_explorers: WeakValueDictionary[int, Any] = WeakValueDictionary()
+"""Explorers by the id of their session: whoever shows a session twice sees one explorer in two places."""
+
+
+def _explorer(session: Any, include: Any = None, exclude: Any = None) -> Any:
+    try:
+        from theta_nb.jupyter.merge_explorer import MergeExplorer
+    except ImportError:  # without the widgets
+        return _session(session)
+    explorer = _explorers.get(id(session))
+    if explorer is None or explorer.comm is None:
+        explorer = _explorers[id(session)] = MergeExplorer(session)
+    return explorer._repr_mimebundle_() or _session(session)
 
 
 def _png(figure: Any) -> Any:

@@ -117,6 +117,7 @@ class MergeDesk:
             "shapes": [list(version.shape) for version in versions],
             "block": [blocks.index(block_of(unit.name)) for unit in units],
             "role": [roles.index(role_of(unit.name)) for unit in units],
+            "contested": [int(unit.name in session.contested) for unit in units],
             "depth": [round(session.depths[unit.name], 6) for unit in units],
             "tree": module_tree(units).indexed({id(unit): index for index, unit in enumerate(units)}),
             "methods": method_forms(
@@ -178,7 +179,8 @@ class MergeDesk:
         with np.errstate(over="ignore"):
             for index, unit in enumerate(self._units):
                 decision, prediction = found[unit.name]
-                key = (decision.called(session.labels), decision.reason, tuple(decision.parameters.items()))
+                called = decision.called(session.labels)
+                key = (called, decision.reason, tuple(decision.parameters.items()), id(decision.override))
                 if key not in choices:
                     choices[key] = len(choices)
                     forms.append(_called(decision, session.labels))
@@ -319,8 +321,12 @@ def _put_outcome(column: npt.NDArray[np.float32], unit: Unit, norm: float, dista
         column[2 + k] = distance
 
 
+_OVERRIDES = {True: "block", False: "names"}
+
+
 def _called(decision: Decision, labels: tuple[str, ...]) -> dict[str, Any]:
-    """What is done, as plain data."""
+    """What is done, as plain data; ``override`` says whether one of a block or of names decided."""
+    override = decision.override
     method = decision.method
     return {
         "name": decision.called(labels),
@@ -331,4 +337,5 @@ def _called(decision: Decision, labels: tuple[str, ...]) -> dict[str, Any]:
         "reason": decision.reason,
         "dropped": decision.dropped,
         "open": decision.open,
+        "override": _OVERRIDES[override.contested] if override is not None else "",
     }

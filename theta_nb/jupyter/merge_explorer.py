@@ -228,7 +228,8 @@ class MergeExplorer(Explorer):
     def _static(self) -> Mapping[str, Any]:
         from theta_nb.jupyter.merging import session_bundle
 
-        return session_bundle(self.session)
+        with self.lock:
+            return session_bundle(self.session, measure=False)
 
     def _picture(self) -> Figure | None:
         from theta_nb.report.merge_plot import heatmap

@@ -53,7 +53,7 @@ def method_forms(count: int, *, has_base: bool, statistics: bool) -> list[dict[s
     """
     families = {name: family for family, names in _FAMILIES.items() for name in names}
     order = [*families, *(name for name in METHODS.names() if name not in families)]
-    out = []
+    out: list[dict[str, Any]] = []
     for name in order:
         try:
             method = METHODS[name]

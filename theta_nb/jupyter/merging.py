@@ -243,11 +243,11 @@ def _stale(session: MergeSession, places: Places) -> bool:
     return not is_current(session, places)
 
 
-def session_bundle(session: MergeSession) -> dict[str, str]:
-    """What a notebook shows of a session: what is chosen, and the preview."""
+def session_bundle(session: MergeSession, *, measure: bool = True) -> dict[str, str]:
+    """What a notebook shows of a session: what is chosen, and the preview; the weights are read if that is wanted."""
     from theta_nb.report.fragments import Markup, fragment, grid, text
 
-    preview = session.preview()
+    preview = session.preview(measure=measure)
     chosen = session.recipe().short()
     waiting = f"{len(preview.open)} wait for a choice" if preview.open else "nothing is open"
     head = f"merge of {', '.join(session.labels)}: {chosen}; {waiting}"

@@ -199,6 +199,11 @@ class Choosing:
         """Parameters about which somebody has to choose before the result can be kept."""
         return tuple(name for name, decision in self.decisions.items() if decision.open)
 
+    @cached_property
+    def contested(self) -> frozenset[str]:
+        """Names of the parameters that a choice for everything is about, unless an override names them."""
+        return self._decider.contested()
+
     def decision(self, name: str) -> Decision:
         """What is done with one parameter.
 

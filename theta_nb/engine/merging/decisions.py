@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from theta_nb.engine.merging.choices import Choice, Override, Settings
@@ -42,6 +42,8 @@ class Decision:
         Why, in a phrase.
     open
         Whether somebody has to choose before the result can be kept.
+    override
+        The override that decided, if one did.
     """
 
     unit: Unit
@@ -51,6 +53,7 @@ class Decision:
     inputs: tuple[int, ...] = ()
     reason: str = ""
     open: bool = False
+    override: Override | None = None
 
     @property
     def dropped(self) -> bool:
@@ -131,6 +134,10 @@ class Decider:
             facts.unit.name: self._one(facts, settings, overridden.get(facts.unit.name), bound) for facts in self._facts
         }
 
+    def contested(self) -> frozenset[str]:
+        """Names of the parameters that the choice for everything is about, unless an override names them."""
+        return frozenset(facts.unit.name for facts in self._facts if facts.contested)
+
     def _overridden(self, overrides: Sequence[Override]) -> dict[str, Override]:
         """The override that counts for every parameter that has one."""
         out: dict[str, Override] = {}
@@ -150,7 +157,8 @@ class Decider:
     ) -> Decision:
         unit = facts.unit
         if override is not None:
-            return self._chosen(facts, override.choice, f"override {override.pattern}", bound)
+            made = self._chosen(facts, override.choice, f"override {override.pattern}", bound)
+            return replace(made, override=override)
         if facts.settled is not None:
             return facts.settled
         if facts.rule is not None:

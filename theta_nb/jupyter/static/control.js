@@ -4,6 +4,7 @@
 // a number, a text, a truth value; a list, which is a gradient over the depth of the model; or an object of these by input.
 
 import { element, fill } from "./dom.js";
+import { parsedList, rounded } from "./shapes.js";
 
 const STEPS = 200;
 
@@ -12,13 +13,6 @@ export function sliderRange(spec) {
   const middle = typeof spec.default === "number" ? spec.default : 0;
   const low = spec.low ?? Math.min(0, middle);
   return [low, spec.high ?? Math.max(low + 1, 2 * middle, 1)];
-}
-
-/** A list of numbers as people write them: `0, 0.5 1`; null if it is none. */
-export function parsedList(text) {
-  const parts = text.trim().replace(/^\[|\]$/g, "").split(/[\s,;]+/).filter(Boolean);
-  const numbers = parts.map(Number);
-  return parts.length && numbers.every(Number.isFinite) ? numbers : null;
 }
 
 /**
@@ -66,11 +60,11 @@ export function createControl(spec, labels, options) {
       const found = Number(from.value);
       if (from.value === "" || !Number.isFinite(found)) return;
       if (slider && from !== slider) slider.value = found;
-      if (from !== box) box.value = trimmed(found);
-      take(Number(trimmed(found)), done);
+      if (from !== box) box.value = rounded(found);
+      take(rounded(found), done);
     }
     if (slider) slider.value = value;
-    box.value = trimmed(value);
+    box.value = rounded(value);
     return element("div.theta-slide", {}, slider, box);
   }
 
@@ -116,6 +110,3 @@ export function createControl(spec, labels, options) {
   if (spec.kind === "bool") made.querySelector(".theta-hint").remove();
   return { name: spec.name, element: made, value: () => read(), set };
 }
-
-/** A number without the dust of binary fractions. */
-const trimmed = (value) => String(Number(Number(value).toPrecision(6)));

@@ -57,12 +57,32 @@ export function createMergeData(index, opening, outcome) {
     return total / number;
   }
   const means = Float32Array.from({ length: many }, (_, i) => meanNorm(i));
+  let named = { from: null };
+  /** Names of what is done, and for each choice the position of its name: parameters are named where they differ. */
+  function categories(from) {
+    if (named.from === from) return named;
+    const seen = new Map();
+    for (const { name, parameters } of from.choices) {
+      for (const [key, value] of Object.entries(parameters)) {
+        const id = `${name}/${key}`;
+        if (!seen.has(id)) seen.set(id, new Set());
+        seen.get(id).add(JSON.stringify(value));
+      }
+    }
+    const label = ({ name, parameters, open }) => {
+      const differing = Object.entries(parameters).filter(([key]) => seen.get(`${name}/${key}`).size > 1);
+      return open ? "waits" : [name, ...differing.map(([key, value]) => `${key}=${JSON.stringify(value)}`)].join(" ");
+    };
+    const labels = from.choices.map(label);
+    const names = [...new Set(labels)].sort();
+    return (named = { from, names, of: labels.map((one) => names.indexOf(one)) });
+  }
   const METRIC = {
     to_ours: (i, from) => result("to 0", i, from) / fact("apart", i),
     to_theirs: (i, from) => result("to 1", i, from) / fact("apart", i),
     moved: (i, from) => result("moved", i, from) / fact("base_norm", i),
     norm: (i, from) => result("norm", i, from) / means[i] - 1,
-    choice: (i, from) => result("choice", i, from),
+    choice: (i, from) => categories(from).of[result("choice", i, from)] ?? NaN,
     cosine: (i) => fact("cosine", i), conflict: (i) => fact("conflict", i), change: (i) => fact("change", i),
   };
   return {
@@ -73,6 +93,8 @@ export function createMergeData(index, opening, outcome) {
     value: (metric, i, from = outcome) => METRIC[metric](i, from),
     choice: (i, from = outcome) => from.choices[result("choice", i, from)],
     open: (i) => result("open", i) === 1,
+    /** Names of what is done, as the metric `choice` counts them. */
+    names: (from = outcome) => categories(from).names,
     /** All values of a metric. */
     values(metric, from = outcome) {
       const of = METRIC[metric];

@@ -1,7 +1,8 @@
-// The left column: parameters by module or sorted, with what happened to them.
+// The left column: parameters by module or sorted, with what happened to them; or a slider for each block.
 
 import { element, fill } from "./dom.js";
 import { BADGES } from "./merge_data.js";
+import { createBlocks } from "./merge_blocks.js";
 import { createTree, flattened } from "./tree.js";
 import { quickPicks } from "./quick_picks.js";
 
@@ -9,7 +10,7 @@ const SORTS = { model: "by module", change: "largest change first", conflict: "m
 
 /**
  * @param {HTMLElement} root where to draw
- * @param {Object} options index; onSelect(leaves, last); onSort(name)
+ * @param {Object} options index; onSelect(leaves, last); onSort(name); onDraft(edits), onChoose(edits) of blocks
  */
 export function createParameterList(root, options) {
   const { index } = options;
@@ -18,13 +19,21 @@ export function createParameterList(root, options) {
   const picks = element("select.theta-select", { "aria-label": "select many", onchange: pick }, element("option", { value: "" }, "select …"));
   const bar = element("div.theta-minibar", {}, sort, picks);
   const treeBox = element("div.theta-tree-pane");
-  root.append(bar, treeBox);
+  const [first, second] = [element("div.theta-tab-panel", {}, bar, treeBox), element("div.theta-tab-panel.theta-blocks", { hidden: true })];
+  const tabs = ["parameters", "blocks"].map((name, at) => element("button.theta-tab", { type: "button", role: "tab", "aria-selected": String(!at), onclick: () => turnTo(at) }, name));
+  root.append(element("div.theta-tabs", { role: "tablist", "aria-label": "parameters or blocks" }, ...tabs), first, second);
+  const blocks = createBlocks(second, options);
   const tree = createTree(treeBox, { label: "parameters", empty: "No parameter matches.", onSelect: options.onSelect });
   const groups = quickPicks(index);
   for (const { label, items } of groups) {
     picks.append(element("optgroup", { label }, ...items.map(({ name, leaves }) => element("option", { value: `${label}/${name}` }, `${name} (${leaves.length})`))));
   }
   let [data, folded] = [null, false];
+
+  function turnTo(at) {
+    tabs.forEach((tab, i) => tab.setAttribute("aria-selected", String(i === at)));
+    [first.hidden, second.hidden] = [at !== 0, at !== 1];
+  }
 
   function pick() {
     for (const { label, items } of groups) {
@@ -50,8 +59,9 @@ export function createParameterList(root, options) {
   }
 
   return {
-    setData(next, keep, by) {
+    setData(next, keep, by, chosen) {
       data = next;
+      blocks.setData(next, chosen);
       sort.value = SORTS[by] ? by : "model";
       if (sort.value === "model") tree.setData(flattened(index.tree, keep), firstFolds());
       else tree.setData(flattened(sortedRoot(keep, sort.value)));
@@ -77,6 +87,7 @@ export function createParameterList(root, options) {
     },
     setSelection: (leaves) => tree.setSelection(leaves),
     reveal: (leaf) => tree.reveal(leaf),
-    destroy: () => (tree.destroy(), fill(root)),
+    turnTo,
+    destroy: () => (tree.destroy(), blocks.destroy(), fill(root)),
   };
 }

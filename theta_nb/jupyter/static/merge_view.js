@@ -11,7 +11,8 @@
 // (gram.js) or asked for as `preview`; when it is let go they are sent as `choose`; Python sets _chosen, and what is
 // shown follows from that. Panels go into slots by the contract at the head of merge_panels.js.
 
-import { element, fill } from "./dom.js";
+import { element, fill, oncePerFrame } from "./dom.js";
+import { draftOutcome } from "./gram.js";
 import { BADGES, MERGE_METRICS, createMergeData } from "./merge_data.js";
 import { count } from "./numbers.js";
 import { createCategories, createScale } from "./colors.js";
@@ -121,7 +122,19 @@ export function createMergeView(root, options) {
 
   /** What controls call: `onDraft` while they are dragged, `onChoose` when they are let go. */
   function drafting() {
-    return { onDraft: (edits) => (showBefore(false), live.draft(edits)), onChoose: choose };
+    return { onDraft: drag, onChoose: choose };
+  }
+
+  let dragged = null;
+  const redrag = oncePerFrame(() => {
+    draft = draftOutcome(data, dragged);
+    if (draft) refreshNumbers();
+    else live.draft(dragged);
+  });
+  function drag(edits) {
+    dragged = edits;
+    showBefore(false);
+    redrag();
   }
 
   // --- asking ---------------------------------------------------------------------------------------------------------
@@ -143,6 +156,7 @@ export function createMergeView(root, options) {
   }
 
   async function choose(edits) {
+    redrag.cancel();
     live.settle();
     await act("choose", { form: JSON.stringify(edits) });
   }
@@ -238,7 +252,7 @@ export function createMergeView(root, options) {
     cells = data.layout(keep);
     refreshHead();
     refreshChips();
-    list.setData(data, keep, state.get("sort"));
+    list.setData(data, keep, state.get("sort"), chosen);
     picker.setData(data, chosen);
     refreshNumbers();
     refreshSelection();
@@ -247,7 +261,7 @@ export function createMergeView(root, options) {
   function refreshHead() {
     const [ours, ...others] = index.labels;
     const waiting = chosen.open ? element("span.theta-badge.theta-waits", {}, `${count(chosen.open, "parameter")} ${chosen.open === 1 ? "waits" : "wait"} for a choice`) : null;
-    fill(heading, element("span.theta-strong", {}, `${others.join(", ") || "nothing"} into ${ours}`), element("span.theta-mono", {}, chosen.short), waiting);
+    fill(heading, element("span.theta-strong", {}, `${others.join(", ") || "nothing"} into ${ours}`), element("span.theta-mono.theta-short", { title: chosen.short }, chosen.short), waiting);
     undo.disabled = !chosen.undo || !alive;
     redo.disabled = !chosen.redo || !alive;
     reset.disabled = !alive;
@@ -272,7 +286,7 @@ export function createMergeView(root, options) {
   function scaleOf(key, values) {
     if (scale.key === key && draft) return scale.of;
     const { log, symmetric, high, categories } = MERGE_METRICS[key];
-    const of = categories ? createCategories(shown().choices.map((one) => one.name)) : createScale(values, { log, symmetric, high });
+    const of = categories ? createCategories(data.names(shown())) : createScale(values, { log, symmetric, high });
     scale = { key, of };
     return of;
   }
@@ -364,6 +378,7 @@ export function createMergeView(root, options) {
     destroy() {
       gone = true;
       clearTimeout(timer);
+      redrag.cancel();
       for (const off of offs) off();
       for (const part of [list, map, picker, slots, live]) part.destroy();
       frame.remove();
