@@ -46,6 +46,8 @@ class KeepingDesk:
         except ThetaError as error:
             folder, self._nowhere = "", str(error)
         self._autosave = Autosave(self._session, folder, explorer.soon)
+        # What was measured stands in the message.
+        self._unwatch = self._session.tries.watch(lambda: explorer.soon("keeping", lambda _: explorer.refresh("keeping")))
 
     def _look(self) -> None:
         from theta_nb.git.merge_rehearsal import surroundings
@@ -63,6 +65,7 @@ class KeepingDesk:
             "nowhere": self._nowhere,
             "committed": self._committed,
             "saved": self._saved,
+            "tries": len(self._session.tries),
             "reopenable": self._autosave.found,
         }
         if around is not None:
@@ -143,6 +146,7 @@ class KeepingDesk:
 
     def close(self) -> None:
         """Save once more and listen no longer."""
+        self._unwatch()
         self._autosave.close()
 
 

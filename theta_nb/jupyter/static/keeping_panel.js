@@ -5,7 +5,7 @@
 //   path, branch, branches, message, problem, in_conflict   how things stand there
 //   committed     [{commit, subject, parents, branch, own}] of this session; own: on a branch of its own
 //   reopenable    {when, tries, short} of a session that was left, or null
-//   saved         where the session was saved last
+//   saved         where the session was saved last; tries: how many there are
 // asks: look {}, suggest {} -> {message}, rehearse {branch} -> {tensors, changed, nbytes, files, note},
 //   commit {branch, message} -> one of `committed`, save {path} -> {path}, reopen {}
 
@@ -141,10 +141,10 @@ export function createKeepingPanel(root, actions) {
 
   return {
     update(next) {
-      const looked = panel.looked;
+      const [looked, tries] = [panel.looked, panel.tries];
       [state, panel] = [next, next.panel];
       if (!asked && state.alive && !panel.nowhere) (asked = true), attempt(() => actions.ask("look"), failure);
-      if (revision !== next.chosen.revision || looked !== panel.looked) (revision = next.chosen.revision), suggestSoon();
+      if (revision !== next.chosen.revision || looked !== panel.looked || tries !== panel.tries) (revision = next.chosen.revision), suggestSoon();
       refresh();
     },
     destroy() {

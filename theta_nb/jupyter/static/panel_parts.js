@@ -13,8 +13,13 @@ export const smallerIsBetter = (name) => /loss|error|perplexity|\bppl\b|\bmse\b|
 /** A metric as a number: what is not finite comes as a text. */
 export const metricOf = (metrics, name) => (metrics && name in metrics ? Number(metrics[name]) : NaN);
 
-/** A score, in digits enough to tell two of them apart. */
-export const score = (value) => (Number.isFinite(value) && Math.abs(value) >= 0.001 && Math.abs(value) < 1000 ? value.toPrecision(4).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "") : short(value));
+/** A score, in digits enough to tell two of them apart: 0.7663, 12.35. */
+export function score(value) {
+  const size = Math.abs(value);
+  if (value === 0 || !(size >= 0.001 && size < 1000)) return short(value);
+  const text = size < 1 ? value.toFixed(4) : value.toPrecision(4);
+  return text.includes(".") ? text.replace(/\.?0+$/, "") : text;
+}
 
 /** The best of some numbers, NaN if there is none. */
 export function bestOf(values, smaller) {

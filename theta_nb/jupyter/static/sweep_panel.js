@@ -42,20 +42,12 @@ export function spanned(values) {
 
 /** Number of the point that is what is chosen; 0 if none is. */
 export function chosenPoint({ settings, axes, points }, chosen) {
-  if (!settings?.choice || !chosen?.choice || !same(settings.overrides, chosen.overrides)) return 0;
-  const at = (values) => {
-    const parameters = structuredClone(settings.choice.parameters);
-    axes.forEach(({ name, label }, i) => {
-      if (!label) return void (parameters[name] = values[i]);
-      const each = chosen.choice.parameters[name];
-      if (each === null || typeof each !== "object" || Array.isArray(each)) return void (parameters[name] = each);
-      if (typeof parameters[name] !== "object") parameters[name] = Object.fromEntries(Object.keys(each).map((one) => [one, parameters[name]]));
-      parameters[name][label] = values[i];
-    });
-    return parameters;
-  };
-  if (settings.choice.method !== chosen.choice.method) return 0;
-  return points.find(({ values }) => same(at(values), chosen.choice.parameters))?.number ?? 0;
+  const now = chosen?.choice;
+  if (!settings?.choice || now?.method !== settings.choice.method || !same(settings.overrides, chosen.overrides)) return 0;
+  const own = (name, label) => (label ? now.parameters[name]?.[label] : now.parameters[name]);
+  const rest = (parameters) => Object.entries(parameters).filter(([name]) => !axes.some((axis) => axis.name === name));
+  if (!same(rest(settings.choice.parameters), rest(now.parameters))) return 0;
+  return points.find(({ values }) => axes.every(({ name, label }, i) => own(name, label) === values[i]))?.number ?? 0;
 }
 
 /** @param {HTMLElement} root where to draw; @param {Object} actions of merge_panels.js */
