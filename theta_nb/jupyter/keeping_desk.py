@@ -47,7 +47,9 @@ class KeepingDesk:
             folder, self._nowhere = "", str(error)
         self._autosave = Autosave(self._session, folder, explorer.soon)
         # What was measured stands in the message.
-        self._unwatch = self._session.tries.watch(lambda: explorer.soon("keeping", lambda _: explorer.refresh("keeping")))
+        self._unwatch = self._session.tries.watch(
+            lambda: explorer.soon("keeping", lambda _: explorer.refresh("keeping"))
+        )
 
     def _look(self) -> None:
         from theta_nb.git.merge_rehearsal import surroundings

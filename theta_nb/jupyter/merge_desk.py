@@ -14,6 +14,7 @@ What the view asks (``what`` of a request; ``form`` is JSON)
     ``choose``      {form: [edit, …]}   choose that, as one step that can be undone
     ``restore``     {form: settings}    choose everything at once, as :meth:`chosen` gave it
     ``undo``, ``redo``, ``reset``       {}
+    ``exact``       {}                  numbers that are no estimates, with progress
     ``explain``     {name}              formula of one parameter with its numbers
 An edit is what :func:`theta_nb.engine.merging.edits.edits_of` takes. Panels answer for what they ask themselves.
 """
@@ -21,7 +22,7 @@ An edit is what :func:`theta_nb.engine.merging.edits.edits_of` takes. Panels ans
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,11 +35,11 @@ from theta_nb.engine.merging.documents import write_yaml
 from theta_nb.engine.merging.edits import edited, edits_of
 from theta_nb.engine.merging.recipe import Recipe, settings_json, settings_of
 from theta_nb.engine.merging.states import Resolution, State, Unit
+from theta_nb.engine.merging.statistics import Grams
 from theta_nb.errors import ThetaError
 from theta_nb.jupyter.answers import Answer, Request
 from theta_nb.jupyter.merge_methods import method_forms, presets
 from theta_nb.jupyter.worker import Stop
-from theta_nb.merges.gram import Gram, cosines
 from theta_nb.report.grouping import block_of, role_of
 from theta_nb.report.tree import module_tree
 
@@ -50,7 +51,7 @@ __all__ = ["BADGES", "FACTS", "OUTCOME", "MergeDesk", "badge_of"]
 FACTS = ("change", "cosine", "conflict", "base_norm", "apart")
 """Rows of numbers that no choice changes; the norm of every input and its change follow."""
 
-OUTCOME = ("choice", "open", "norm", "moved")
+OUTCOME = ("choice", "open", "estimated", "norm", "moved")
 """Rows of numbers that follow from the choices; the distance of the result to every input follows."""
 
 BADGES = ("both", "conflict", "ours", "theirs", "alike", "added", "deleted", "renamed", "equal")
@@ -82,6 +83,9 @@ class MergeDesk:
         self._units = _shown(session.units)
         self._names = [unit.name for unit in self._units]
         self._everything = [unit.name for unit in session.units]
+        places = {name: index for index, name in enumerate(session.decisions)}
+        self._order = np.array([places[name] for name in self._names], np.intp)
+        """Places of the parameters in previews."""
 
     # --- what the view gets -------------------------------------------------------------------------------------------
 
@@ -151,43 +155,45 @@ class MergeDesk:
     def opening(self) -> Answer:
         """Numbers that no choice changes, and the Gram matrices: NaN where there are none."""
         session, count = self.session, len(self.session.inputs)
-        facts = np.full((len(FACTS) + 2 * count, len(self._units)), np.nan, np.float32)
-        size = count + 1
-        with_gram = count <= _MOST_GRAM
-        gram = np.full((len(self._units), size * size) if with_gram else (0, 0), np.nan, np.float32)
+        with self.lock:
+            known = {unit.name: session.statistics(unit.name) for unit in self._units}
+            relations = session.preview(measure=False).relations
+        at = [index for index, unit in enumerate(self._units) if known[unit.name] is not None]
+        grams = Grams.of([self._units[index] for index in at], known, session.labels)  # type: ignore[arg-type]
+        facts = np.full((len(FACTS) + 2 * count, len(self._units)), np.nan)
         with np.errstate(all="ignore"):
-            for index, unit in enumerate(self._units):
-                known = session.statistics(unit.name)
-                if known is None:
-                    continue
-                facts[:, index] = _facts(known.gram, known, unit, count, has_base=session.base is not None)
-                if with_gram and known.gram.shape == (size, size) and unit.base is not None:
-                    gram[index] = known.gram.ravel()
+            facts[:, at] = _facts(grams)
+            facts[0], facts[2] = relations.changes[self._order], relations.conflicts[self._order]
+            cosines = relations.cosines[self._order]
+            facts[1] = np.fmin.reduce(cosines, axis=1) if cosines.shape[1] else np.nan
+        size = (count + 1) ** 2
+        matrices = np.full((len(self._units), size) if count <= _MOST_GRAM else (0, size), np.nan)
+        if len(matrices):
+            matrices[at] = grams.matrices.reshape(len(at), size)
+            matrices[at] = np.where(grams.has_base[:, None], matrices[at], np.nan)
         answer = Answer()
-        answer.result = {"facts": answer.array(facts), "gram": answer.array(gram), "measured": session.measured}
+        with np.errstate(over="ignore"):
+            answer.result = {"facts": answer.array(facts), "gram": answer.array(matrices), "measured": session.measured}
         return answer
 
     def numbers(self, settings: Settings | None = None) -> Answer:
         """What the choices give, or what others would give."""
         session, answer = self.session, Answer()
         with self.lock:
-            decisions, predicted = session.predict(settings)
-        found = {d.unit.name: (d, prediction) for d, prediction in zip(decisions, predicted, strict=True)}
-        out = np.full((len(OUTCOME) + len(session.inputs), len(self._units)), np.nan, np.float32)
-        choices: dict[Any, int] = {}
-        forms = []
+            preview = session.preview(settings=settings, measure=session.measured)
+            revision = self.revision
+        decisions = [preview.decisions[index] for index in self._order]
+        lengths, first = preview.lengths, int(preview.has_base)
+        out = np.full((len(OUTCOME) + len(session.inputs), len(decisions)), np.nan)
+        out[0], forms = _numbered(decisions, session.labels)
+        out[1] = [decision.open for decision in decisions]
+        out[2] = lengths.estimated[self._order]
+        out[3] = lengths.norms[self._order]
+        if first:
+            out[4] = lengths.distances[self._order, 0]
+        out[len(OUTCOME) :] = lengths.distances[self._order, first:].T
         with np.errstate(over="ignore"):
-            for index, unit in enumerate(self._units):
-                decision, prediction = found[unit.name]
-                called = decision.called(session.labels)
-                key = (called, decision.reason, tuple(decision.parameters.items()), id(decision.override))
-                if key not in choices:
-                    choices[key] = len(choices)
-                    forms.append(_called(decision, session.labels))
-                out[:2, index] = choices[key], decision.open
-                if prediction is not None:
-                    _put_outcome(out[2:, index], unit, *prediction)
-        answer.result = {"revision": self.revision, "numbers": answer.array(out), "choices": forms}
+            answer.result = {"revision": revision, "numbers": answer.array(out), "choices": forms}
         return answer
 
     # --- what the view asks -------------------------------------------------------------------------------------------
@@ -207,6 +213,7 @@ class MergeDesk:
             "preview": lambda request, *_: self.numbers(self._draft(request)),
             "choose": lambda request, *_: self._restore(self._draft(request)),
             "restore": lambda request, *_: self._restore(settings_of(request.form())),
+            "exact": self._exact,
             "undo": lambda *_: self._step(self.session.undo),
             "redo": lambda *_: self._step(self.session.redo),
             "reset": lambda *_: self._step(self.session.reset),
@@ -219,15 +226,14 @@ class MergeDesk:
     def _draft(self, request: Request) -> Settings:
         """The settings that the edits of a request would give."""
         edits = edits_of(request.form(), self._members, self._everything)
-        return self.session.checked(edited(self.session.settings, edits, self._everything))
+        return self.session.check(edited(self.session.settings, edits, self._everything))
 
     def _members(self, block: str) -> Iterable[str]:
         return [name for name in self._everything if block_of(name) == block]
 
     def _restore(self, settings: Settings) -> Answer:
         with self.lock:
-            self.session.decide(self.session.checked(settings))  # refuses what fits the method and not the inputs
-            self.session.restore(settings)
+            self.session.restore(self.session.check(settings))
         return Answer()
 
     def _step(self, step: Callable[[], object]) -> Answer:
@@ -243,9 +249,19 @@ class MergeDesk:
         self.session.measure(told)
         return Answer()
 
+    def _exact(self, request: Request, stop: Stop, progress: Progress) -> Answer:
+        """Numbers that are no estimates; what was computed before is remembered."""
+
+        def told(done: int, total: int) -> None:
+            stop()
+            progress(done, total)
+
+        self.session.preview(exact=True, progress=told)
+        return self.numbers()
+
     def _explain(self, request: Request, stop: Stop, progress: Progress) -> Answer:
         with self.lock:
-            return Answer({"text": self.session.explain(request.text("name"))})
+            return Answer({"text": self.session.explain(request.text("name"), exact=False)})
 
 
 def badge_of(unit: Unit) -> str:
@@ -282,43 +298,37 @@ def _each(word: str, session: MergeSession) -> list[str]:
     return [f"{word} {k}" for k in range(len(session.inputs))]
 
 
-def _facts(matrix: Any, known: Any, unit: Unit, count: int, *, has_base: bool) -> npt.NDArray[np.float64]:
-    """The column of one parameter; see :data:`FACTS`."""
-    out = np.full(len(FACTS) + 2 * count, np.nan)
-    present = [k for k, info in enumerate(unit.versions) if info is not None]
-    gram = Gram(matrix, unit.base is not None)
-    norms = gram.norms()
-    out[[len(FACTS) + k for k in present]] = norms
-    products = gram.inputs
-    if len(present) > 1:
-        out[4] = np.sqrt(max(products[0, 0] + products[1, 1] - 2 * products[0, 1], 0))
-    if unit.base is None:
-        return out
-    changes = np.sqrt(np.maximum(np.diagonal(gram.differences), 0))
-    out[[len(FACTS) + count + k for k in present]] = changes
-    out[3] = np.sqrt(max(matrix[0, 0], 0))
-    if out[3] > 0:
-        out[0] = changes.max() / out[3]
-    if len(present) > 1:
+def _facts(grams: Grams) -> npt.NDArray[np.float64]:
+    """Columns of the facts that follow from Gram matrices; see :data:`FACTS`."""
+    matrices, count = grams.matrices, len(grams.labels)
+    own = np.diagonal(matrices, axis1=1, axis2=2)
+    base = np.where(grams.has_base, own[:, 0], np.nan)
+    out = np.full((len(FACTS) + 2 * count, len(matrices)), np.nan)
+    out[3] = np.sqrt(base)
+    if count > 1:
         # The distance of ours and theirs, from differences: norms of the inputs would cancel.
-        inner = gram.differences
-        out[4] = np.sqrt(max(inner[0, 0] + inner[1, 1] - 2 * inner[0, 1], 0))
-    if len(unit.changed) > 1:
-        upper = np.triu_indices(len(present), 1)
-        out[1] = cosines(gram.differences)[upper].min()
-        out[2] = known.conflicts / known.shared if known.shared else 0.0
+        out[4] = np.sqrt(np.maximum(own[:, 1] + own[:, 2] - 2 * matrices[:, 1, 2], 0))
+    inputs = own[:, :1] + 2 * matrices[:, 0, 1:] + own[:, 1:]
+    out[len(FACTS) : len(FACTS) + count] = np.sqrt(np.maximum(inputs, 0)).T
+    out[len(FACTS) + count :] = np.where(grams.has_base, np.sqrt(np.maximum(own[:, 1:], 0)).T, np.nan)
     return out
 
 
-def _put_outcome(column: npt.NDArray[np.float32], unit: Unit, norm: float, distances: tuple[float, ...]) -> None:
-    """Norm of the result, and its distances to the ancestor and to the inputs that have the parameter."""
-    first = 1 if unit.base is not None else 0
-    column[0] = norm
-    if first:
-        column[1] = distances[0]
-    present = [k for k, info in enumerate(unit.versions) if info is not None]
-    for k, distance in zip(present, distances[first:], strict=True):
-        column[2 + k] = distance
+def _numbered(decisions: Sequence[Decision], labels: tuple[str, ...]) -> tuple[list[int], list[dict[str, Any]]]:
+    """Which choice each parameter has, and the choices as plain data."""
+    numbers: dict[Any, int] = {}
+    forms: list[dict[str, Any]] = []
+    out = []
+    for decision in decisions:
+        # Parameters are bound once for all that a choice is about, so they are told apart by identity.
+        bound = id(decision.parameters) if decision.parameters else 0
+        name = decision.method and decision.method.name
+        key = (decision.take, name, bound, id(decision.override), decision.reason, decision.dropped)
+        if key not in numbers:
+            numbers[key] = len(forms)
+            forms.append(_called(decision, labels))
+        out.append(numbers[key])
+    return out, forms
 
 
 _OVERRIDES = {True: "block", False: "names"}

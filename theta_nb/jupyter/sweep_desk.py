@@ -213,7 +213,7 @@ class SweepDesk:
         axes = axes_of(form["axes"], settings.default, labels)
         points = points_of(axes, form["mode"])
         for point in (points[0], points[-1]):  # refused now, and not in the middle
-            session.checked(settings_at(settings, axes, point, labels))
+            session.check(settings_at(settings, axes, point, labels))
         try:
             with self._evaluator.bench(stop) as bench:
                 self._clear(axes, form["mode"], len(points), Recipe.of(None, (), settings, {}).settings)

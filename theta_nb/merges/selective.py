@@ -12,11 +12,11 @@ from theta_nb.merges.group import Array, Group, keep
 from theta_nb.merges.method import merge_method
 from theta_nb.merges.parameters import Range
 from theta_nb.merges.selection import Picker, histogram, keys, order_statistics, select_largest
-from theta_nb.merges.sign_election import elect
+from theta_nb.merges.summing import elect
 
 __all__ = ["arcee_fusion", "nearswap", "ram", "ramplus", "sce"]
 
-Tiny = Annotated[float, Range(0, 1), "differences up to this size count as none"]
+Tiny = Annotated[float, Range(0, 1, tuned=False), "differences up to this size count as none"]
 
 
 def _variance(deltas: Sequence[Array]) -> Array:
@@ -34,7 +34,7 @@ def _variances(group: Group) -> Iterator[Array]:
     return (_variance(part.deltas) for part in group.deltas())
 
 
-@merge_method("sce", title="SCE", paper="https://arxiv.org/abs/2408.07990", base="needed")
+@merge_method("sce", title="SCE", paper="https://arxiv.org/abs/2408.07990", base="needed", sample="entries")
 def sce(
     group: Group,
     *,
@@ -120,7 +120,7 @@ def _ram(group: Group, factors: Sequence[float], epsilon: float) -> Iterator[Arr
         yield total
 
 
-@merge_method("ram", title="RAM", paper="https://arxiv.org/abs/2601.13572", base="needed")
+@merge_method("ram", title="RAM", paper="https://arxiv.org/abs/2601.13572", base="needed", sample="entries")
 def ram(group: Group, *, epsilon: Tiny = 1e-5) -> Iterator[Array]:
     """Keep what one model alone changed, average what several changed.
 
@@ -133,7 +133,9 @@ def ram(group: Group, *, epsilon: Tiny = 1e-5) -> Iterator[Array]:
     return _ram(group, [1.0] * len(group.inputs), epsilon)
 
 
-@merge_method("ramplus", title="RAM+ (by tensor)", paper="https://arxiv.org/abs/2601.13572", base="needed")
+@merge_method(
+    "ramplus", title="RAM+ (by tensor)", paper="https://arxiv.org/abs/2601.13572", base="needed", sample="entries"
+)
 def ramplus(
     group: Group,
     *,
@@ -170,6 +172,7 @@ def ramplus(
     base="needed",
     exact=False,
     tolerance=1e-5,
+    sample="rows",
 )
 def arcee_fusion(group: Group) -> Iterator[Array]:
     """Take over the differences that matter most; of several inputs, one after the other.
@@ -246,6 +249,7 @@ def _softmax(rows: Array) -> Array:
     paper="https://huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001",
     inputs=(2, 2),
     base="none",
+    sample="entries",
 )
 def nearswap(group: Group, *, t: Annotated[float, Range(0, 1), "how near is near"] = 0.001) -> Iterator[Array]:
     """Go from ours towards theirs where they are near: by t over their distance, at most all the way.

@@ -181,7 +181,6 @@ def test_previews_of_every_choice_have_cosines_and_conflicts(session: MergeSessi
     a, b = (x[name].astype(np.float64) - BASE[name] for x in (OURS, THEIRS))
     assert rows[name].cosines[0] == pytest.approx((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-6)
     assert rows[name].conflict == pytest.approx((a * b < 0).mean())
-    assert rows[name].norm is None
     assert rows["layers.3.bias"].state == "equal"
     assert rows["layers.1.bias"].choice == "theirs"
     assert rows["layers.1.bias"].distances == pytest.approx(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
@@ -72,7 +72,7 @@ class Choosing:
         MergeError
             If a name or a value is wrong, or the method does not fit these inputs. Nothing has changed then.
         """
-        return self._choose(replace(self.settings, default=self._checked(method, parameters)))
+        return self._choose(replace(self.settings, default=self.checked(method, parameters)))
 
     def override(self, pattern: str | re.Pattern[str], method: str, **parameters: Any) -> Self:
         """Merge by another method what a pattern names, whatever happened to it; later overrides count.
@@ -95,7 +95,7 @@ class Choosing:
         if not any(expression.fullmatch(name) for name in self._by_name):
             hint = "Patterns are globs over whole names." if not regex else "It has to match a whole name."
             raise MergeError(f"no parameter matches {text!r}", hint=f"{hint} {nearest(text, self._by_name)}"[:200])
-        choice = self._checked(method, parameters)
+        choice = self.checked(method, parameters)
         return self._choose(self.settings.with_override(Override(text, choice, regex)))
 
     def preset(self, name: str) -> Self:
@@ -123,8 +123,8 @@ class Choosing:
         """Choose everything at once, as an earlier try had it."""
         return self._choose(settings)
 
-    def checked(self, settings: Settings) -> Settings:
-        """Settings, if they can be chosen.
+    def check(self, settings: Settings) -> Settings:
+        """Settings, if they can be chosen; nothing is.
 
         Raises
         ------
@@ -133,7 +133,8 @@ class Choosing:
         """
         for choice in (settings.default, *(one.choice for one in settings.overrides)):
             if choice is not None:
-                self._checked(choice.method, choice.parameters)
+                self.checked(choice.method, choice.parameters)
+        self.decide(settings)
         return settings
 
     def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
@@ -141,7 +142,7 @@ class Choosing:
         self._watchers.append(callback)
 
         def end() -> None:
-            with contextlib.suppress(ValueError):
+            with suppress(ValueError):
                 self._watchers.remove(callback)
 
         return end
@@ -156,7 +157,14 @@ class Choosing:
         """Whether :meth:`redo` has something to bring back."""
         return self._place + 1 < len(self._steps)
 
-    def _checked(self, method: str, parameters: Mapping[str, Any]) -> Choice:
+    def checked(self, method: str, parameters: Mapping[str, Any]) -> Choice:
+        """A choice that fits these inputs, without choosing it.
+
+        Raises
+        ------
+        MergeError
+            As :meth:`use`.
+        """
         choice = Choice(method, dict(parameters))
         choice = replace(choice, method=choice.function.name)
         if choice.function.base == "needed" and self.base is None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
 
 from theta_nb.engine.merging.decisions import BASE, Decision
 from theta_nb.engine.merging.inputs import MergeInput, TensorInfo, WideReader
+from theta_nb.engine.merging.outcomes import Outcome, weigh
+from theta_nb.engine.merging.sampling import Sample, take_sample
 from theta_nb.engine.merging.states import Unit
 from theta_nb.engine.merging.statistics import Statistics, StatisticsCache, gram_for, key_of, measure
 from theta_nb.errors import MergeError
-from theta_nb.merges.group import Array, Group
+from theta_nb.merges.gram import Gram, gram_along
+from theta_nb.merges.group import Array, Group, Reader, widen
 from theta_nb.merges.selection import NOTHING, Cut, histogram, select_largest
 from theta_nb.merges.tensors import merge_tensors
 from theta_nb.tensors.dtypes import DTYPES
@@ -56,7 +59,10 @@ class Kitchen:
         self._histograms: dict[tuple[bytes, bytes], tuple[Array, Array]] = {}
         self._cuts: dict[tuple[int, float], Cut] = {}
         self._ranked: tuple[Unit, ...] = ()
-        self._lock = threading.Lock()
+        self.samples: dict[tuple[str, str], Sample | None] = {}
+        self._alongs: dict[tuple[str, str], Gram] = {}
+        self._sampled_ranks: dict[int, tuple[int, Array, Array]] = {}
+        self._lock = Lock()
 
     def rank_over(self, units: Sequence[Unit]) -> None:
         """Say which parameters count as the whole model, where entries are ranked over it."""
@@ -108,6 +114,100 @@ class Kitchen:
         count = sum(info is not None for info in unit.versions)
         key = key_of([info.digest for info in (unit.base, *unit.versions) if info is not None], unit.base is not None)
         return self.statistics.get(key, count)
+
+    def along(self, unit: Unit, axis: str) -> Gram:
+        """Gram matrices of the rows or columns of a parameter, computed once."""
+        found = self._alongs.get((unit.name, axis))
+        if found is None:
+            positions = [k for k, info in enumerate(unit.versions) if info is not None]
+            found = self._alongs[unit.name, axis] = gram_along(self.group(unit, positions), axis)
+        return found
+
+    def take_sample(self, decision: Decision) -> None:
+        """Keep a sample of a parameter's inputs, of the kind that the method asks for."""
+        method = decision.method
+        if method is not None and method.sample:
+            group = self.group(decision.unit, decision.inputs, statistics=method.statistics)
+            self.samples[decision.unit.name, method.sample] = take_sample(group, method.sample)
+
+    def sampled_cut(self, positions: Sequence[int], *, wide: bool) -> Callable[[int, float], Cut]:
+        """As :meth:`model_cut`, ranked over the samples of all parameters."""
+
+        def cut(index: int, density: float) -> Cut:
+            found = self._ranks_of_samples(positions[index], density)
+            return _widened(found) if wide else found
+
+        return cut
+
+    def _ranks_of_samples(self, position: int, density: float) -> Cut:
+        kept = self._sampled_ranks.get(position)
+        if kept is None or kept[0] != len(self.samples):
+            sizes, shares = [], []
+            for unit in self._ranked:
+                sample = self.samples.get((unit.name, "entries"))
+                if sample is None or unit.base is None or unit.versions[position] is None:
+                    continue
+                row = 1 + sum(info is not None for info in unit.versions[:position])
+                sizes.append(np.abs(sample.vectors[row]).astype(np.float32))
+                shares.append(np.full(len(sizes[-1]), sample.share))
+            size = np.concatenate(sizes)
+            order = np.argsort(-size, kind="stable")
+            kept = self._sampled_ranks[position] = (
+                len(self.samples),
+                size[order],
+                np.cumsum(np.concatenate(shares)[order]),
+            )
+        _, size, above = kept
+        last = int(np.searchsorted(above, density * above[-1], side="right")) - 1
+        return Cut(int(size[last : last + 1].view(np.uint32)[0]), 1, True) if last >= 0 else NOTHING
+
+    def weigh(
+        self,
+        decision: Decision,
+        depth: float,
+        decided: dict[str, tuple[float, ...]],
+        stopped: Event | None = None,
+    ) -> Outcome:
+        """Lengths of a parameter's result, computed in full and not kept.
+
+        Parameters
+        ----------
+        decision
+            What is done; a method.
+        depth
+            Place of the parameter in the model.
+        decided
+            Filled with the numbers that the method decides.
+        stopped
+            Ends the work at the next block.
+
+        Raises
+        ------
+        MergeError
+            If it was stopped.
+        """
+
+        def check() -> None:
+            if stopped is not None and stopped.is_set():
+                raise MergeError(f"{decision.unit.name}: given up")
+
+        info, method = decision.info, decision.method
+        if info is None or method is None:
+            raise MergeError(f"{decision.unit.name} is not merged")
+        check()
+        if not self._comparable(decision, info):
+            whole = widen(np.ascontiguousarray(self.resized(decision, depth, decided)).reshape(-1))
+            return Outcome(float(np.linalg.norm(whole.astype(np.float64))))
+        group = self.group(decision.unit, decision.inputs, depth, method.statistics)
+        group.decided = decided
+        group.inputs = tuple(map(_Latest, group.inputs))
+        group.base = None if group.base is None else _Latest(group.base)
+        with np.errstate(all="ignore"):
+            return weigh(group, method.blocks(group, decision.parameters), check)
+
+    def _comparable(self, decision: Decision, info: TensorInfo) -> bool:
+        versions = (decision.unit.base, *(decision.unit.versions[k] for k in decision.inputs))
+        return len({v.shape for v in versions if v is not None}) == 1 and 0 not in info.shape
 
     def produce(
         self, decision: Decision, depth: float, sink: Sink, decided: dict[str, tuple[float, ...]] | None = None
@@ -216,10 +316,7 @@ class Kitchen:
             cut = self._cuts.get((position, density))
             if cut is None:
                 cut = self._cuts[position, density] = self._rank(position, density)
-        if wide and cut != NOTHING:
-            value = np.array([cut.key], np.uint32).view(np.float32).astype(np.float64)
-            return Cut(int(value.view(np.uint64)[0]), cut.equal, cut.all_equal)
-        return cut
+        return _widened(cut) if wide else cut
 
     def _rank(self, position: int, density: float) -> Cut:
         ranked = [unit for unit in self._ranked if unit.versions[position] is not None and unit.base is not None]
@@ -234,6 +331,30 @@ class Kitchen:
         counts = sum((self._histogram(unit, position) for unit in ranked), np.zeros(2**16, np.int64))
         cut = select_largest(walk, int(density * total), total, counts=counts)
         return cut if cut == NOTHING else Cut(cut.key, cut.equal, True)
+
+
+def _widened(cut: Cut) -> Cut:
+    """A cut through float32 numbers as one through float64 ones."""
+    if cut == NOTHING:
+        return cut
+    value = np.array([cut.key], np.uint32).view(np.float32).astype(np.float64)
+    return Cut(int(value.view(np.uint64)[0]), cut.equal, cut.all_equal)
+
+
+class _Latest:
+    """Remembers what it read last: a result is compared with its parents right after these were read to make it."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._start = self._stop = 0
+        self._values = np.empty(0, np.float32)
+
+    def read(self, start: int, stop: int, /) -> Array:
+        """Elements ``start`` to ``stop``."""
+        if not self._start <= start <= stop <= self._stop:
+            self._values = self._reader.read(start, stop)
+            self._start, self._stop = start, stop
+        return self._values[start - self._start : stop - self._start]
 
 
 def nbytes_of(info: TensorInfo) -> int:

@@ -178,9 +178,7 @@ class Recipe:
 
     def short(self) -> str:
         """One line for a commit message: methods and patterns, without inputs and decided numbers."""
-        parts = [_short(self.settings.default)] if self.settings.default is not None else []
-        parts += [f"{one.pattern}: {_short(one.choice)}" for one in self.settings.overrides]
-        return "; ".join(parts) or "three-way"
+        return str(self.settings)
 
     @classmethod
     def parse(cls, text: str) -> Recipe:
@@ -283,17 +281,6 @@ def complete(choice: Choice) -> Choice:
         choice.function.name,
         {spec.name: choice.parameters.get(spec.name, spec.default) for spec in choice.function.parameters},
     )
-
-
-def _short(choice: Choice) -> str:
-    def text(value: Any) -> str:
-        if isinstance(value, Mapping):
-            return "{" + ", ".join(f"{key}: {text(one)}" for key, one in value.items()) + "}"
-        if isinstance(value, list | tuple):
-            return "[" + ", ".join(map(text, value)) + "]"
-        return f"{value:g}" if isinstance(value, float) else str(value)
-
-    return f"{choice.method}({', '.join(f'{name}={text(value)}' for name, value in choice.parameters.items())})"
 
 
 def validate(form: Any, schema: Mapping[str, Any] = SCHEMA, what: str = "the recipe") -> None:

@@ -146,7 +146,7 @@ def read_session(session: MergeSession, path: str) -> Saved:
     try:
         saved = _parsed(text)
         for settings in {repr(one): one for one in (*saved.steps, *(one.settings for one in saved.tries))}.values():
-            session.checked(settings)
+            session.check(settings)
     except MergeError as error:
         raise MergeError(f"{path}: {error.message}", hint=error.hint) from error
     _require_same_inputs(session, saved.recipe, path)

@@ -270,7 +270,7 @@ class MergeSession(Looking):
         return self.tries.sweep(function, into=into, **grid)
 
     def search(self, function: Callable[[Any], Any], *, budget: int, **options: Any) -> Try:
-        """Look for the best values of some parameters; see :meth:`Tries.search`."""
+        """Look for the best values of some parameters, or of all; see :meth:`Tries.search`."""
         return self.tries.search(function, budget=budget, **options)
 
     # --- recipes --------------------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ class MergeSession(Looking):
         """
         if check:
             recipe.check(self.base, self.inputs)
-        self._choose(self.checked(recipe.settings))
+        self._choose(self.check(recipe.settings))
         if check:
             self.take_decided(recipe)
         return self

@@ -98,7 +98,7 @@ export function draftOutcome(data, edits) {
         numbers[row[`to ${k}`] + i] = lengthOf(coordinates, gram, at);
         coordinates[1 + k] += 1;
       }
-      numbers[row.open + i] = 0;
+      numbers[row.open + i] = numbers[row.estimated + i] = 0;
     }
   }
   return { numbers, choices: outcome.choices };

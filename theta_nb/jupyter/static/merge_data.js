@@ -93,6 +93,15 @@ export function createMergeData(index, opening, outcome) {
     value: (metric, i, from = outcome) => METRIC[metric](i, from),
     choice: (i, from = outcome) => from.choices[result("choice", i, from)],
     open: (i) => result("open", i) === 1,
+    estimated: (i, from = outcome) => result("estimated", i, from) === 1,
+    /** Parameters whose numbers only a pass over the weights tells. */
+    inexact() {
+      const found = [];
+      for (let i = 0; i < many; i += 1) {
+        if (result("estimated", i) === 1 || (index.contested[i] && !this.open(i) && this.choice(i)?.method && Number.isNaN(result("norm", i)) && fact("apart", i) >= 0)) found.push(i);
+      }
+      return found;
+    },
     /** Names of what is done, as the metric `choice` counts them. */
     names: (from = outcome) => categories(from).names,
     /** All values of a metric. */

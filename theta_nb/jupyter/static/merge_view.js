@@ -39,6 +39,8 @@ const KEYS = [
   ["Esc", "clear the filter, then the selection"],
   ["?", "this list"],
 ];
+const QUICK = 100e6; // entries that are computed exactly without being asked to
+const REST = 150; // ms after the last choice before that begins
 const NOTHING = { numbers: new Float32Array(0), choices: [] };
 
 /** @param {HTMLElement} root where to draw; @param {{index, state, client}} options */
@@ -133,6 +135,7 @@ export function createMergeView(root, options) {
   });
   function drag(edits) {
     dragged = edits;
+    blur();
     showBefore(false);
     redrag();
   }
@@ -158,6 +161,7 @@ export function createMergeView(root, options) {
   async function choose(edits) {
     redrag.cancel();
     live.settle();
+    blur();
     await act("choose", { form: JSON.stringify(edits) });
   }
   function restore(settings) {
@@ -178,9 +182,41 @@ export function createMergeView(root, options) {
       [outcome, draft] = [outcomeOf(found), null];
       data = createMergeData(index, opening, outcome);
       refreshAll();
+      sharpen();
     } catch (error) {
       fail(error);
     }
+  }
+
+  let [sharpening, sharpener] = ["", 0];
+  /** Exact numbers in place of estimates: at once where that is quick, else when somebody asks for it. */
+  function sharpen(asked = false) {
+    clearTimeout(sharpener);
+    const inexact = opening.measured ? data.inexact() : [];
+    const entries = inexact.reduce((sum, i) => sum + index.shapes[i].reduce((product, side) => product * side, 1), 0);
+    sharpening = inexact.length ? (asked || entries <= QUICK ? "wanted" : "offered") : "";
+    refreshFoot(selected());
+    if (sharpening !== "wanted") return;
+    sharpener = setTimeout(async () => {
+      try {
+        const told = (done, total) => ((sharpening = `${done} of ${total}`), refreshFoot(selected()));
+        const found = await client.ask("exact", "exact", {}, told, true);
+        if (gone || found.revision !== chosen.revision) return;
+        [outcome, draft, sharpening] = [outcomeOf(found), null, ""];
+        data = createMergeData(index, opening, outcome);
+        list.setData(data, keep, state.get("sort"), chosen);
+        picker.setData(data, chosen);
+        refreshNumbers();
+        refreshFoot(selected());
+      } catch (error) {
+        sharpening = "";
+        fail(error);
+      }
+    }, asked ? 0 : REST);
+  }
+  function blur() {
+    clearTimeout(sharpener);
+    client.cancel("exact");
   }
 
   async function measure() {
@@ -218,7 +254,8 @@ export function createMergeView(root, options) {
     const value = data.value(key, i, shown());
     const made = data.choice(i, shown());
     const lines = [index.names[i], `${data.state(i)} · ${data.shape(i)}`];
-    if (key !== "choice" && value === value) lines.push(`${MERGE_METRICS[key].label}: ${MERGE_METRICS[key].write(value)}`);
+    const about = data.estimated(i, shown()) && !MERGE_METRICS[key].fixed ? "about " : "";
+    if (key !== "choice" && value === value) lines.push(`${MERGE_METRICS[key].label}: ${about}${MERGE_METRICS[key].write(value)}`);
     if (!draft && !showsBefore && explained.leaf === i && explained.revision === chosen.revision) return [...lines, ...explained.lines];
     return made ? [...lines, made.open ? "waits for a choice" : made.name] : lines;
   }
@@ -321,7 +358,9 @@ export function createMergeView(root, options) {
     const parts = [`${seen.toLocaleString("en-US")} of ${count(data.many, "parameter")} shown`];
     if (now.length) parts.push(`${now.length.toLocaleString("en-US")} selected`);
     if (index.left_out) parts.push(`${count(index.left_out, "parameter")} left out: the model has too many to show`);
-    footer.textContent = parts.join(" · ");
+    const many = data.inexact().length;
+    if (sharpening && many) parts.push(`${count(many, "number")} estimated from a sample${sharpening === "offered" ? "" : ", being computed exactly"}${/\d/.test(sharpening) ? ` (${sharpening})` : ""}`);
+    fill(footer, parts.join(" · "), sharpening === "offered" && many ? button("compute exactly", "a pass over the weights", () => sharpen(true)) : null);
   }
 
   const slotState = () => ({ index, chosen, selection: state.get("selection") ?? [], alive, panels: state.get("_panels") ?? {} });
@@ -378,6 +417,7 @@ export function createMergeView(root, options) {
     destroy() {
       gone = true;
       clearTimeout(timer);
+      clearTimeout(sharpener);
       redrag.cancel();
       for (const off of offs) off();
       for (const part of [list, map, picker, slots, live]) part.destroy();
