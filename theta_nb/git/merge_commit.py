@@ -188,9 +188,8 @@ def message_of(places: Places, message: str, sessions: Mapping[str, MergeSession
     """The message with trailers: how each checkpoint was merged, and what was measured of just this result."""
     metrics: dict[str, float] = {}
     for session in sessions.values():
-        for one in session.tries:
-            if one.settings == session.settings:
-                metrics.update(one.metrics)
+        for one in session.tries.having(session.settings):
+            metrics.update(one.metrics)
     text = message_with_metrics(message, None)
     said = [f"{MERGE_TRAILER}: {path}: {session.recipe().short()}" for path, session in sessions.items()]
     for name, value in metrics.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from theta_nb.engine.merging.recipe import Recipe, settings_json
+from theta_nb.engine.merging.recipe import complete_settings, settings_json
 from theta_nb.engine.merging.tries import Try
 from theta_nb.errors import ThetaError
 from theta_nb.jupyter.answers import Answer, Request
@@ -39,12 +39,20 @@ class EvaluationDesk:
         self._last = 0
         self._unavailable: dict[str, str] = {}
 
+        def changed() -> None:
+            explorer.soon("scores", lambda _: explorer.refresh("evaluation"))
+
+        session = self._evaluator.session
+        self._unwatch = [session.watch(changed), session.tries.watch(changed)]
+
     def state(self) -> dict[str, Any]:
         """What ``static/evaluation_panel.js`` draws."""
+        known = self._known(self._evaluator.session.settings)  # maybe evaluated before, or in a sweep or a cell
+        last = known.number if known is not None else self._last
         return {
             "function": self._evaluator.name,
             "target": self._evaluator.target,
-            "last": None if not self._last else self._described(self._last),
+            "last": None if not last else self._described(last),
             "labels": labels_of(self._evaluator),
             "references": {label: numbers(found) for label, found in self._evaluator.references.items()},
             "unavailable": self._unavailable,
@@ -53,7 +61,7 @@ class EvaluationDesk:
 
     def _described(self, number: int) -> dict[str, Any]:
         one = self._evaluator.session.tries.number(number)
-        settings = settings_json(Recipe.of(None, (), one.settings, {}).settings)
+        settings = settings_json(complete_settings(one.settings))
         metrics = numbers(one.metrics)
         return {"number": one.number, "settings": settings, "metrics": metrics, "seconds": round(one.seconds, 3)}
 
@@ -76,7 +84,7 @@ class EvaluationDesk:
             self._failure = failure_of(error)
         finally:
             self._explorer.refresh("evaluation")
-        return Answer({"failed": self._failure is not None, "last": self._last})
+        return Answer({"failed": self._failure is not None})
 
     def _evaluate(self, bench: Bench, request: Request, progress: Progress) -> None:
         settings = self._evaluator.session.settings
@@ -88,7 +96,7 @@ class EvaluationDesk:
         self._last = known.number
 
     def _known(self, settings: Any) -> Try | None:
-        return next((one for one in reversed(tuple(self._evaluator.session.tries)) if one.settings == settings), None)
+        return next(reversed(self._evaluator.session.tries.having(settings)), None)
 
     def _references(self, bench: Bench, request: Request, progress: Progress) -> None:
         labels = labels_of(self._evaluator)
@@ -105,7 +113,9 @@ class EvaluationDesk:
 
     def close(self) -> None:
         """Let go of the function and the model."""
-        self._evaluator.use(None)
+        for end in self._unwatch:
+            end()
+        self._evaluator.close()
 
 
 def labels_of(evaluator: Evaluator) -> list[str]:

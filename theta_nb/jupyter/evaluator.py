@@ -8,9 +8,10 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
 
 import theta_nb
 from theta_nb.engine.merging.choices import Choice, Override, Settings
@@ -19,7 +20,7 @@ from theta_nb.engine.merging.tries import Try
 from theta_nb.errors import MergeError, ThetaError
 from theta_nb.jupyter.worker import Stop, Stopped
 
-__all__ = ["Evaluator", "Failure", "NoFunctionError", "Scores", "failure_of"]
+__all__ = ["Evaluator", "Failure", "NoFunctionError", "Scores", "failure_of", "offer"]
 
 Function = Callable[[Any], Mapping[str, float] | float]
 Progress = Callable[[int, int], None]
@@ -28,6 +29,22 @@ Scores = dict[str, float]
 _OURS = os.path.dirname(os.path.abspath(theta_nb.__file__))
 _MOST_LINES = 8
 _WAIT = 0.05  # seconds between two looks at whether somebody still wants the outcome
+
+
+_OFFERED: WeakKeyDictionary[MergeSession, Function] = WeakKeyDictionary()
+_LIVE: WeakSet[Evaluator] = WeakSet()
+
+
+def offer(session: MergeSession, function: Function) -> None:
+    """Have a session evaluated by a function wherever it is shown, now and later, until another one is given."""
+    _OFFERED[session] = function
+    for evaluator in tuple(_LIVE):
+        if evaluator.session is session:
+            evaluator.use(function, evaluator.into)
+
+
+class _Ended(BaseException):
+    """Ends a function from within; no :class:`Exception`, since functions of others catch those."""
 
 
 class NoFunctionError(ThetaError):
@@ -92,7 +109,6 @@ def _place(filename: str) -> str:
     return "cell" if "ipykernel_" in filename or filename.startswith("<") else os.path.basename(filename)
 
 
-@dataclass
 class Evaluator:
     """Evaluates merges, one after the other.
 
@@ -101,18 +117,28 @@ class Evaluator:
     session
         Whose choices are evaluated; they are never changed here.
     function
-        The user's.
+        The user's; by default the one that was offered for this session.
     into
         Model or state dict that results are put into.
-    references
-        Scores of the inputs and the ancestor, by label, as far as they are known.
+    changed
+        Called when another function is used.
     """
 
-    session: MergeSession
-    function: Function | None = None
-    into: Any = None
-    references: dict[str, Scores] = field(default_factory=dict)
-    _busy: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    def __init__(
+        self,
+        session: MergeSession,
+        function: Function | None = None,
+        into: Any = None,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.session = session
+        self.function = function or _OFFERED.get(session)
+        self.into = into
+        self.references: dict[str, Scores] = {}
+        """Scores of the inputs and the ancestor, by label, as far as they are known."""
+        self._changed = changed
+        self._busy = threading.Lock()
+        _LIVE.add(self)
 
     @property
     def name(self) -> str:
@@ -130,6 +156,12 @@ class Evaluator:
     def use(self, function: Function | None, into: Any = None) -> None:
         """Evaluate with another function from now on."""
         self.function, self.into, self.references = function, into, {}
+        self._changed()
+
+    def close(self) -> None:
+        """Let go of the function and the model."""
+        _LIVE.discard(self)
+        self.function, self.into, self.references, self._changed = None, None, {}, lambda: None
 
     @contextmanager
     def bench(self, stop: Stop) -> Iterator[Bench]:
@@ -206,13 +238,18 @@ class Bench:
         self.stop()
 
         def at_call(frame: FrameType, event: str, argument: Any) -> None:
-            self.stop()
+            try:
+                self.stop()
+            except Stopped as moved_on:
+                raise _Ended from moved_on
 
         before = sys.gettrace()
         try:
             if before is None:  # a debugger that is at work has precedence
                 sys.settrace(at_call)
             found = self.function(model)
+        except _Ended:
+            raise Stopped from None
         except SystemExit as error:
             raise MergeError(f"the evaluation ended with {error!r}") from error
         finally:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from theta_nb.engine.merging.session import MergeSession
-from theta_nb.engine.merging.tries import Try
 from theta_nb.errors import MergeError, ThetaError
 from theta_nb.jupyter.answers import Answer, Request
 from theta_nb.jupyter.autosave import Autosave
@@ -177,7 +176,7 @@ def message_for(session: MergeSession, title: str) -> str:
     >>> print(message_for(session, "Merge branch 'feature'"))
     Merge branch 'feature'
     <BLANKLINE>
-    linear() for 1 parameter that both sides changed.
+    linear for 1 parameter that both sides changed.
     """
     settings = session.settings
     merged = [one for one in session.decisions.values() if one.method is not None and not one.reason.startswith("over")]
@@ -196,7 +195,7 @@ def message_for(session: MergeSession, title: str) -> str:
 
 
 def _scores(session: MergeSession) -> str:
-    tried: list[Try] = [one for one in session.tries if one.settings == session.settings]
+    tried = session.tries.having(session.settings)
     if not tried:
         return ""
     return "Measured: " + ", ".join(f"{name} {value:.4g}" for name, value in tried[-1].metrics.items()) + "."

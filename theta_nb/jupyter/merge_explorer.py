@@ -135,7 +135,7 @@ class MergeExplorer(Explorer):
         if evaluate is not None and not callable(evaluate):
             raise TypeError(f"evaluate is a function that takes a model, and no {type(evaluate).__name__}")
         self._desk = MergeDesk(session)
-        self.evaluator = Evaluator(session, evaluate, into)
+        self.evaluator = Evaluator(session, evaluate, into, self._other_function)
         self._panel_desks: dict[str, PanelDesk] = {}
         self._panel_lock = threading.Lock()
         super().__init__(**options, _index=deflated(self._desk.index(measure=measure)), _chosen=self._desk.chosen())
@@ -161,6 +161,8 @@ class MergeExplorer(Explorer):
     @evaluate.setter
     def evaluate(self, function: Callable[[Any], Any] | None) -> None:
         self.evaluator.use(function, self.evaluator.into)
+
+    def _other_function(self) -> None:
         for name in ("evaluation", "sweep"):
             self.refresh(name)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from theta_nb.engine.merging.choices import Choice, Settings
-from theta_nb.engine.merging.recipe import Recipe, settings_json
+from theta_nb.engine.merging.recipe import complete_settings, settings_json
 from theta_nb.errors import MergeError, ThetaError
 from theta_nb.jupyter.answers import Answer, Request
 from theta_nb.jupyter.evaluation_desk import labels_of, numbers
@@ -216,7 +216,7 @@ class SweepDesk:
             session.check(settings_at(settings, axes, point, labels))
         try:
             with self._evaluator.bench(stop) as bench:
-                self._clear(axes, form["mode"], len(points), Recipe.of(None, (), settings, {}).settings)
+                self._clear(axes, form["mode"], len(points), complete_settings(settings))
                 self._running = True
                 for made in self._evaluated(bench, settings, points, progress):
                     self._points.append(made)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from theta_nb.engine.merging.choices import Choice, Settings
 from theta_nb.engine.merging.mergekit import export_mergekit
-from theta_nb.engine.merging.recipe import Recipe, settings_json
+from theta_nb.engine.merging.recipe import Recipe, complete_settings, settings_json
 from theta_nb.engine.merging.session import MergeSession
 from theta_nb.engine.merging.tries import Try
 from theta_nb.errors import MergeError, ThetaError
@@ -83,12 +83,12 @@ class TriesDesk:
 
 
 def _shown(one: Try) -> dict[str, Any]:
-    complete = Recipe.of(None, (), one.settings, {})
+    complete = complete_settings(one.settings)
     return {
         "number": one.number,
         "short": briefly(one.settings),
-        "full": complete.short(),
-        "settings": settings_json(complete.settings),
+        "full": Recipe(None, (), complete).short(),
+        "settings": settings_json(complete),
         "metrics": numbers(one.metrics),
         "seconds": round(one.seconds, 3),
         "note": one.note,
@@ -110,7 +110,8 @@ def briefly(settings: Settings) -> str:
         return Choice(choice.method, {k: v for k, v in choice.parameters.items() if default.get(k) != v})
 
     overrides = tuple(replace(one, choice=brief(one.choice)) for one in settings.overrides)
-    return Recipe(None, (), Settings(settings.default and brief(settings.default), overrides)).short()
+    text = Recipe(None, (), Settings(settings.default and brief(settings.default), overrides)).short()
+    return text.replace("()", "")
 
 
 # --- two tries side by side -------------------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ def compared(session: MergeSession, one: Try, other: Try) -> dict[str, Any]:
 
 def _flat(settings: Settings) -> dict[str, str]:
     """Everything that is chosen, as texts by name."""
-    recipe = Recipe.of(None, (), settings, {}).settings
+    recipe = complete_settings(settings)
     out: dict[str, str] = {}
     parts = [("", recipe.default), *((f"{one.pattern}: ", one.choice) for one in recipe.overrides)]
     for before, choice in parts:

@@ -17,7 +17,16 @@ from theta_nb.engine.merging.documents import read_json, read_yaml, write_yaml
 from theta_nb.engine.merging.inputs import MergeInput
 from theta_nb.errors import MergeError
 
-__all__ = ["SCHEMA", "Recipe", "Source", "settings_json", "settings_of", "valid_settings", "validate"]
+__all__ = [
+    "SCHEMA",
+    "Recipe",
+    "Source",
+    "complete_settings",
+    "settings_json",
+    "settings_of",
+    "valid_settings",
+    "validate",
+]
 
 _TEXT = {"type": "string", "maxLength": 4096}
 _SCALAR = {"type": ["number", "string", "boolean"], "maxLength": 100}
@@ -147,10 +156,8 @@ class Recipe:
         decided: Mapping[str, Mapping[str, tuple[float, ...]]],
     ) -> Recipe:
         """The recipe of a session, every parameter written out, so that no default can change it."""
-        default = settings.default and complete(settings.default)
-        overrides = tuple(replace(one, choice=complete(one.choice)) for one in settings.overrides)
         sources = tuple(map(Source.of, inputs))
-        return cls(None if base is None else Source.of(base), sources, Settings(default, overrides), decided)
+        return cls(None if base is None else Source.of(base), sources, complete_settings(settings), decided)
 
     def json(self) -> dict[str, Any]:
         """As plain data, valid by :data:`SCHEMA`."""
@@ -281,6 +288,12 @@ def complete(choice: Choice) -> Choice:
         choice.function.name,
         {spec.name: choice.parameters.get(spec.name, spec.default) for spec in choice.function.parameters},
     )
+
+
+def complete_settings(settings: Settings) -> Settings:
+    """Choices with all defaults written out."""
+    default = settings.default and complete(settings.default)
+    return Settings(default, tuple(replace(one, choice=complete(one.choice)) for one in settings.overrides))
 
 
 def validate(form: Any, schema: Mapping[str, Any] = SCHEMA, what: str = "the recipe") -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from theta_nb.engine.merging.choices import Settings
 from theta_nb.engine.merging.documents import MAX_NBYTES, read_json
 from theta_nb.engine.merging.recipe import SCHEMA as RECIPE
-from theta_nb.engine.merging.recipe import Recipe, settings_json, valid_settings, validate
+from theta_nb.engine.merging.recipe import Recipe, complete_settings, settings_json, valid_settings, validate
 from theta_nb.engine.merging.tries import Try
 from theta_nb.errors import MergeError
 
@@ -165,7 +165,7 @@ def load_session(session: MergeSession, path: str) -> MergeSession:
     session._steps, session._place = list(saved.steps), saved.place
     session._forget()
     # Of another release, whose defaults are others, the numbers that were decided are for another choice.
-    if Recipe.of(None, (), saved.settings, {}).json()["choice"] == saved.recipe.json()["choice"]:
+    if settings_json(complete_settings(saved.settings)) == settings_json(saved.recipe.settings):
         session.take_decided(saved.recipe)
     session.tries.extend(saved.tries)
     return session

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from theta_nb.engine.merging.choices import Choice, Settings
+from theta_nb.engine.merging.recipe import complete_settings
 from theta_nb.engine.merging.searching import climb, dimensions, values_at
 from theta_nb.errors import MergeError
 
@@ -144,6 +145,11 @@ class Tries(Sequence[Try]):
             known = dict.fromkeys(name for one in self._all for name in one.metrics)
             raise MergeError(f"no try has a metric {metric!r}", hint=f"Known: {', '.join(known)}.")
         return _best([one for one in self._all if not metric or metric in one.metrics], metric, smallest=smallest)
+
+    def having(self, settings: Settings) -> list[Try]:
+        """The tries of some choices; whether defaults are written out makes no difference."""
+        wanted = complete_settings(settings)
+        return [one for one in tuple(self._all) if complete_settings(one.settings) == wanted]
 
     def extend(self, tries: Iterable[Try]) -> None:
         """Add tries of a saved session; they are numbered anew behind those that there are."""

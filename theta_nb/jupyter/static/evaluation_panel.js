@@ -26,7 +26,7 @@ export function createEvaluationPanel(root, actions) {
   const hint = element("div.theta-hintline");
   root.append(
     element("div.theta-minibar", {}, evaluate, references,
-      element("label.theta-check", { title: "whenever you stop changing something" }, auto, "by itself"), about),
+      element("label.theta-check", { title: "whenever you stop changing something" }, auto, "automatically"), about),
     busy.element, failure.element, table, hint);
 
   async function run(what, details = {}) {

@@ -26,7 +26,7 @@ export function sweepable(method, labels) {
     const ends = spec.name === "weight" ? [0, 1] : [low, high];
     const one = { name: spec.name, kind: spec.kind, low: ends[0], high: ends[1], help: spec.help };
     if (spec.per_model && labels.length > 1) for (const label of labels.slice().reverse()) found.push({ ...one, label, title: `${spec.name} of ${label}` });
-    found.push({ ...one, label: "", title: spec.per_model && labels.length > 1 ? `${spec.name} of all` : spec.name });
+    found.push({ ...one, label: "", title: spec.name });
   }
   const rank = ({ name, label }) => (label ? 1 : FIRST.includes(name) ? FIRST.indexOf(name) / 10 : 2);
   return found.sort((a, b) => rank(a) - rank(b));
