@@ -11,9 +11,9 @@
 // (gram.js) or asked for as `preview`; when it is let go they are sent as `choose`; Python sets _chosen, and what is
 // shown follows from that. Panels go into slots by the contract at the head of merge_panels.js.
 
-import { element, fill, oncePerFrame } from "./dom.js";
-import { draftOutcome } from "./gram.js";
-import { BADGES, MERGE_METRICS, createMergeData } from "./merge_data.js";
+import { element, fill } from "./dom.js";
+import { BADGES, MERGE_METRICS } from "./merge_data.js";
+import { createMergeModel } from "./merge_model.js";
 import { count } from "./numbers.js";
 import { createCategories, createScale } from "./colors.js";
 import { Superseded } from "./messages.js";
@@ -24,7 +24,6 @@ import { createNotice } from "./notice.js";
 import { createParameterList } from "./merge_list.js";
 import { createPicker } from "./merge_picker.js";
 import { createSlots } from "./merge_slots.js";
-import { createLive } from "./live.js";
 import { nameFilter } from "./filter.js";
 
 const KEYS = [
@@ -39,20 +38,14 @@ const KEYS = [
   ["Esc", "clear the filter, then the selection"],
   ["?", "this list"],
 ];
-const QUICK = 100e6; // entries that are computed exactly without being asked to
-const REST = 150; // ms after the last choice before that begins
-const NOTHING = { numbers: new Float32Array(0), choices: [] };
 
 /** @param {HTMLElement} root where to draw; @param {{index, state, client}} options */
 export function createMergeView(root, options) {
   const { index, state, client } = options;
-  let chosen = state.get("_chosen") ?? {};
-  let opening = { facts: new Float32Array(0), gram: new Float32Array(0), measured: false };
-  let [outcome, before, draft, showsBefore, alive, gone] = [NOTHING, null, null, false, true, false];
-  let data = createMergeData(index, opening, outcome);
+  let [showsBefore, alive] = [false, true];
   let [hidden, test, anchor] = [new Set(), () => true, -1];
   if (index.badge.some((badge) => index.badges[badge] !== "equal")) hidden.add("equal");
-  let cells = data.layout(() => false);
+  let cells = { rows: [], columns: [], leaf: new Int32Array(0), present: new Uint8Array(0) };
   const offs = [];
 
   // --- elements -------------------------------------------------------------------------------------------------------
@@ -66,9 +59,9 @@ export function createMergeView(root, options) {
   });
   const problem = element("span.theta-problem", { role: "status" });
   const chips = element("div.theta-chips", { role: "group", "aria-label": "what happened" });
-  const undo = button("↶ undo", "take the last choice back (z)", () => act("undo"));
-  const redo = button("↷ redo", "bring it back (y)", () => act("redo"));
-  const reset = button("reset", "forget all choices; undo brings them back", () => act("reset"));
+  const undo = button("↶ undo", "take the last choice back (z)", () => model.act("undo"));
+  const redo = button("↷ redo", "bring it back (y)", () => model.act("redo"));
+  const reset = button("reset", "forget all choices; undo brings them back", () => model.act("reset"));
   const help = button("?", "keys (?)");
   help.setAttribute("aria-label", "keys");
   const bar = element("div.theta-bar", { role: "toolbar", "aria-label": "what is shown" },
@@ -84,7 +77,9 @@ export function createMergeView(root, options) {
   help.addEventListener("click", overlay.show);
 
   // --- parts ----------------------------------------------------------------------------------------------------------
-  const selected = () => (state.get("selection") ?? []).map((name) => data.ids.get(name)).filter((i) => i !== undefined);
+  const model = createMergeModel(options, { onOutcome: refreshAll, onNumbers: refreshNumbers, onWork: () => refreshFoot(selected()), onNotice: notice });
+  const choosing = { onDraft: (edits) => (showBefore(false), model.drag(edits)), onChoose: model.choose };
+  const selected = () => (state.get("selection") ?? []).map((name) => model.data.ids.get(name)).filter((i) => i !== undefined);
   const select = (leaves) => (state.set("selection", [...leaves].sort((a, b) => a - b).map((i) => index.names[i])), refreshSelection());
   const list = createParameterList(listBox, {
     index,
@@ -93,7 +88,7 @@ export function createMergeView(root, options) {
       select(leaves);
     },
     onSort: (sort) => state.set("sort", sort),
-    ...drafting(),
+    ...choosing,
   });
   const map = createMap(mapBox, {
     label: "heat map of parameters: roles against blocks", most: [84, 24],
@@ -108,142 +103,29 @@ export function createMergeView(root, options) {
     },
     onHover: (at) => explain(at < 0 ? -1 : cells.leaf[at]),
   });
-  const picker = createPicker(pickerBox, { index, ...drafting(), onScope: () => select([]) });
-  const slots = createSlots(slotBox, PANELS, { client, choose, restore, select: (names) => select(names.map((name) => data.ids.get(name)).filter((i) => i !== undefined)), notice });
-  const live = createLive((edits) => client.ask("preview", "preview", { form: JSON.stringify(edits) }, null, true), (found) => {
-    draft = outcomeOf(found);
-    refreshNumbers();
-  }, fail);
-
+  const picker = createPicker(pickerBox, { index, ...choosing });
+  const slots = createSlots(slotBox, PANELS, { client, choose: model.choose, restore: model.restore, select: (names) => select(names.map((name) => model.data.ids.get(name)).filter((i) => i !== undefined)), notice });
   function fits(key) {
     if (key === "to_theirs") return index.labels.length > 1;
     return index.has_base || !["moved", "cosine", "conflict", "change"].includes(key);
   }
   const metricKey = () => (fits(state.get("metric")) ? state.get("metric") : "to_ours");
-  const shown = () => (showsBefore ? before ?? outcome : draft ?? outcome);
+  const shown = () => (showsBefore ? model.before ?? model.outcome : model.draft ?? model.outcome);
 
-  /** What controls call: `onDraft` while they are dragged, `onChoose` when they are let go. */
-  function drafting() {
-    return { onDraft: drag, onChoose: choose };
-  }
-
-  let dragged = null;
-  const redrag = oncePerFrame(() => {
-    draft = draftOutcome(data, dragged);
-    if (draft) refreshNumbers();
-    else live.draft(dragged);
-  });
-  function drag(edits) {
-    dragged = edits;
-    blur();
-    showBefore(false);
-    redrag();
-  }
-
-  // --- asking ---------------------------------------------------------------------------------------------------------
-  const outcomeOf = (found) => ({ numbers: found.numbers.data, choices: found.choices });
-  function fail(error) {
-    if (error instanceof Superseded || gone) return;
-    draft = null;
-    refreshNumbers();
-    notice({ error: error.message, action: ["dismiss", () => notice(null)] });
-  }
-
-  async function act(what, details = {}) {
-    try {
-      notice(null);
-      await client.ask("act", what, details);
-    } catch (error) {
-      fail(error);
-    }
-  }
-
-  async function choose(edits) {
-    redrag.cancel();
-    live.settle();
-    blur();
-    await act("choose", { form: JSON.stringify(edits) });
-  }
-  function restore(settings) {
-    return act("restore", { form: JSON.stringify(settings) });
-  }
-
-  async function loadOpening() {
-    const found = await client.ask("opening", "opening");
-    opening = { facts: found.facts.data, gram: found.gram.data, measured: found.measured };
-  }
-
-  async function loadOutcome() {
-    try {
-      if (opening.measured !== chosen.measured || !opening.facts.length) await loadOpening();
-      const found = await client.ask("numbers", "numbers", {}, null, true);
-      if (gone) return;
-      if (outcome !== NOTHING) before = outcome;
-      [outcome, draft] = [outcomeOf(found), null];
-      data = createMergeData(index, opening, outcome);
-      refreshAll();
-      sharpen();
-    } catch (error) {
-      fail(error);
-    }
-  }
-
-  let [sharpening, sharpener] = ["", 0];
-  /** Exact numbers in place of estimates: at once where that is quick, else when somebody asks for it. */
-  function sharpen(asked = false) {
-    clearTimeout(sharpener);
-    const inexact = opening.measured ? data.inexact() : [];
-    const entries = inexact.reduce((sum, i) => sum + index.shapes[i].reduce((product, side) => product * side, 1), 0);
-    sharpening = inexact.length ? (asked || entries <= QUICK ? "wanted" : "offered") : "";
-    refreshFoot(selected());
-    if (sharpening !== "wanted") return;
-    sharpener = setTimeout(async () => {
-      try {
-        const told = (done, total) => ((sharpening = `${done} of ${total}`), refreshFoot(selected()));
-        const found = await client.ask("exact", "exact", {}, told, true);
-        if (gone || found.revision !== chosen.revision) return;
-        [outcome, draft, sharpening] = [outcomeOf(found), null, ""];
-        data = createMergeData(index, opening, outcome);
-        list.setData(data, keep, state.get("sort"), chosen);
-        picker.setData(data, chosen);
-        refreshNumbers();
-        refreshFoot(selected());
-      } catch (error) {
-        sharpening = "";
-        fail(error);
-      }
-    }, asked ? 0 : REST);
-  }
-  function blur() {
-    clearTimeout(sharpener);
-    client.cancel("exact");
-  }
-
-  async function measure() {
-    const text = "reading the weights once, to know norms and cosines …";
-    const action = ["stop", () => (client.cancel("measure"), notice({ text: "Stopped; some numbers are missing.", action: ["go on", measure] }))];
-    notice({ text, action });
-    try {
-      await client.ask("measure", "measure", {}, (done, total) => notice({ text, share: total ? done / total : 0, action }));
-      notice(null);
-    } catch (error) {
-      if (!(error instanceof Superseded) && !gone) notice({ error: error.message, action: ["try again", measure] });
-    }
-  }
-
+  // --- what is said of a cell -----------------------------------------------------------------------------------------
   let explained = { leaf: -1, revision: -1, lines: [] };
   let timer = 0;
   /** The formula of what is under the pointer, once it rests there. */
   function explain(leaf) {
     clearTimeout(timer);
-    if (leaf < 0 || draft || (explained.leaf === leaf && explained.revision === chosen.revision)) return;
+    if (leaf < 0 || model.draft || (explained.leaf === leaf && explained.revision === model.chosen.revision)) return;
     timer = setTimeout(async () => {
       try {
         const found = await client.ask("explain", "explain", { name: index.names[leaf] });
-        explained = { leaf, revision: chosen.revision, lines: found.text.split("\n").slice(1).map((line) => line.trim()) };
-        if (!gone) map.retell();
+        explained = { leaf, revision: model.chosen.revision, lines: found.text.split("\n").slice(1).map((line) => line.trim()) };
+        if (frame.isConnected) map.retell();
       } catch (error) {
-        if (!(error instanceof Superseded)) explained = { leaf, revision: chosen.revision, lines: [error.message] };
+        if (!(error instanceof Superseded)) explained = { leaf, revision: model.chosen.revision, lines: [error.message] };
       }
     }, 80);
   }
@@ -251,12 +133,12 @@ export function createMergeView(root, options) {
   function describe(i) {
     if (i < 0) return [];
     const key = metricKey();
-    const value = data.value(key, i, shown());
-    const made = data.choice(i, shown());
-    const lines = [index.names[i], `${data.state(i)} · ${data.shape(i)}`];
-    const about = data.estimated(i, shown()) && !MERGE_METRICS[key].fixed ? "about " : "";
+    const value = model.data.value(key, i, shown());
+    const made = model.data.choice(i, shown());
+    const lines = [index.names[i], `${model.data.state(i)} · ${model.data.shape(i)}`];
+    const about = model.data.estimated(i, shown()) && !MERGE_METRICS[key].fixed ? "about " : "";
     if (key !== "choice" && value === value) lines.push(`${MERGE_METRICS[key].label}: ${about}${MERGE_METRICS[key].write(value)}`);
-    if (!draft && !showsBefore && explained.leaf === i && explained.revision === chosen.revision) return [...lines, ...explained.lines];
+    if (!model.draft && !showsBefore && explained.leaf === i && explained.revision === model.chosen.revision) return [...lines, ...explained.lines];
     return made ? [...lines, made.open ? "waits for a choice" : made.name] : lines;
   }
 
@@ -278,7 +160,7 @@ export function createMergeView(root, options) {
   }
 
   // --- drawing --------------------------------------------------------------------------------------------------------
-  const keep = (i) => !hidden.has(data.badge(i)) && test(index.names[i]);
+  const keep = (i) => !hidden.has(model.data.badge(i)) && test(index.names[i]);
 
   function refreshAll() {
     const found = nameFilter(state.get("filter") ?? "");
@@ -286,28 +168,28 @@ export function createMergeView(root, options) {
     problem.textContent = found.error;
     filter.setAttribute("aria-invalid", String(Boolean(found.error)));
     if (filter.value !== (state.get("filter") ?? "")) filter.value = state.get("filter") ?? "";
-    cells = data.layout(keep);
+    cells = model.data.layout(keep);
     refreshHead();
     refreshChips();
-    list.setData(data, keep, state.get("sort"), chosen);
-    picker.setData(data, chosen);
+    list.setData(model.data, keep, state.get("sort"), model.chosen);
+    picker.setData(model.data, model.chosen);
     refreshNumbers();
     refreshSelection();
   }
 
   function refreshHead() {
     const [ours, ...others] = index.labels;
-    const waiting = chosen.open ? element("span.theta-badge.theta-waits", {}, `${count(chosen.open, "parameter")} ${chosen.open === 1 ? "waits" : "wait"} for a choice`) : null;
-    fill(heading, element("span.theta-strong", {}, `${others.join(", ") || "nothing"} into ${ours}`), element("span.theta-mono.theta-short", { title: chosen.short }, chosen.short), waiting);
-    undo.disabled = !chosen.undo || !alive;
-    redo.disabled = !chosen.redo || !alive;
+    const waiting = model.chosen.open ? element("span.theta-badge.theta-waits", {}, `${count(model.chosen.open, "parameter")} ${model.chosen.open === 1 ? "waits" : "wait"} for a choice`) : null;
+    fill(heading, element("span.theta-strong", {}, `${others.join(", ") || "nothing"} into ${ours}`), element("span.theta-mono.theta-short", { title: model.chosen.short }, model.chosen.short), waiting);
+    undo.disabled = !model.chosen.undo || !alive;
+    redo.disabled = !model.chosen.redo || !alive;
     reset.disabled = !alive;
-    beforeAfter.disabled = !before;
+    beforeAfter.disabled = !model.before;
   }
 
   function refreshChips() {
     const totals = new Map();
-    for (let i = 0; i < data.many; i += 1) totals.set(data.badge(i), (totals.get(data.badge(i)) ?? 0) + 1);
+    for (let i = 0; i < model.data.many; i += 1) totals.set(model.data.badge(i), (totals.get(model.data.badge(i)) ?? 0) + 1);
     fill(chips, ...index.badges.filter((badge) => totals.has(badge)).map((badge) => {
       const chip = element("button.theta-chip", {
         type: "button", "aria-pressed": String(!hidden.has(badge)), title: `${BADGES[badge].long}; show or hide`,
@@ -321,9 +203,9 @@ export function createMergeView(root, options) {
   let scale = { key: "", of: null };
   /** Colours stay what they are while a slider is dragged. */
   function scaleOf(key, values) {
-    if (scale.key === key && draft) return scale.of;
+    if (scale.key === key && model.draft) return scale.of;
     const { log, symmetric, high, categories } = MERGE_METRICS[key];
-    const of = categories ? createCategories(data.names(shown())) : createScale(values, { log, symmetric, high });
+    const of = categories ? createCategories(model.data.names(shown())) : createScale(values, { log, symmetric, high });
     scale = { key, of };
     return of;
   }
@@ -331,7 +213,7 @@ export function createMergeView(root, options) {
   /** Numbers alone: what a slider changes. */
   function refreshNumbers() {
     const key = metricKey();
-    const all = data.values(key, shown());
+    const all = model.data.values(key, shown());
     const values = new Float32Array(cells.leaf.length);
     for (let cell = 0; cell < values.length; cell += 1) values[cell] = cells.leaf[cell] < 0 ? NaN : all[cells.leaf[cell]];
     metric.value = key;
@@ -354,19 +236,19 @@ export function createMergeView(root, options) {
 
   function refreshFoot(now) {
     let seen = 0;
-    for (let i = 0; i < data.many; i += 1) if (keep(i)) seen += 1;
-    const parts = [`${seen.toLocaleString("en-US")} of ${count(data.many, "parameter")} shown`];
+    for (let i = 0; i < model.data.many; i += 1) if (keep(i)) seen += 1;
+    const parts = [`${seen.toLocaleString("en-US")} of ${count(model.data.many, "parameter")} shown`];
     if (now.length) parts.push(`${now.length.toLocaleString("en-US")} selected`);
     if (index.left_out) parts.push(`${count(index.left_out, "parameter")} left out: the model has too many to show`);
-    const many = data.inexact().length;
-    if (sharpening && many) parts.push(`${count(many, "number")} estimated from a sample${sharpening === "offered" ? "" : ", being computed exactly"}${/\d/.test(sharpening) ? ` (${sharpening})` : ""}`);
-    fill(footer, parts.join(" · "), sharpening === "offered" && many ? button("compute exactly", "a pass over the weights", () => sharpen(true)) : null);
+    const many = model.data.inexact().length;
+    if (model.work && many) parts.push(`${count(many, "number")} estimated from a sample${model.work === "offered" ? "" : ", being computed exactly"}${/\d/.test(model.work) ? ` (${model.work})` : ""}`);
+    fill(footer, parts.join(" · "), model.work === "offered" && many ? button("compute exactly", "a pass over the weights", () => model.sharpen(true)) : null);
   }
 
-  const slotState = () => ({ index, chosen, selection: state.get("selection") ?? [], alive, panels: state.get("_panels") ?? {} });
+  const slotState = () => ({ index, chosen: model.chosen, selection: state.get("selection") ?? [], alive, panels: state.get("_panels") ?? {} });
 
   function showBefore(wanted) {
-    if (wanted === showsBefore || (wanted && !before)) return;
+    if (wanted === showsBefore || (wanted && !model.before)) return;
     showsBefore = wanted;
     beforeAfter.setAttribute("aria-pressed", String(wanted));
     refreshNumbers();
@@ -384,7 +266,7 @@ export function createMergeView(root, options) {
   }
   const PRESSED = {
     "/": () => filter.focus(), "?": overlay.show, m: () => turn(1), M: () => turn(-1), b: () => showBefore(!showsBefore),
-    z: () => undo.disabled || act("undo"), y: () => redo.disabled || act("redo"), Escape: escape,
+    z: () => undo.disabled || model.act("undo"), y: () => redo.disabled || model.act("redo"), Escape: escape,
   };
   frame.addEventListener("keydown", (event) => {
     const typing = event.target.matches("input:not([type=range]):not([type=checkbox]), textarea, select");
@@ -395,12 +277,11 @@ export function createMergeView(root, options) {
     press();
   });
   offs.push(
-    state.on("_chosen", (next) => ((chosen = next), refreshHead(), loadOutcome())),
+    state.on("_chosen", () => (refreshHead(), slots.update(slotState()))),
     state.on("_panels", () => slots.update(slotState())),
     state.on("metric", refreshNumbers), state.on("filter", refreshAll), state.on("sort", refreshAll), state.on("selection", refreshSelection),
   );
   refreshAll();
-  loadOutcome().then(() => !gone && index.measure && !opening.measured && measure());
 
   return {
     element: frame,
@@ -415,12 +296,9 @@ export function createMergeView(root, options) {
       slots.update(slotState());
     },
     destroy() {
-      gone = true;
       clearTimeout(timer);
-      clearTimeout(sharpener);
-      redrag.cancel();
       for (const off of offs) off();
-      for (const part of [list, map, picker, slots, live]) part.destroy();
+      for (const part of [model, list, map, picker, slots]) part.destroy();
       frame.remove();
     },
   };
