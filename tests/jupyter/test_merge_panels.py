@@ -124,7 +124,10 @@ def test_the_model_of_the_notebook_holds_what_is_chosen(session: MergeSession) -
     panels.ask("sweep.run", form={"axes": [axis("t", 0, 1, 3)], "mode": "line"})
     assert set(seen) == {id(model)}
     assert len(seen) == 6
-    assert np.array_equal(model[WEIGHT].numpy(), session.arrays()[WEIGHT]), "after all that, what is chosen"
+    _eventually(lambda: np.array_equal(model[WEIGHT].numpy(), session.arrays()[WEIGHT]))
+    panels.ask("sweep.adopt", number=3)
+    assert session.settings.default.parameters == {"t": 1.0}  # type: ignore[union-attr]
+    _eventually(lambda: np.array_equal(model[WEIGHT].numpy(), session.arrays()[WEIGHT]))
     panels.explorer.close()
 
 

@@ -73,7 +73,7 @@ class EvaluationDesk:
         try:
             with self._evaluator.bench(stop) as bench:
                 work(bench, request, progress)
-                self._failure = None
+            self._failure = None
         except NoFunctionError:
             raise
         except Stopped:
@@ -83,6 +83,7 @@ class EvaluationDesk:
                 raise Stopped from error
             self._failure = failure_of(error)
         finally:
+            self._explorer.fill()
             self._explorer.refresh("evaluation")
         return Answer({"failed": self._failure is not None})
 
@@ -91,8 +92,6 @@ class EvaluationDesk:
         known = self._known(settings) if request.number("auto") else None
         if known is None:
             known = bench.evaluate(settings, progress)
-            if self._evaluator.session.settings != settings:  # while this was measured somebody moved on
-                bench.put_back()
         self._last = known.number
 
     def _known(self, settings: Any) -> Try | None:
@@ -101,15 +100,12 @@ class EvaluationDesk:
     def _references(self, bench: Bench, request: Request, progress: Progress) -> None:
         labels = labels_of(self._evaluator)
         self._unavailable = {}
-        try:
-            for done, label in enumerate(labels):
-                progress(done, len(labels))
-                try:
-                    bench.reference(label)
-                except ThetaError as error:  # a version that does not fit into the model has no score
-                    self._unavailable[label] = str(error)
-        finally:
-            bench.put_back()
+        for done, label in enumerate(labels):
+            progress(done, len(labels))
+            try:
+                bench.reference(label)
+            except ThetaError as error:  # a version that does not fit into the model has no score
+                self._unavailable[label] = str(error)
 
     def close(self) -> None:
         """Let go of the function and the model."""

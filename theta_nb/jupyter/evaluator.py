@@ -167,8 +167,6 @@ class Evaluator:
     def bench(self, stop: Stop) -> Iterator[Bench]:
         """A place to evaluate; while somebody has it, others wait until they are stopped.
 
-        Afterwards the model holds again what is chosen.
-
         Raises
         ------
         NoFunctionError
@@ -176,10 +174,23 @@ class Evaluator:
         """
         if self.function is None:
             raise NoFunctionError
+        with self._alone(stop):
+            yield Bench(self, self.session.fork(), self.function, stop)
+
+    def fill(self, stop: Stop) -> None:
+        """Have the model hold what is chosen, if something is."""
+        fork = self.session.fork()
+        if self.into is None or (fork.settings.default is None and fork.open):
+            return
+        with self._alone(stop):
+            fork.materialize(self.into, lambda *_: stop())
+
+    @contextmanager
+    def _alone(self, stop: Stop) -> Iterator[None]:
         while not self._busy.acquire(timeout=_WAIT):
             stop()
         try:
-            yield Bench(self, self.session.fork(), self.function, stop)
+            yield
         finally:
             self._busy.release()
 
@@ -218,12 +229,6 @@ class Bench:
             found, _ = self.fork.tries.measured(self._guarded, self.evaluator.into, progress=self._told(None))
             known[label] = found
         return known[label]
-
-    def put_back(self) -> None:
-        """Have the model hold what is chosen in the session, if something is."""
-        self.fork.restore(self.evaluator.session.settings)
-        if self.evaluator.into is not None and (self.fork.settings.default is not None or not self.fork.open):
-            self.fork.materialize(self.evaluator.into)
 
     def _told(self, progress: Progress | None) -> Progress:
         def told(done: int, total: int) -> None:

@@ -123,6 +123,7 @@ class KeepingDesk:
         fork = self._session.fork()
         commit = fork.commit(message, branch=branch, progress=progress)
         self._committed.append(self._described(commit, branch))
+        self._explorer.fill()
         return self._committed[-1]
 
     def _described(self, commit: str, branch: str) -> dict[str, Any]:

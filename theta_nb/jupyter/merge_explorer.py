@@ -189,6 +189,11 @@ class MergeExplorer(Explorer):
         if self._worker is not None:
             self._worker.submit(name, work)
 
+    def fill(self) -> None:
+        """Have the model of the notebook hold what is chosen, soon; a sweep leaves other things in it."""
+        if self.evaluator.into is not None:
+            self.soon("fill", self.evaluator.fill)
+
     def _forget(self) -> None:
         with self._panel_lock:
             desks, self._panel_desks = self._panel_desks, {}

@@ -197,6 +197,7 @@ class SweepDesk:
             session = self._evaluator.session
             with self._explorer.lock:
                 session.restore(session.tries.number(request.number("number")).settings)
+            self._explorer.fill()
             return Answer()
         if request.what != "run":
             raise ThetaError(f"the sweep panel cannot ask for {request.what!r}")
@@ -228,6 +229,7 @@ class SweepDesk:
             self._failure = failure_of(error)
         finally:
             self._running = False
+            self._explorer.fill()
             self._explorer.refresh("sweep")
             self._explorer.refresh("evaluation")
         return Answer({"failed": self._failure is not None, "points": len(self._points)})
@@ -235,23 +237,20 @@ class SweepDesk:
     def _evaluated(
         self, bench: Bench, settings: Settings, points: list[tuple[float, ...]], progress: Progress
     ) -> Iterator[dict[str, Any]]:
-        """Evaluate the reference lines, then point by point; the model ends up with what is chosen."""
+        """Evaluate the reference lines, then point by point."""
         said = -math.inf
-        try:
-            for label in labels_of(self._evaluator):
-                try:
-                    bench.reference(label)
-                except ThetaError:
-                    continue  # a version that does not fit into the model has no line
-            for done, point in enumerate(points, 1):
-                one = bench.evaluate(settings_at(settings, self._axes, point, self._evaluator.session.labels))
-                yield {"values": list(point), "number": one.number, "metrics": numbers(one.metrics)}
-                progress(done, len(points))
-                if time.monotonic() - said > _STEP:
-                    said = time.monotonic()
-                    self._explorer.refresh("sweep")
-        finally:
-            bench.put_back()
+        for label in labels_of(self._evaluator):
+            try:
+                bench.reference(label)
+            except ThetaError:
+                continue  # a version that does not fit into the model has no line
+        for done, point in enumerate(points, 1):
+            one = bench.evaluate(settings_at(settings, self._axes, point, self._evaluator.session.labels))
+            yield {"values": list(point), "number": one.number, "metrics": numbers(one.metrics)}
+            progress(done, len(points))
+            if time.monotonic() - said > _STEP:
+                said = time.monotonic()
+                self._explorer.refresh("sweep")
 
     def close(self) -> None:
         """Let go of the points."""

@@ -67,6 +67,7 @@ class TriesDesk:
         elif request.what == "restore":
             with self._explorer.lock:
                 session.restore(session.tries.number(number).settings)
+            self._explorer.fill()
         elif request.what == "compare":
             one, other = session.tries.number(number), session.tries.number(request.number("other"))
             return Answer(compared(session, one, other))
