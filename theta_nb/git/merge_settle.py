@@ -17,7 +17,7 @@ from theta_nb.git.places import Places
 from theta_nb.git.process import GitError, git, git_text
 from theta_nb.git.unmerged import unmerged_paths
 
-__all__ = ["ConflictCommitter", "settle"]
+__all__ = ["ConflictCommitter", "prepared_message", "settle"]
 
 Progress = Callable[[int, int], None]
 
@@ -40,9 +40,11 @@ class ConflictCommitter:
     path: str
     stages: Mapping[int, str] = field(default_factory=dict)
 
-    def commit(self, session: MergeSession, message: str) -> str:
+    def commit(self, session: MergeSession, message: str, *, branch: str = "", progress: Progress | None = None) -> str:
         """Stage the result, and make the merge commit if nothing else is left; returns the commit or blob id."""
-        found = settle(self.places, {self.path: session}, {self.path: self.stages}, message)
+        if branch:
+            raise ThetaError(f"git's own merge ends on the current branch, not on {branch!r}")
+        found = settle(self.places, {self.path: session}, {self.path: self.stages}, message, progress=progress)
         return found or git_text("rev-parse", f":0:{self.path}", cwd=self.places.top)
 
 
@@ -86,7 +88,7 @@ def settle(
             _stage(places, path, blob.decode("ascii").strip(), now[path])
     if under_way(places) != "merge":
         return ""
-    text = message or _prepared_message(places)
+    text = message or prepared_message(places)
     noted = message_of(places, text, sessions)
     if unmerged_paths(places):
         _write_prepared(places, noted)
@@ -133,7 +135,8 @@ def _stage(places: Places, path: str, blob: str, stages: Mapping[int, str]) -> N
         git("update-index", "-q", "--refresh", "-z", "--stdin", cwd=places.top, data=name + b"\0")
 
 
-def _prepared_message(places: Places) -> str:
+def prepared_message(places: Places) -> str:
+    """The message that git keeps for the commit that ends the merge."""
     try:
         with open(os.path.join(places.git_dir, "MERGE_MSG"), encoding="utf-8", errors="surrogateescape") as file:
             lines = [line for line in file.read().split("\n") if not line.startswith("#")]

@@ -48,10 +48,12 @@ class Explorer(anywidget.AnyWidget):
     _css = stylesheet("explorer")
     _module = traitlets.Unicode(help="The ES module that draws, handed to a page once.").tag(sync=True)
     _worker: Worker | None = None
+    _threads = 2
+    """Pieces of work that are done at once."""
 
     def __init__(self, **options: Any) -> None:
         _check(type(self), options)
-        self._worker = Worker()
+        self._worker = Worker(self._threads)
         self._shared_layout = "layout" in options
         super().__init__(**options)
         self.on_msg(Explorer._asked)

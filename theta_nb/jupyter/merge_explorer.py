@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,9 +11,14 @@ import traitlets
 from theta_nb.engine.merging.session import MergeSession
 from theta_nb.errors import ThetaError
 from theta_nb.jupyter.answers import Answer, Request, deflated
+from theta_nb.jupyter.evaluation_desk import EvaluationDesk
+from theta_nb.jupyter.evaluator import Evaluator
 from theta_nb.jupyter.explorer import Explorer
+from theta_nb.jupyter.keeping_desk import KeepingDesk
 from theta_nb.jupyter.merge_desk import MergeDesk
 from theta_nb.jupyter.static import linked, loader, stylesheet
+from theta_nb.jupyter.sweep_desk import SweepDesk
+from theta_nb.jupyter.tries_desk import TriesDesk
 from theta_nb.jupyter.worker import Stop
 
 if TYPE_CHECKING:
@@ -31,8 +37,8 @@ class PanelDesk(Protocol):
     """Python's side of a panel: evaluation, sweep, tries, keeping the result.
 
     It is made with the explorer, as ``make(explorer)``, and has ``explorer.session``, ``explorer.lock`` (held while the
-    session is changed or computes), ``explorer.evaluate`` and ``explorer.into``, and ``explorer.refresh(NAME)``, which
-    sends its state to the view again.
+    session is changed or computes), ``explorer.evaluator``, ``explorer.refresh(NAME)``, which sends its state to the
+    view again, and ``explorer.soon(NAME, work)``, which has something done in a thread.
     """
 
     def state(self) -> dict[str, Any]:
@@ -48,7 +54,12 @@ class PanelDesk(Protocol):
         ...
 
 
-PANELS: Mapping[str, Callable[[MergeExplorer], PanelDesk]] = {}
+PANELS: Mapping[str, Callable[[MergeExplorer], PanelDesk]] = {
+    "evaluation": EvaluationDesk,
+    "sweep": SweepDesk,
+    "tries": TriesDesk,
+    "keeping": KeepingDesk,
+}
 """Panels by name, the same names as in ``static/merge_panels.js``; requests are called ``NAME.WHAT``."""
 
 
@@ -87,8 +98,9 @@ class MergeExplorer(Explorer):
     >>> explorer.close()
     """
 
+    _threads = 4  # an evaluation, a sweep that waits for it, and two for what is dragged meanwhile
     _esm = loader("merge_explorer")
-    _css = stylesheet("explorer") + stylesheet("merge")
+    _css = stylesheet("explorer") + stylesheet("merge") + stylesheet("panels")
     _module = traitlets.Unicode(linked("merge_explorer"), help="The ES module that draws.").tag(sync=True)
 
     metric = traitlets.Enum(METRICS, "to_ours", help="What the colours of the map stand for.").tag(
@@ -123,8 +135,9 @@ class MergeExplorer(Explorer):
         if evaluate is not None and not callable(evaluate):
             raise TypeError(f"evaluate is a function that takes a model, and no {type(evaluate).__name__}")
         self._desk = MergeDesk(session)
-        self.evaluate, self.into = evaluate, into
+        self.evaluator = Evaluator(session, evaluate, into, self._other_function)
         self._panel_desks: dict[str, PanelDesk] = {}
+        self._panel_lock = threading.Lock()
         super().__init__(**options, _index=deflated(self._desk.index(measure=measure)), _chosen=self._desk.chosen())
         self._unwatch = session.watch(self._changed)
         self._panel_desks = {name: make(self) for name, make in PANELS.items()}
@@ -140,6 +153,19 @@ class MergeExplorer(Explorer):
         """Held while the session is changed or computes."""
         return self._desk.lock
 
+    @property
+    def evaluate(self) -> Callable[[Any], Any] | None:
+        """The function that evaluates; set it to use another one from now on."""
+        return self.evaluator.function
+
+    @evaluate.setter
+    def evaluate(self, function: Callable[[Any], Any] | None) -> None:
+        self.evaluator.use(function, self.evaluator.into)
+
+    def _other_function(self) -> None:
+        for name in ("evaluation", "sweep"):
+            self.refresh(name)
+
     def to_table(self) -> list[dict[str, Any]]:
         """The selected parameters, or all if none is selected, as rows: ``pandas.DataFrame`` takes them."""
         chosen = set(self.selection)
@@ -153,14 +179,27 @@ class MergeExplorer(Explorer):
 
     def refresh(self, name: str) -> None:
         """Send the state of a panel to the view."""
-        self._panels = {**self._panels, name: self._panel_desks[name].state()}
+        with self._panel_lock:
+            desk = self._panel_desks.get(name)
+            if desk is not None:
+                self._panels = {**self._panels, name: desk.state()}
+
+    def soon(self, name: str, work: Callable[[Stop], None]) -> None:
+        """Have something done in a thread; newer work of the same name replaces what waits or runs."""
+        if self._worker is not None:
+            self._worker.submit(name, work)
+
+    def fill(self) -> None:
+        """Have the model of the notebook hold what is chosen, soon; a sweep leaves other things in it."""
+        if self.evaluator.into is not None:
+            self.soon("fill", self.evaluator.fill)
 
     def _forget(self) -> None:
-        for desk in self._panel_desks.values():
+        with self._panel_lock:
+            desks, self._panel_desks = self._panel_desks, {}
+        for desk in desks.values():
             desk.close()
-        self._panel_desks = {}
         self._unwatch()
-        self.evaluate = self.into = None
 
     @traitlets.validate("selection")
     def _known(self, proposal: Any) -> list[str]:

@@ -17,7 +17,16 @@ from theta_nb.engine.merging.documents import read_json, read_yaml, write_yaml
 from theta_nb.engine.merging.inputs import MergeInput
 from theta_nb.errors import MergeError
 
-__all__ = ["SCHEMA", "Recipe", "Source", "settings_json", "settings_of"]
+__all__ = [
+    "SCHEMA",
+    "Recipe",
+    "Source",
+    "complete_settings",
+    "settings_json",
+    "settings_of",
+    "valid_settings",
+    "validate",
+]
 
 _TEXT = {"type": "string", "maxLength": 4096}
 _SCALAR = {"type": ["number", "string", "boolean"], "maxLength": 100}
@@ -147,10 +156,8 @@ class Recipe:
         decided: Mapping[str, Mapping[str, tuple[float, ...]]],
     ) -> Recipe:
         """The recipe of a session, every parameter written out, so that no default can change it."""
-        default = settings.default and complete(settings.default)
-        overrides = tuple(replace(one, choice=complete(one.choice)) for one in settings.overrides)
         sources = tuple(map(Source.of, inputs))
-        return cls(None if base is None else Source.of(base), sources, Settings(default, overrides), decided)
+        return cls(None if base is None else Source.of(base), sources, complete_settings(settings), decided)
 
     def json(self) -> dict[str, Any]:
         """As plain data, valid by :data:`SCHEMA`."""
@@ -193,7 +200,7 @@ class Recipe:
         if isinstance(form, dict) and form.get("theta-merge") not in (None, 1):
             raise MergeError(f"the recipe has form {form['theta-merge']!r}", hint="Update theta-nb to read it.")
         validate(form)
-        settings = _settings(form)
+        settings = valid_settings(form)
         decided = {
             name: {key: tuple(map(float.fromhex, numbers)) for key, numbers in found.items()}
             for name, found in form.get("decided", {}).items()
@@ -247,10 +254,10 @@ def settings_of(form: Any) -> Settings:
     if not isinstance(form, dict) or form.keys() != {"choice", "overrides"}:
         raise MergeError("choices have a choice for everything, and overrides")
     validate({**Recipe(None, (Source("ours", "", ""),), Settings()).json(), **form})
-    return _settings(form)
+    return valid_settings(form)
 
 
-def _settings(form: Mapping[str, Any]) -> Settings:
+def valid_settings(form: Mapping[str, Any]) -> Settings:
     """Choices from plain data that fits the schema."""
     overrides = tuple(map(_override, form["overrides"]))
     settings = Settings(form["choice"] and Choice(**form["choice"]), overrides)
@@ -283,8 +290,14 @@ def complete(choice: Choice) -> Choice:
     )
 
 
-def validate(form: Any) -> None:
-    """Check plain data against :data:`SCHEMA`.
+def complete_settings(settings: Settings) -> Settings:
+    """Choices with all defaults written out."""
+    default = settings.default and complete(settings.default)
+    return Settings(default, tuple(replace(one, choice=complete(one.choice)) for one in settings.overrides))
+
+
+def validate(form: Any, schema: Mapping[str, Any] = SCHEMA, what: str = "the recipe") -> None:
+    """Check plain data against a JSON Schema.
 
     Raises
     ------
@@ -293,7 +306,7 @@ def validate(form: Any) -> None:
     """
     import jsonschema
 
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(form))
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(form))
     if error is not None:
         place = "/".join(map(str, error.absolute_path)) or "its top"
-        raise MergeError(f"the recipe is wrong at {place[:200]}: {error.message[:200]}")
+        raise MergeError(f"{what} is wrong at {place[:200]}: {error.message[:200]}")

@@ -20,5 +20,15 @@
 //   alive      false when the kernel is gone: nothing that is asked for will be answered
 // The name of a panel is that of its desk in PANELS of theta_nb/jupyter/merge_explorer.py.
 
+import { createEvaluationPanel } from "./evaluation_panel.js";
+import { createKeepingPanel } from "./keeping_panel.js";
+import { createSweepPanel } from "./sweep_panel.js";
+import { createTriesPanel } from "./tries_panel.js";
+
 /** [name, heading, create] */
-export const PANELS = [];
+export const PANELS = [
+  ["evaluation", "Evaluate", createEvaluationPanel],
+  ["sweep", "Sweep", createSweepPanel],
+  ["tries", "Tries", createTriesPanel],
+  ["keeping", "Keep", createKeepingPanel],
+];
