@@ -97,7 +97,9 @@ export function createPicker(root, options) {
 
   function refreshScope() {
     const choice = (label, pressed, onclick) => element("button.theta-button", { type: "button", "aria-pressed": String(pressed), onclick }, label);
-    if (!selection.length) return void fill(scope, element("span.theta-dim", {}, "for everything that both sides changed"));
+    const overrides = chosen.settings?.overrides.length ?? 0;
+    const except = overrides ? `, but for ${count(overrides, "override")}` : "";
+    if (!selection.length) return void fill(scope, element("span.theta-dim", {}, `for what both sides changed${except}`));
     fill(scope, choice("everything", wide, () => ((wide = true), (drawn = ""), refresh())),
       choice(`${count(selection.length, "selected")}`.replace(/s$/, ""), !wide, () => ((wide = false), (drawn = ""), refresh())),
       element("span.theta-spring"), clear);

@@ -20,7 +20,7 @@ export const SHAPES = {
 /** The values of a shape for so many blocks, between two bounds. */
 export function shaped(name, number, low, high) {
   const shape = SHAPES[name];
-  return Array.from({ length: number }, (_, at) => rounded(low + shape(number > 1 ? at / (number - 1) : 0.5) * (high - low)));
+  return Array.from({ length: number }, (_, at) => Number((low + shape(number > 1 ? at / (number - 1) : 0.5) * (high - low)).toFixed(3)));
 }
 
 /** All values moved by the same amount, inside bounds. */
