@@ -55,7 +55,7 @@ class Kitchen:
         self.base = base
         self.inputs = tuple(inputs)
         self.statistics = statistics
-        self._spare = tuple(spare)
+        self.spare = tuple(spare)
         self._histograms: dict[tuple[bytes, bytes], tuple[Array, Array]] = {}
         self._cuts: dict[tuple[int, float], Cut] = {}
         self._ranked: tuple[Unit, ...] = ()
@@ -280,15 +280,15 @@ class Kitchen:
             sink(start, raw.read(start, min(start + _COPY_NBYTES, nbytes)))
 
     def _statistics_of(self, unit: Unit, positions: Sequence[int]) -> tuple[Array, ...]:
-        if not self._spare:
+        if not self.spare:
             return ()
         found = []
         for k in positions:
             name = unit.names[k + 1]
-            info = self._spare[k].tensors.get(name)
+            info = self.spare[k].tensors.get(name)
             if info is None:
                 return ()
-            found.append(self.array(self._spare[k], name, info))
+            found.append(self.array(self.spare[k], name, info))
         return tuple(found)
 
     # --- ranks ----------------------------------------------------------------------------------------------------
