@@ -1,4 +1,4 @@
-"""``git merge`` of two fine-tunes of MiniLM that changed different layers: the whole command, drivers and filters too."""
+"""``git merge`` of two fine-tunes of MiniLM that changed different layers, drivers and filters included."""
 
 from __future__ import annotations
 
