@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -225,6 +226,11 @@ class Preview:
             found[state] = found.get(state, 0) + 1
         return found
 
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data for JSON; numbers that are not finite are null."""
+        rows = [{name: _finite(value) for name, value in asdict(row).items()} for row in self.rows]
+        return {"rows": rows, "labels": list(self.labels), "has_base": self.has_base}
+
     def __str__(self) -> str:
         return "\n".join(self.lines())
 
@@ -254,6 +260,12 @@ class Preview:
             yield f"{mark} {row.name:<{width}}  {row.state:<{state}}  {row.choice:<{choice}}  {what}".rstrip()
         if len(rows) > shown:
             yield f"  … and {len(rows) - shown} more"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def parents_of(decision: Decision, has_base: bool) -> list[int]:
