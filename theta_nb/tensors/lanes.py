@@ -28,8 +28,8 @@ from theta_nb.tensors.dtypes import DType, dtype_named
 __all__ = ["BLOCK_NUMEL", "bits_of", "is_single", "numbers_in", "numbers_of", "parts_of"]
 
 BLOCK_NUMEL = 524288
-"""Real numbers in a block. Smaller ones would fit a core's own cache, and yet be slower: between two NumPy operations
-a thread asks for the interpreter's lock, and where it has to wait for another thread, that costs more than the cache saves."""
+"""Real numbers in a block. Smaller ones would fit a core's own cache, and yet be slower: between two NumPy operations a
+thread asks for the interpreter's lock, and waiting for another thread costs more than the cache saves."""
 
 Array = npt.NDArray[Any]
 

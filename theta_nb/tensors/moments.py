@@ -1,9 +1,9 @@
 """The kernel of the statistics: what one pass over a pair of blocks gives, and how such pieces are added up.
 
-A dozen NumPy operations go over a block, which is small enough to stay in the caches. Sums over it are taken in
-float32 by rows of 8192 numbers, and added up in float64 from there; where float32 would overflow, underflow or meet NaN
-or Inf, the block is done in float64 instead, scaled by a power of two. Blocks are merged in their order by the update of
-Chan, Golub & LeVeque (1979), so a result depends neither on the number of threads nor on what finished first.
+A dozen NumPy operations go over a block, which is small enough to stay in the caches. Sums over it are taken in float32
+by rows of 8192 numbers, and added up in float64 from there; where float32 would overflow, underflow or meet NaN or Inf,
+the block is done in float64 instead, scaled by a power of two. Blocks are merged in their order by the update of Chan,
+Golub & LeVeque (1979), so a result depends neither on the number of threads nor on what finished first.
 """
 
 from __future__ import annotations
