@@ -39,13 +39,16 @@ def headers(out: str) -> list[str]:
     return re.findall(r"^@@ [^@]*@@ ?(.*)$", out, re.MULTILINE)
 
 
-def header_of(repo: GitSandbox, tensor: str, *command: str) -> str:
-    """Header of the hunk that shows another value of one tensor."""
+def change(repo: GitSandbox, tensor: str) -> None:
+    """Commit another value of one tensor."""
     state = model()
     state[tensor] = state[tensor] + 0.5
     repo.write(NAME, safetensors(state))
     repo.commit_all(tensor)
-    out = repo(*command)
+
+
+def header_of(tensor: str, out: str) -> str:
+    """Header of the hunk that shows a new value of a tensor."""
     [header] = [
         headers(hunk)[0]
         for hunk in re.split(r"(?m)^(?=@@)", out)
@@ -54,14 +57,6 @@ def header_of(repo: GitSandbox, tensor: str, *command: str) -> str:
     return header
 
 
-COMMANDS = {
-    "diff": ("diff", "HEAD~1", "HEAD"),
-    "log": ("log", "-p", "-1"),
-    "show": ("show",),
-}
-
-
-@pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 @pytest.mark.parametrize(
     ("tensor", "context", "expected"),
     [
@@ -76,15 +71,21 @@ COMMANDS = {
         ("cls", 0, ""),
     ],
 )
-def test_the_block(repo: GitSandbox, command: tuple[str, ...], tensor: str, context: int, expected: str) -> None:
-    assert header_of(repo, tensor, command[0], f"-U{context}", *command[1:]) == expected
+def test_the_block(repo: GitSandbox, tensor: str, context: int, expected: str) -> None:
+    change(repo, tensor)
+    for command in (("diff", "HEAD~1", "HEAD"), ("log", "-p", "-1"), ("show",)):
+        out = repo(command[0], f"-U{context}", *command[1:])
+        assert header_of(tensor, out) == expected, command
 
 
 def test_most_tensors_get_the_header_of_their_block(repo: GitSandbox) -> None:
-    """Five of eight even with three lines of context; with the innermost module as the header it would be none."""
-    names = [name for name in model() if name.startswith("encoder.layer.1.")]
-    right = [header_of(repo, name, "diff", "one", "HEAD") == "encoder.layer.1" for name in names]
-    assert sum(right) >= 4, dict(zip(names, right, strict=True))
+    """At least half, even with three lines of context; with the innermost module as the header it would be none."""
+    names = [name for name in model() if name.startswith("encoder.layer.1.")][::2]
+    right = []
+    for name in names:
+        change(repo, name)
+        right.append(header_of(name, repo("diff", "one", "HEAD")) == "encoder.layer.1")
+    assert sum(right) >= len(names) / 2, dict(zip(names, right, strict=True))
 
 
 def test_lines_for_the_machine_have_no_header(repo: GitSandbox) -> None:
