@@ -146,7 +146,7 @@ def test_joined_modules_are_one_module(entry: str, tmp_path: Path) -> None:
     code = "import('./joined.mjs').then(({ default: widget }) => console.log(typeof widget.render))"
     done = subprocess.run([str(NODE), "-e", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "function", done.stderr
-    assert len(linked(entry)) < 150_000
+    assert len(linked(entry)) < 250_000, "a page gets it once, in one message"
 
 
 @pytest.mark.parametrize(

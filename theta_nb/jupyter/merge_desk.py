@@ -144,7 +144,7 @@ class MergeDesk:
         with self.lock:
             self.revision += 1
             settings = session.settings
-            recipe = Recipe.of(session.base, session.inputs, settings, {})
+            recipe = Recipe.of(session.base, session.inputs, settings, {}, session.kitchen.spare)
             yaml, form = recipe.yaml(), settings_json(recipe.settings)
             return {
                 "revision": self.revision,

@@ -219,7 +219,7 @@ def python_of(session: MergeSession, settings: Settings) -> str:
     opening = _opening(session)
     lines = [f"session = {opening}"] if opening else []
     if any(one.contested for one in settings.overrides):  # what a slider of a block does has no call of its own
-        recipe = Recipe.of(session.base, session.inputs, settings, {}).yaml()
+        recipe = session.fork().restore(settings).recipe().yaml()
         text = f'"""\n{recipe}"""' if '"""' not in recipe and "\\" not in recipe else repr(recipe)
         lines += ["from theta_nb.engine.merging.recipe import Recipe", "", f"recipe = Recipe.parse({text})"]
         return "\n".join([*(["import theta_nb\n"] if opening else []), *lines, "session.apply(recipe)"])

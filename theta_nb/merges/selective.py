@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -179,7 +180,8 @@ def arcee_fusion(group: Group) -> Iterator[Array]:
 
     The importance of an entry is its difference times the divergence (Kullback-Leibler, after a softmax) of its row;
     what reaches median + 1.5 interquartile ranges is kept. The quartiles are those of all entries, where mergekit
-    draws a sample. Rows are those along the last dimension.
+    draws a sample. The divergence is computed in float64: that of a fine-tune is smaller than what float32 rounds off
+    in its sum. Rows are those along the last dimension.
 
     Examples
     --------
@@ -188,52 +190,54 @@ def arcee_fusion(group: Group) -> Iterator[Array]:
     >>> merge_tensors("arcee_fusion", [x], base=np.zeros((4, 4)))[0].tolist()
     [9.0, 1.0, 1.0, 1.0]
     """
-    length = group.shape[-1] if group.shape else 1
-    make = [_important(group, k, max(length, 1)) for k in range(len(group.inputs))]
-    for part in _by_last(group, length):
+    flat = _by_last(group)
+    important = [_Importance(flat, k) for k in range(len(group.inputs))]
+    for part in flat.deltas(rows=True):
         total = part.base.copy()
-        for k, delta in enumerate(part.deltas):
-            importance, threshold = make[k]
-            keep(delta, importance(part.base, delta) >= group.number(threshold))
+        for delta, importance in zip(part.deltas, important, strict=True):
+            keep(delta, importance.of(part.start, delta) >= importance.threshold)
             total += delta
         yield total
 
 
-def _by_last(group: Group, length: int) -> Iterator[Any]:
-    """Blocks that hold whole rows along the last dimension."""
-    flat = Group(
-        name=group.name,
-        shape=(group.size // length, length) if length else (0,),
-        inputs=group.inputs,
-        base=group.base,
-        dtype=group.dtype,
-        scaled=group.scaled,
-    )
-    return flat.deltas(rows=True)
+def _by_last(group: Group) -> Group:
+    """The same tensor as a matrix whose rows are those along the last dimension."""
+    length = group.shape[-1] if group.shape else 1
+    return replace(group, shape=(group.size // length, length) if length else (0,))
 
 
-def _important(group: Group, index: int, length: int) -> tuple[Any, float]:
-    """Function that gives the importance of a block's entries, and the least importance that is kept."""
+class _Importance:
+    """How much the entries of one task vector matter, and from where on they are kept."""
 
-    def importance(base: Array, delta: Array) -> Array:
-        rows, changed = base.reshape(-1, length), (base + delta).reshape(-1, length)
-        p, q = _softmax(changed), _softmax(rows)
-        divergence = (p * np.log(p / q)).sum(axis=1, keepdims=True)
-        made: Array = (np.abs(delta).reshape(-1, length) * divergence).reshape(-1)
-        return made
+    def __init__(self, group: Group, index: int) -> None:
+        self._length = max(group.shape[-1], 1)
+        divergences = [_divergences(part.base, part.deltas[index], self._length) for part in group.deltas(rows=True)]
+        self._divergences = np.concatenate(divergences) if divergences else np.empty(0)
 
-    def walk() -> Iterator[Array]:
-        return (importance(part.base, part.deltas[index]) for part in _by_last(group, length))
+        def walk() -> Iterator[Array]:
+            return (self.of(part.start, part.deltas[index]) for part in group.deltas(rows=True))
 
-    if not group.size:
-        return importance, 0.0
-    ranks = [int(q * (group.size - 1)) for q in (0.25, 0.5, 0.75)]
+        def threshold() -> float:
+            ranks = [int(q * (group.size - 1)) for q in (0.25, 0.5, 0.75)]
+            low, median, high = order_statistics(walk, ranks, group.size)
+            return median + 1.5 * (high - low)
 
-    def threshold() -> float:
-        low, median, high = order_statistics(walk, ranks, group.size)
-        return median + 1.5 * (high - low)
+        self.threshold = group.decide(f"threshold {index}", threshold)[0] if group.size else 0.0
 
-    return importance, group.decide(f"threshold {index}", threshold)[0]
+    def of(self, start: int, delta: Array) -> Array:
+        """Importance of the entries of a block, float64."""
+        rows = np.abs(delta).reshape(-1, self._length)
+        first = start // self._length
+        made: Array = rows * self._divergences[first : first + len(rows), None]
+        return made.reshape(-1)
+
+
+def _divergences(base: Array, delta: Array, length: int) -> Array:
+    """Divergence of every row from what it was, float64."""
+    before = base.reshape(-1, length).astype(np.float64)
+    q, p = _softmax(before), _softmax(before + delta.reshape(-1, length))
+    made: Array = (p * np.log(p / q)).sum(axis=1)
+    return made
 
 
 def _softmax(rows: Array) -> Array:

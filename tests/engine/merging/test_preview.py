@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,7 @@ def test_nan_is_said_and_spoils_nothing_else(tmp_path: Path) -> None:
         assert np.isnan(preview["layers.0.w"].norm)  # type: ignore[arg-type]
         assert np.isfinite(preview["layers.1.w"].norm)  # type: ignore[arg-type]
     assert "nan" in session.explain("layers.0.w")
+    json.dumps(session.preview().to_dict(), allow_nan=False)
 
 
 def test_an_input_that_lacks_a_parameter_has_no_distance(tmp_path: Path) -> None:

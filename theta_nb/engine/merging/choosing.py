@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
@@ -180,6 +180,16 @@ class Choosing:
             if choice.function.gram:
                 choice.function.from_gram(Gram(square, rows.has_base, "", lambda _axis: rows), parameters)
         return choice
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Choices within are tried out: afterwards everything is as before, and what can be undone, too."""
+        steps, place = list(self._steps), self._place
+        try:
+            yield
+        finally:
+            self._steps, self._place = steps, place
+            self._forget()
 
     def _choose(self, settings: Settings) -> Self:
         if settings != self.settings:

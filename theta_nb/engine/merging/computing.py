@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from threading import Event, Lock
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ import numpy as np
 from theta_nb.engine.merging.decisions import BASE, Decision
 from theta_nb.engine.merging.inputs import MergeInput, TensorInfo, WideReader
 from theta_nb.engine.merging.outcomes import Outcome, weigh
+from theta_nb.engine.merging.ranking import Ranks
 from theta_nb.engine.merging.sampling import Sample, take_sample
 from theta_nb.engine.merging.states import Unit
 from theta_nb.engine.merging.statistics import Statistics, StatisticsCache, gram_for, key_of, measure
 from theta_nb.errors import MergeError
 from theta_nb.merges.gram import Gram, gram_along
 from theta_nb.merges.group import Array, Group, Reader, widen
-from theta_nb.merges.selection import NOTHING, Cut, histogram, select_largest
 from theta_nb.merges.tensors import merge_tensors
 from theta_nb.tensors.dtypes import DTYPES
 
@@ -55,18 +55,10 @@ class Kitchen:
         self.base = base
         self.inputs = tuple(inputs)
         self.statistics = statistics
-        self._spare = tuple(spare)
-        self._histograms: dict[tuple[bytes, bytes], tuple[Array, Array]] = {}
-        self._cuts: dict[tuple[int, float], Cut] = {}
-        self._ranked: tuple[Unit, ...] = ()
+        self.spare = tuple(spare)
+        self.ranks = Ranks(self.group)
         self.samples: dict[tuple[str, str], Sample | None] = {}
         self._alongs: dict[tuple[str, str], Gram] = {}
-        self._sampled_ranks: dict[int, tuple[int, Array, Array]] = {}
-        self._lock = Lock()
-
-    def rank_over(self, units: Sequence[Unit]) -> None:
-        """Say which parameters count as the whole model, where entries are ranked over it."""
-        self._ranked = tuple(units)
 
     def group(self, unit: Unit, positions: Sequence[int], depth: float = 0.0, statistics: str = "") -> Group:
         """The inputs of a parameter, ready to be merged; all must have one shape."""
@@ -93,10 +85,10 @@ class Kitchen:
             dtype=np.float64 if wide else np.float32,
             depth=depth,
             statistics=self._statistics_of(unit, positions) if statistics else (),
-            model_cut=lambda index, density: self.model_cut(positions[index], density, wide=wide),
+            model_cut=lambda index, density: self.ranks.model_cut(positions[index], density, wide=wide),
         )
         if group.size > _RANKED and base is not None and not wide:
-            group.histogram = lambda index: self._histogram(unit, positions[index])
+            group.histogram = lambda index: self.ranks.histogram(unit, positions[index])
         return group
 
     def measured(self, unit: Unit) -> Statistics:
@@ -129,37 +121,6 @@ class Kitchen:
         if method is not None and method.sample:
             group = self.group(decision.unit, decision.inputs, statistics=method.statistics)
             self.samples[decision.unit.name, method.sample] = take_sample(group, method.sample)
-
-    def sampled_cut(self, positions: Sequence[int], *, wide: bool) -> Callable[[int, float], Cut]:
-        """As :meth:`model_cut`, ranked over the samples of all parameters."""
-
-        def cut(index: int, density: float) -> Cut:
-            found = self._ranks_of_samples(positions[index], density)
-            return _widened(found) if wide else found
-
-        return cut
-
-    def _ranks_of_samples(self, position: int, density: float) -> Cut:
-        kept = self._sampled_ranks.get(position)
-        if kept is None or kept[0] != len(self.samples):
-            sizes, shares = [], []
-            for unit in self._ranked:
-                sample = self.samples.get((unit.name, "entries"))
-                if sample is None or unit.base is None or unit.versions[position] is None:
-                    continue
-                row = 1 + sum(info is not None for info in unit.versions[:position])
-                sizes.append(np.abs(sample.vectors[row]).astype(np.float32))
-                shares.append(np.full(len(sizes[-1]), sample.share))
-            size = np.concatenate(sizes)
-            order = np.argsort(-size, kind="stable")
-            kept = self._sampled_ranks[position] = (
-                len(self.samples),
-                size[order],
-                np.cumsum(np.concatenate(shares)[order]),
-            )
-        _, size, above = kept
-        last = int(np.searchsorted(above, density * above[-1], side="right")) - 1
-        return Cut(int(size[last : last + 1].view(np.uint32)[0]), 1, True) if last >= 0 else NOTHING
 
     def weigh(
         self,
@@ -280,65 +241,16 @@ class Kitchen:
             sink(start, raw.read(start, min(start + _COPY_NBYTES, nbytes)))
 
     def _statistics_of(self, unit: Unit, positions: Sequence[int]) -> tuple[Array, ...]:
-        if not self._spare:
+        if not self.spare:
             return ()
         found = []
         for k in positions:
             name = unit.names[k + 1]
-            info = self._spare[k].tensors.get(name)
+            info = self.spare[k].tensors.get(name)
             if info is None:
                 return ()
-            found.append(self.array(self._spare[k], name, info))
+            found.append(self.array(self.spare[k], name, info))
         return tuple(found)
-
-    # --- ranks ----------------------------------------------------------------------------------------------------
-
-    def _histogram(self, unit: Unit, position: int) -> Array:
-        """Histogram of the magnitudes of a task vector, remembered by the digests of its ends."""
-        version, base = unit.versions[position], unit.base
-        if version is None or base is None:
-            raise MergeError(f"{unit.name}: there is no task vector")
-        key = (version.digest, base.digest)
-        found = self._histograms.get(key)
-        if found is None:
-            group = self.group(unit, [position])
-            counts = histogram(lambda: (delta.astype(np.float32, copy=False) for delta in group.delta(0)))
-            filled = np.flatnonzero(counts)
-            found = filled.astype(np.uint16), counts[filled].astype(np.min_scalar_type(int(counts.max())))
-            self._histograms[key] = found
-        counts = np.zeros(2**16, np.int64)
-        counts[found[0]] = found[1]
-        return counts
-
-    def model_cut(self, position: int, density: float, *, wide: bool) -> Cut:
-        """Where the largest entries of a task vector end, ranked over all parameters; equal ones are all kept."""
-        with self._lock:
-            cut = self._cuts.get((position, density))
-            if cut is None:
-                cut = self._cuts[position, density] = self._rank(position, density)
-        return _widened(cut) if wide else cut
-
-    def _rank(self, position: int, density: float) -> Cut:
-        ranked = [unit for unit in self._ranked if unit.versions[position] is not None and unit.base is not None]
-        ranked = [unit for unit in ranked if unit.base.shape == unit.versions[position].shape]  # type: ignore[union-attr]
-
-        def walk() -> Any:
-            for unit in ranked:
-                for delta in self.group(unit, [position]).delta(0):
-                    yield delta.astype(np.float32, copy=False)
-
-        total = sum(unit.base.count for unit in ranked if unit.base is not None)
-        counts = sum((self._histogram(unit, position) for unit in ranked), np.zeros(2**16, np.int64))
-        cut = select_largest(walk, int(density * total), total, counts=counts)
-        return cut if cut == NOTHING else Cut(cut.key, cut.equal, True)
-
-
-def _widened(cut: Cut) -> Cut:
-    """A cut through float32 numbers as one through float64 ones."""
-    if cut == NOTHING:
-        return cut
-    value = np.array([cut.key], np.uint32).view(np.float32).astype(np.float64)
-    return Cut(int(value.view(np.uint64)[0]), cut.equal, cut.all_equal)
 
 
 class _Latest:

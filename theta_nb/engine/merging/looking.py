@@ -16,6 +16,7 @@ from theta_nb.engine.merging.choices import Settings
 from theta_nb.engine.merging.choosing import Choosing
 from theta_nb.engine.merging.computing import Kitchen
 from theta_nb.engine.merging.decisions import Decision
+from theta_nb.engine.merging.explaining import explain
 from theta_nb.engine.merging.inputs import MergeInput
 from theta_nb.engine.merging.outcomes import Outcome
 from theta_nb.engine.merging.preview import Lengths, Preview, parents_of
@@ -72,7 +73,7 @@ class Looking(Choosing):
         self._estimates: dict[str, tuple[Any, Outcome]] = {}
         self.kitchen = Kitchen(base, inputs, cache or StatisticsCache(), statistics)
         changed = (unit for unit in self.units if unit.state is State.CHANGED_BOTH)
-        self.kitchen.rank_over([unit for unit in changed if rule_for(unit) is None])
+        self.kitchen.ranks.over([unit for unit in changed if rule_for(unit) is None])
 
     def measure(self, progress: Progress | None = None) -> Self:
         """Have the statistics of all parameters at hand: one pass over what differs."""
@@ -183,7 +184,7 @@ class Looking(Choosing):
             self._sample([decision], None)
             outcome = self._outcome(decision)
         gram = None if known is None else Gram(known.gram, decision.unit.base is not None, name)
-        return previews.explain(
+        return explain(
             decision,
             gram,
             outcome,
@@ -268,7 +269,9 @@ class Looking(Choosing):
             Gram(statistics.gram, decision.unit.base is not None, name),
             name=name,
             depth=self.depths[name],
-            model_cut=self.kitchen.sampled_cut(decision.inputs, wide=sample.inputs[0].dtype == np.float64),
+            model_cut=self.kitchen.ranks.sampled_cut(
+                self.kitchen.samples, decision.inputs, wide=sample.inputs[0].dtype == np.float64
+            ),
         )
         self._estimates[name] = (fingerprint, made)
         return made

@@ -55,6 +55,13 @@ SCHEMA: Mapping[str, Any] = {
         "version": {**_TEXT, "description": "version of theta-nb that made it"},
         "base": {"anyOf": [_SOURCE, {"type": "null"}], "description": "the common ancestor"},
         "inputs": {"type": "array", "items": _SOURCE, "minItems": 1, "maxItems": 1000},
+        "statistics": {
+            "type": "array",
+            "description": "checkpoints with statistics of the training data, one for each input",
+            "items": _SOURCE,
+            "minItems": 1,
+            "maxItems": 1000,
+        },
         "choice": {
             "anyOf": [
                 {"type": "object", "properties": _CHOICE, "required": list(_CHOICE), "additionalProperties": False},
@@ -133,6 +140,8 @@ class Recipe:
         Numbers that were decided, by parameter.
     version
         Of the package that made it.
+    statistics
+        Statistics of the training data, one for each input, where there were any.
 
     Examples
     --------
@@ -146,6 +155,7 @@ class Recipe:
     settings: Settings
     decided: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
     version: str = theta_nb.__version__
+    statistics: tuple[Source, ...] = ()
 
     @classmethod
     def of(
@@ -154,10 +164,12 @@ class Recipe:
         inputs: Sequence[MergeInput],
         settings: Settings,
         decided: Mapping[str, Mapping[str, tuple[float, ...]]],
+        statistics: Sequence[MergeInput] = (),
     ) -> Recipe:
         """The recipe of a session, every parameter written out, so that no default can change it."""
-        sources = tuple(map(Source.of, inputs))
-        return cls(None if base is None else Source.of(base), sources, complete_settings(settings), decided)
+        sources, known = (tuple(map(Source.of, each)) for each in (inputs, statistics))
+        origin = None if base is None else Source.of(base)
+        return cls(origin, sources, complete_settings(settings), decided, statistics=known)
 
     def json(self) -> dict[str, Any]:
         """As plain data, valid by :data:`SCHEMA`."""
@@ -168,6 +180,8 @@ class Recipe:
             "inputs": [source.json() for source in self.inputs],
             **settings_json(self.settings),
         }
+        if self.statistics:
+            out["statistics"] = [source.json() for source in self.statistics]
         if self.decided:
             out["decided"] = {
                 name: {key: [number.hex() for number in numbers] for key, numbers in sorted(found.items())}
@@ -206,10 +220,13 @@ class Recipe:
             for name, found in form.get("decided", {}).items()
         }
         base = form["base"] and Source(**form["base"])
-        return cls(base, tuple(Source(**one) for one in form["inputs"]), settings, decided, form["version"])
+        inputs, statistics = (tuple(Source(**one) for one in form.get(key, ())) for key in ("inputs", "statistics"))
+        return cls(base, inputs, settings, decided, form["version"], statistics)
 
-    def check(self, base: MergeInput | None, inputs: Sequence[MergeInput]) -> None:
-        """Refuse inputs that are not those of the recipe.
+    def check(
+        self, base: MergeInput | None, inputs: Sequence[MergeInput], statistics: Sequence[MergeInput] = ()
+    ) -> None:
+        """Refuse inputs, and statistics, that are not those of the recipe.
 
         Raises
         ------
@@ -230,6 +247,20 @@ class Recipe:
                     f"{want.label!r} of the recipe ({want.revision}) is not the {have.label!r} of this merge",
                     hint="Use the recipe's revisions, or apply its choices alone: session.apply(recipe, check=False).",
                 )
+        self._check_statistics([Source.of(source).digest for source in statistics])
+
+    def _check_statistics(self, digests: Sequence[str]) -> None:
+        wanted = [source.digest for source in self.statistics]
+        choices = (self.settings.default, *(one.choice for one in self.settings.overrides))
+        informed = any(choice is not None and choice.function.statistics for choice in choices)
+        if digests == wanted or not informed:
+            return
+        names = ", ".join(source.revision for source in self.statistics) or "none"
+        given = f"{len(digests)} others" if digests else "none"
+        raise MergeError(
+            f"the recipe was made with statistics of the training data ({names[:200]}), and {given} are given",
+            hint="Give the same: repository.merge(…, statistics=[…]).",
+        )
 
 
 def settings_json(settings: Settings) -> dict[str, Any]:

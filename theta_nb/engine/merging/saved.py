@@ -200,8 +200,10 @@ def _read(path: str) -> str:
 
 def _require_same_inputs(session: MergeSession, recipe: Recipe, path: str) -> None:
     try:
-        recipe.check(session.base, session.inputs)
+        recipe.check(session.base, session.inputs, session.kitchen.spare)
     except MergeError as error:
+        if "statistics" in error.message:
+            raise MergeError(f"{path}: {error.message}", hint=error.hint) from error
         said = ", ".join(f"{one.label} {one.revision}".strip() for one in recipe.inputs)
         raise MergeError(
             f"{path} is a session of other checkpoints ({said})", hint="Open the merge of those first, then load it."

@@ -282,7 +282,7 @@ class MergeSession(Looking):
             for name, kept in sorted(self._decided.items())
             if name in self.decisions and kept[0] == self._fingerprint(self.decisions[name])
         }
-        return Recipe.of(self.base, self.inputs, self.settings, decided)
+        return Recipe.of(self.base, self.inputs, self.settings, decided, self.kitchen.spare)
 
     def apply(self, recipe: Recipe, *, check: bool = True) -> MergeSession:
         """Choose what a recipe says, and take the numbers that it decided.
@@ -300,7 +300,7 @@ class MergeSession(Looking):
             If they are not, or the recipe does not fit them.
         """
         if check:
-            recipe.check(self.base, self.inputs)
+            recipe.check(self.base, self.inputs, self.kitchen.spare)
         self._choose(self.check(recipe.settings))
         if check:
             self.take_decided(recipe)

@@ -275,12 +275,12 @@ class Tries(Sequence[Try]):
         # All are checked beforehand: a mistake is not found out after hours.
         choices = [self._varied(values) for values in combinations]
         made = []
-        bench = self._session.fork()
-        for done, choice in enumerate(choices, 1):
-            bench.use(choice.method, **choice.parameters)
-            made.append(bench.tries.evaluate(function, into))
-            if progress is not None:
-                progress(done, len(choices), made[-1])
+        with self._session.trying():
+            for done, choice in enumerate(choices, 1):
+                self._session.use(choice.method, **choice.parameters)
+                made.append(self.evaluate(function, into))
+                if progress is not None:
+                    progress(done, len(choices), made[-1])
         return made
 
     def search(
@@ -337,21 +337,20 @@ class Tries(Sequence[Try]):
         made: list[Try] = []
         refused: list[MergeError] = []
 
-        bench = self._session.fork()
-
         def score(point: Sequence[float | int]) -> float:
             try:
                 choice = self._varied(values_at(varied, point))
             except MergeError as error:  # weights that cancel, say: a hole in the ranges
                 refused.append(error)
                 return -math.inf
-            bench.use(choice.method, **choice.parameters)
-            made.append(bench.tries.evaluate(function, into))
+            self._session.use(choice.method, **choice.parameters)
+            made.append(self.evaluate(function, into))
             if progress is not None:
                 progress(len(made), budget, made[-1])
             return _rank(made[-1].score(metric), smallest=smallest)
 
-        climb(score, varied, budget, seed)
+        with self._session.trying():
+            climb(score, varied, budget, seed)
         if refused and not made:
             raise refused[0]
         best = _best(made, metric, smallest=smallest)
