@@ -207,8 +207,7 @@ class _GraphWriter(pickle._Pickler):
     """The standard library's pure-Python pickler, with the nodes of a graph in place of objects."""
 
     dispatch: ClassVar[dict[type, Any]] = {
-        kind: pickle._Pickler.dispatch[kind]  # type: ignore[attr-defined]
-        for kind in (type(None), bool, int, float, tuple, list, dict)
+        kind: pickle._Pickler.dispatch[kind] for kind in (type(None), bool, int, float, tuple, list, dict)
     }
 
     def __init__(self, file: io.BytesIO, place: Any) -> None:

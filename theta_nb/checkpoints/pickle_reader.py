@@ -100,7 +100,7 @@ class PickleReader(pickle._Unpickler):
 
     if TYPE_CHECKING:  # typeshed does not know it
 
-        def pop_mark(self) -> list[Any]: ...
+        def pop_mark(self) -> list[Any]: ...  # noqa: D102
 
     def __init__(self, data: bytes, records: Mapping[str, int]) -> None:
         # The file is never used: read and readline below replace the base class's, frames and all.
@@ -112,6 +112,7 @@ class PickleReader(pickle._Unpickler):
         self.storages: dict[str, StorageRef] = {}
 
     def load(self) -> Any:
+        """Run the program."""
         file = io.BytesIO(self.data)
         self.read, self.readline = _strict(file)
         self.metastack: list[list[Any]] = []
@@ -136,6 +137,7 @@ class PickleReader(pickle._Unpickler):
     # --- the outside world -----------------------------------------------------------------------------------------
 
     def find_class(self, module: str, name: str) -> Global:
+        """Stand-in for a global, one for each name."""
         key = (module, name)
         found = self.globals.get(key)
         if found is None:
@@ -143,9 +145,11 @@ class PickleReader(pickle._Unpickler):
         return found
 
     def get_extension(self, code: int) -> None:
+        """Push the stand-in for a registered global."""
         self.append(self.find_class("copyreg", f"extension {code}"))
 
-    def persistent_load(self, pid: Any) -> StorageRef:
+    def persistent_load(self, pid: Any) -> Any:
+        """Stand-in for a storage of the archive, once it is known to be there and large enough."""
         if type(pid) is not tuple or len(pid) != 5 or pid[0] != "storage":
             raise CheckpointError("the pickle refers to something that is not a storage")
         _, kind, key, _, numel = pid
