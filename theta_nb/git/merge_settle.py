@@ -87,7 +87,7 @@ def settle(
     if under_way(places) != "merge":
         return ""
     text = message or _prepared_message(places)
-    noted = message_of(places, text, sessions)
+    noted = message_of(text, sessions)
     if unmerged_paths(places):
         _write_prepared(places, noted)
         return ""

@@ -258,7 +258,9 @@ def _short(choice: Choice) -> str:
             return "[" + ", ".join(map(text, value)) + "]"
         return f"{value:g}" if isinstance(value, float) else str(value)
 
-    return f"{choice.method}({', '.join(f'{name}={text(value)}' for name, value in choice.parameters.items())})"
+    # In the order of the method's own, whatever order they came in: JSON sorts them.
+    names = [spec.name for spec in choice.function.parameters if spec.name in choice.parameters]
+    return f"{choice.method}({', '.join(f'{name}={text(choice.parameters[name])}' for name in names)})"
 
 
 def validate(form: Any) -> None:
