@@ -186,8 +186,9 @@ class Repository:
         from theta_nb.commands.add_update import add_as, add_update
 
         if update_data is not None:
-            data = update_data if isinstance(update_data, Mapping) else os.path.abspath(update_data)
-            return add_update(self._places, names, data, update=update_type or "")
+            if isinstance(update_data, str | os.PathLike):
+                update_data = os.path.abspath(update_data)
+            return add_update(self._places, names, update_data, update=update_type or "")
         return add_as(self._places, names, update_type or "", force=force, rank=rank, tolerance=tolerance)
 
     def commit(self, message: str, *, metrics: Mapping[str, float] | None = None) -> Commit:
