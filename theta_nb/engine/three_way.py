@@ -11,7 +11,7 @@ from blake3 import blake3
 import theta_nb
 from theta_nb.manifest.model import Entry, Manifest, Value
 
-__all__ = ["Merged", "digest_of", "merge_manifests", "three_way_recipe"]
+__all__ = ["Merged", "digest_of", "is_without_choices", "merge_manifests", "three_way_recipe"]
 
 _Group = tuple[Entry, ...]
 """Entries that share one storage, sorted by name: they change together."""
@@ -98,6 +98,21 @@ def three_way_recipe(base: Manifest | None, sides: Sequence[Manifest], revisions
         "overrides": [],
     }
     return json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def is_without_choices(recipe: str) -> bool:
+    """Whether a recipe, from wherever it comes, says that nothing had to be chosen; found out without numpy.
+
+    Examples
+    --------
+    >>> is_without_choices('{"choice": null, "overrides": []}'), is_without_choices("[")
+    (True, False)
+    """
+    try:
+        form = json.loads(recipe)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(form, dict) and form.get("choice", "") is None and form.get("overrides") == []
 
 
 def digest_of(tensors: Mapping[str, bytes]) -> str:

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
+from theta_nb.engine.three_way import is_without_choices
 from theta_nb.errors import ThetaError
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, git
@@ -73,8 +74,6 @@ def _merged_heads(places: Places) -> list[str]:
 
 def _recipes(places: Places, parents: Iterable[str]) -> Mapping[str, str]:
     """Short recipes of the checkpoints in the index that no parent has as they are, by path."""
-    from theta_nb.engine.merging.recipe import Recipe
-
     cat_file = CatFile(places.top)
     found = {}
     try:
@@ -88,12 +87,20 @@ def _recipes(places: Places, parents: Iterable[str]) -> Mapping[str, str]:
             try:
                 recipe = parse(text, source=blob.path).recipe
                 if recipe:
-                    found[blob.path] = Recipe.parse(recipe).short()
+                    found[blob.path] = _short(recipe)
             except ThetaError:  # fsck tells of it; a message is no reason to stop a merge
                 continue
     finally:
         cat_file.close()
     return found
+
+
+def _short(recipe: str) -> str:
+    if is_without_choices(recipe):
+        return "three-way"
+    from theta_nb.engine.merging.recipe import Recipe
+
+    return Recipe.parse(recipe).short()
 
 
 def _names(text: bytes, path: str) -> bool:
