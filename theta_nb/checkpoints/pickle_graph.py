@@ -203,6 +203,9 @@ def write_graph(root: Graph, place: Any) -> bytes:
     return file.getvalue()
 
 
+_ENCODE, _BYTEARRAY = Global("_codecs", "encode"), Global("builtins", "bytearray")
+
+
 class _GraphWriter(pickle._Pickler):
     """The standard library's pure-Python pickler, with the nodes of a graph in place of objects."""
 
@@ -245,10 +248,10 @@ class _GraphWriter(pickle._Pickler):
 
     def octets(self, obj: bytes) -> None:
         # How protocol 2 spells them.
-        self.save_made(Instance(Global("_codecs", "encode"), (obj.decode("latin1"), "latin1")), obj)
+        self.save_made(Instance(_ENCODE, (obj.decode("latin1"), "latin1")), obj)
 
     def array(self, obj: bytearray) -> None:
-        self.save_made(Instance(Global("builtins", "bytearray"), (bytes(obj),)), obj)
+        self.save_made(Instance(_BYTEARRAY, (bytes(obj),)), obj)
 
     def instance(self, obj: Instance) -> None:
         self.save_made(obj, obj)
