@@ -424,7 +424,8 @@ class Repository:
         if plan.up_to_date:
             raise ThetaError(f"{', '.join(plan.words)} is part of HEAD already", hint="There is nothing to merge.")
         versions = plan.versions(self._name(path)).required(plan.words)
-        files = [os.path.join(self._places.top, self._name(name)) for name in statistics]
+        # Known to the recipe by their names here, and by digest.
+        files = [(self._name(name), os.path.join(self._places.top, self._name(name))) for name in statistics]
         return open_session(
             self._places,
             versions.path,
@@ -432,7 +433,7 @@ class Repository:
             versions.origins,
             executor=self._executor,
             committer=MergeCommitter(plan, versions.path),
-            statistics=[FileInput(f"statistics {n}", file) for n, file in enumerate(files)],
+            statistics=[FileInput(f"statistics {n}", file, name) for n, (name, file) in enumerate(files)],
             progress=progress,
         )
 

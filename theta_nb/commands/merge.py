@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from theta_nb.commands.merge_wishes import Wishes
 from theta_nb.engine.merging.preview import Preview
@@ -90,6 +91,13 @@ class MergeResult:
     checkpoints: tuple[MergedCheckpoint, ...] = ()
     waiting: tuple[str, ...] = ()
     under_way: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data for JSON."""
+        form = asdict(replace(self, checkpoints=tuple(replace(one, preview=None) for one in self.checkpoints)))
+        for shown, one in zip(form["checkpoints"], self.checkpoints, strict=True):
+            shown["preview"] = one.preview and one.preview.to_dict()
+        return form
 
 
 def merge(

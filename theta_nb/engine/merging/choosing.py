@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
@@ -78,7 +79,7 @@ class Choosing:
         MergeError
             If a name or a value is wrong, or the method does not fit these inputs. Nothing has changed then.
         """
-        return self._choose(replace(self.settings, default=self._checked(method, parameters)))
+        return self._choose(replace(self.settings, default=self.checked(method, parameters)))
 
     def override(self, pattern: str | re.Pattern[str], method: str, **parameters: Any) -> Self:
         """Merge by another method what a pattern names, whatever happened to it; later overrides count.
@@ -101,7 +102,7 @@ class Choosing:
         if not any(expression.fullmatch(name) for name in self._by_name):
             hint = "Patterns are globs over whole names." if not regex else "It has to match a whole name."
             raise MergeError(f"no parameter matches {text!r}", hint=f"{hint} {nearest(text, self._by_name)}"[:200])
-        choice = self._checked(method, parameters)
+        choice = self.checked(method, parameters)
         return self._choose(self.settings.with_override(Override(text, choice, regex)))
 
     def preset(self, name: str) -> Self:
@@ -129,7 +130,14 @@ class Choosing:
         """Choose everything at once, as an earlier try had it."""
         return self._choose(settings)
 
-    def _checked(self, method: str, parameters: Mapping[str, Any]) -> Choice:
+    def checked(self, method: str, parameters: Mapping[str, Any]) -> Choice:
+        """A choice that fits these inputs, without choosing it.
+
+        Raises
+        ------
+        MergeError
+            As :meth:`use`.
+        """
         choice = Choice(method, dict(parameters))
         choice = replace(choice, method=choice.function.name)
         if choice.function.base == "needed" and self.base is None:
@@ -145,6 +153,16 @@ class Choosing:
             if choice.function.gram:
                 choice.function.from_gram(Gram(square, rows.has_base, "", lambda _axis: rows), parameters)
         return choice
+
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Choices within are tried out: afterwards everything is as before, and what can be undone, too."""
+        steps, place = list(self._steps), self._place
+        try:
+            yield
+        finally:
+            self._steps, self._place = steps, place
+            self._forget()
 
     def _choose(self, settings: Settings) -> Self:
         if settings != self.settings:

@@ -69,7 +69,7 @@ def load_session(session: MergeSession, path: str) -> MergeSession:
             raise KeyError("place")
     except (KeyError, TypeError, ValueError) as error:
         raise MergeError(f"{path} is no saved session: {error}") from None
-    current.check(session.base, session.inputs)
+    current.check(session.base, session.inputs, session.kitchen.spare)
     session._steps, session._place = steps, place
     session._forget()
     session.take_decided(current)

@@ -209,7 +209,7 @@ class MergeSession(Looking):
         return self.tries.sweep(function, into=into, **grid)
 
     def search(self, function: Callable[[Any], Any], *, budget: int, **options: Any) -> Try:
-        """Look for the best values of some parameters; see :meth:`Tries.search`."""
+        """Look for the best values of some parameters, or of all; see :meth:`Tries.search`."""
         return self.tries.search(function, budget=budget, **options)
 
     # --- recipes --------------------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ class MergeSession(Looking):
             for name, kept in sorted(self._decided.items())
             if name in self.decisions and kept[0] == self._fingerprint(self.decisions[name])
         }
-        return Recipe.of(self.base, self.inputs, self.settings, decided)
+        return Recipe.of(self.base, self.inputs, self.settings, decided, self.kitchen.spare)
 
     def apply(self, recipe: Recipe, *, check: bool = True) -> MergeSession:
         """Choose what a recipe says, and take the numbers that it decided.
@@ -239,10 +239,10 @@ class MergeSession(Looking):
             If they are not, or the recipe does not fit them.
         """
         if check:
-            recipe.check(self.base, self.inputs)
+            recipe.check(self.base, self.inputs, self.kitchen.spare)
         for choice in (recipe.settings.default, *(one.choice for one in recipe.settings.overrides)):
             if choice is not None:
-                self._checked(choice.method, choice.parameters)
+                self.checked(choice.method, choice.parameters)
         self._choose(recipe.settings)
         if check:
             self.take_decided(recipe)
