@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from theta_nb.errors import ThetaError
@@ -15,7 +15,7 @@ from theta_nb.git.places import Places
 from theta_nb.git.words import checkpoint_paths, name_in_repository
 from theta_nb.report.checkpoint_diff import CheckpointDiff
 
-__all__ = ["Sides", "diff", "sides_of"]
+__all__ = ["FailedDiff", "Sides", "diff", "sides_of"]
 
 Progress = Callable[[int, int], None]
 Side = str | Mapping[str, Any] | None
@@ -34,6 +34,26 @@ class Sides:
 
     old: Side
     new: Side
+
+
+@dataclass(frozen=True)
+class FailedDiff:
+    """A checkpoint among several that could not be compared.
+
+    Parameters
+    ----------
+    path
+        Relative to the top, on the new side.
+    error
+        Why not.
+    """
+
+    path: str
+    error: str
+
+    def to_dict(self) -> dict[str, str]:
+        """As JSON types."""
+        return asdict(self)
 
 
 def sides_of(words: Sequence[Side], *, staged: bool = False) -> Sides:
@@ -80,8 +100,10 @@ def diff(
     pattern: re.Pattern[str] | None = None,
     measure: bool = True,
     progress: Progress | None = None,
-) -> tuple[CheckpointDiff, ...]:
+) -> tuple[CheckpointDiff | FailedDiff, ...]:
     """Compare the checkpoints that differ between two sides, sorted by path.
+
+    One that cannot be compared, for a corrupt manifest or a file that cannot be read, does not hide the others.
 
     Parameters
     ----------
@@ -104,17 +126,29 @@ def diff(
     NotTrackedError
         If a path names files, but none that is tracked.
     ThetaError
-        If a revision does not exist, or state in memory could be compared with several checkpoints.
+        If a revision does not exist, or state in memory could be compared with several checkpoints; or what is wrong
+        with the only one.
     """
     if (sides.new is None or sides.old == "" or sides.new == "") and places.work_tree is None:
         raise ThetaError("there is no work tree and no index here", hint="Name two commits.")
+    pairs = _pairs(places, sides, paths)
     with ThreadPoolExecutor(places.settings.workers, thread_name_prefix="theta") as executor:
-        found = []
-        for old, new in _pairs(places, sides, paths):
-            one = compare_versions(places, old, sides.old, sides.new, new_path=new, executor=executor)
-            one = one.filter(pattern) if pattern is not None else one
-            found.append(one.measure(progress=progress, executor=executor) if measure else one)
-        return tuple(found)
+
+        def compare(old: str, new: str) -> CheckpointDiff:
+            found = compare_versions(places, old, sides.old, sides.new, new_path=new, executor=executor)
+            found = found.filter(pattern) if pattern is not None else found
+            return found.measure(progress=progress, executor=executor) if measure else found
+
+        if len(pairs) == 1:
+            return (compare(*pairs[0]),)
+        return tuple(_or_failed(compare, old, new) for old, new in pairs)
+
+
+def _or_failed(compare: Callable[[str, str], CheckpointDiff], old: str, new: str) -> CheckpointDiff | FailedDiff:
+    try:
+        return compare(old, new)
+    except ThetaError as error:
+        return FailedDiff(new, str(error))
 
 
 def _pairs(places: Places, sides: Sides, paths: Sequence[str]) -> list[tuple[str, str]]:

@@ -237,7 +237,7 @@ class _Parser:
             else:
                 self._machine_line(line)
         if part < 3:
-            raise ManifestError("the manifest is cut short")
+            raise ManifestError("the manifest is cut short", hint="Take the whole file from another version.")
 
     def _header(self, line: str) -> None:
         key, _, rest = line.partition(" ")
