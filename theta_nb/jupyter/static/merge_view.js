@@ -114,10 +114,11 @@ export function createMergeView(root, options) {
 
   // --- what is said of a cell -----------------------------------------------------------------------------------------
   let explained = { leaf: -1, revision: -1, lines: [] };
-  let timer = 0;
+  let [timer, pointed] = [0, -1];
   /** The formula of what is under the pointer, once it rests there. */
   function explain(leaf) {
     clearTimeout(timer);
+    pointed = leaf;
     if (leaf < 0 || model.draft || (explained.leaf === leaf && explained.revision === model.chosen.revision)) return;
     timer = setTimeout(async () => {
       try {
@@ -175,6 +176,7 @@ export function createMergeView(root, options) {
     if (!model.busy) picker.setData(model.data, model.chosen);
     refreshNumbers();
     refreshSelection();
+    explain(pointed); // what was said of it was about other choices
   }
 
   function refreshHead() {
