@@ -9,6 +9,7 @@ import { count, percent, short, size } from "./numbers.js";
 import { SERIES, createScale } from "./colors.js";
 import { Superseded, createState, inflated } from "./messages.js";
 import { createDiffView } from "./diff_view.js";
+import { heedLoss, isLost } from "./lost.js";
 import { createHelp } from "./help.js";
 import { createMap } from "./map.js";
 import { createNotice } from "./notice.js";
@@ -37,11 +38,11 @@ export function createHistoryView(root, options) {
   let [layers, values, measured, asTable, timer, opened, gone] = [[], new Float32Array(0), index.measured, false, 0, null, false];
   const offs = [];
 
-  const by = element("select.theta-select", { "aria-label": "what the rows are", onchange: () => state.set("by", by.value) },
+  const by = element("select.theta-select", { "aria-label": "what the rows are", "data-python": true, onchange: () => state.set("by", by.value) },
     ...index.groupings.map((name) => element("option", { value: name }, `by ${name}`)));
   const play = element("button.theta-button", { type: "button", title: "play through the commits (k)", onclick: () => setPlaying(!timer) }, "▶ play");
-  const open = element("button.theta-button", { type: "button", title: "open the diff (d)", disabled: true, onclick: openDiff }, "open diff");
-  const measure = element("button.theta-button", { type: "button", title: "read the values of all versions", onclick: askMeasure }, "measure");
+  const open = element("button.theta-button", { type: "button", title: "open the diff (d)", disabled: true, "data-python": true, onclick: openDiff }, "open diff");
+  const measure = element("button.theta-button", { type: "button", title: "read the values of all versions", "data-python": true, onclick: askMeasure }, "measure");
   const view = element("button.theta-button", { type: "button", title: "map or table (t)", onclick: () => showTable(!asTable) }, "table");
   const help = element("button.theta-button", { type: "button", title: "keys (?)", "aria-label": "keys" }, "?");
   const bar = element("div.theta-bar", { role: "toolbar", "aria-label": "what is shown" }, by, play, open, measure, element("span.theta-spring"), view, help);
@@ -146,6 +147,7 @@ export function createHistoryView(root, options) {
   /** The two commits whose diff is meant: those that are chosen, or one and its first parent. */
   function pair() {
     const now = chosen();
+    if (isLost(frame)) return null;
     if (now.length > 1) return [now[0], now.at(-1)];
     if (now.length === 1 && commits[now[0]].parents.length) return [commits[now[0]].parents[0], now[0]];
     return null;
@@ -251,6 +253,7 @@ export function createHistoryView(root, options) {
   measure.hidden = measured;
   refreshSelection();
   loadMatrix();
+  offs.push(heedLoss(frame, client, () => notice(null)));
 
   return {
     element: frame,
