@@ -66,3 +66,34 @@ def test_kernels_that_vanish(open_notebook: Open, end: str, reason: str) -> None
     assert page.get_by_role("button", name="diff against parent").is_disabled()
     assert page.locator(".theta-table tbody tr").count() == 8
     assert notebook.problems == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kernel", [True, False], ids=["with a new kernel", "without one"])
+def test_a_notebook_that_was_saved_shows_a_still(open_notebook: Open, kernel: bool) -> None:
+    notebook = history_opened(open_notebook)
+    page = notebook.page
+    still, outputs = page.locator(".theta-stand-in"), page.locator(".jp-OutputArea-child:visible")
+    wait_for(notebook, "explorer.by", "block")
+    assert (still.is_visible(), outputs.count()) == (False, 1), "the widget takes its place"
+    page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
+    page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    page.evaluate(REOPEN, kernel)
+    still.wait_for()
+    assert still.locator("img").evaluate("(image) => image.naturalWidth") > 300
+    assert "two more classes" in still.inner_text()
+    if kernel:
+        page.get_by_text("model not found").wait_for(state="attached")
+    shown = page.locator(".jp-OutputArea").last.inner_text()
+    assert "widget" not in shown, "nothing speaks of a widget that is missing"
+    # Without a kernel the widget manager of JupyterLab itself throws.
+    assert [problem for problem in notebook.problems if "(reading 'kernel')" not in problem] == []
+
+
+REOPEN = """async (kernel) => {
+  const { path } = jupyterapp.shell.currentWidget.context;
+  await jupyterapp.commands.execute("application:close");
+  const kernelPreference = kernel ? undefined : { shouldStart: false, autoStartDefault: false };
+  const panel = await jupyterapp.commands.execute("docmanager:open", { path, factory: "Notebook", kernelPreference });
+  await panel.context.ready;
+}"""

@@ -297,6 +297,19 @@ def test_a_saved_notebook_shows_something(repo: theta_nb.Repository, diff: Check
         assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
 
 
+def test_a_cell_has_the_stand_in_and_then_the_widget(
+    repo: theta_nb.Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[dict[str, Any]] = []
+    monkeypatch.setattr("IPython.display.display", lambda data, **options: shown.append(data))
+    explorer = theta_nb.HistoryExplorer(repo.history(NAME))
+    explorer._ipython_display_()
+    still, widget = shown
+    assert f"id='theta-{explorer.model_id}'" in still["text/html"]
+    assert "train block 1" in still["text/plain"]
+    assert widget.keys() == {"application/vnd.jupyter.widget-view+json"}, "no text that a page would show twice"
+
+
 def test_a_checkpoint_without_changes_is_shown_too(repo: theta_nb.Repository) -> None:
     explorer = theta_nb.DiffExplorer(repo.diff(NAME, "HEAD", "HEAD"))
     assert explorer.to_table() == []

@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Explorer"]
 
+_STAND_IN = """<style>
+.theta-stand-in{animation:theta-late 1ms 1s both}
+.theta-stand-in[hidden],
+.jp-OutputArea-child:has(.theta-stand-in):has(+.jp-OutputArea-child>.jp-OutputArea-output>.lm-Widget),
+.jp-OutputArea-child:has(.theta-stand-in)+.jp-OutputArea-child>.jp-OutputArea-output:not(:has(*)){display:none}
+.theta-stand-in>img{max-width:100%;display:block}
+@keyframes theta-late{from{max-height:0;overflow:hidden;opacity:0}}
+</style>"""
+"""In JupyterLab the stand-in gives way to its widget, and takes the place of the message that there is none.
+
+It comes a second late, so that it does not flash up before a widget that is on its way.
+"""
+
 _STEP = 0.1
 """Seconds between two notes of progress; each is a message to the browser."""
 
@@ -47,6 +60,7 @@ class Explorer(anywidget.AnyWidget):
 
     _css = stylesheet("explorer")
     _module = traitlets.Unicode(help="The ES module that draws, handed to a page once.").tag(sync=True)
+    _stand_in = traitlets.Unicode(help="Id of the element that a saved notebook shows instead.").tag(sync=True)
     _worker: Worker | None = None
 
     def __init__(self, **options: Any) -> None:
@@ -54,6 +68,7 @@ class Explorer(anywidget.AnyWidget):
         self._worker = Worker()
         self._shared_layout = "layout" in options
         super().__init__(**options)
+        self._stand_in = f"theta-{self.model_id}"
         self.on_msg(Explorer._asked)
 
     @classmethod
@@ -138,13 +153,35 @@ class Explorer(anywidget.AnyWidget):
         if made is None:
             return None
         bundle, metadata = made
-        bundle.update({kind: text for kind, text in self._static().items() if kind in ("text/html", "text/plain")})
-        figure = self._picture()
-        if figure is not None:
+        return {**bundle, **self._still()}, metadata
+
+    def _ipython_display_(self) -> None:
+        """Show what needs no kernel, and then the widget, which takes its place.
+
+        A front end that knows widgets shows nothing else of the same output, not even where the widget is gone: a
+        saved notebook would read "model not found". So there are two outputs, and each of them hides the other one.
+        """
+        from IPython.display import display
+
+        made = super()._repr_mimebundle_()
+        display(self._still(), raw=True)
+        if made is not None:
+            widget = {kind: value for kind, value in made[0].items() if not kind.startswith("text/")}
+            display(widget, raw=True, metadata=made[1])
+
+    def _still(self) -> dict[str, Any]:
+        """What it shows where there is no kernel: HTML, a picture, text."""
+        found = self._static()
+        picture = self._picture()
+        html = found["text/html"]
+        bundle: dict[str, Any] = {"text/plain": found["text/plain"]}
+        if picture is not None:
             png = io.BytesIO()
-            figure.savefig(png, format="png", dpi=80, facecolor="white")
+            picture.savefig(png, format="png", dpi=80)
             bundle["image/png"] = base64.b64encode(png.getvalue()).decode("ascii")
-        return bundle, metadata
+            html = f"<img alt='the same as a picture' src='data:image/png;base64,{bundle['image/png']}'>{html}"
+        html += f"<p><small>This is a still of a {type(self).__name__}; run its cell to explore.</small></p>"
+        return {**bundle, "text/html": f"<div class='theta-stand-in' id='{self._stand_in}'>{_STAND_IN}{html}</div>"}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
