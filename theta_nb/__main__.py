@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 
 def main() -> int:
@@ -21,12 +25,26 @@ def main() -> int:
 
 def _command() -> Callable[[], int]:
     if sys.argv[1:2] == ["filter-process"]:
+        gc.disable()  # nothing that imports make is garbage
         from theta_nb.git.filter_process import run
 
-        return run
+        gc.freeze()
+        gc.enable()
+        return lambda: _leave(run())
     from theta_nb.commands.cli import run_command_line
 
     return lambda: run_command_line(sys.argv[1:])
+
+
+def _leave(status: int) -> NoReturn:
+    """End at once: git waits for its filter, and taking an interpreter apart takes longer than a small checkout.
+
+    The filter has closed what it opened; only the standard streams of Python itself are left.
+    """
+    if sys.stderr is not None:  # git may have been started without one
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+    os._exit(status)
 
 
 if __name__ == "__main__":

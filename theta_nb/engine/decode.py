@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from theta_nb.engine.pipeline import fresh_buffer
 from theta_nb.errors import CorruptObjectError, ManifestError, ThetaError
 from theta_nb.manifest.model import ChunkRef, Manifest, Value
 from theta_nb.storage.encoding import decode_into
@@ -102,7 +103,7 @@ class Decoder:
         if scratch is None or len(scratch) < link.length:
             # Most checkpoints hold only small tensors or chunks of full size, so the buffer grows at most a few times.
             usual = CHUNK_NBYTES + _FRAME_OVERHEAD if link.length > 2**20 else 2**20 + _FRAME_OVERHEAD
-            scratch = self._scratch.buffer = memoryview(bytearray(max(usual, link.length)))
+            scratch = self._scratch.buffer = fresh_buffer(max(usual, link.length))
         payload = scratch[: link.length]
         self._store.read_into(link.oid, link.offset, payload)
         return payload

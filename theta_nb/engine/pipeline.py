@@ -7,6 +7,7 @@ the size of the model.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,9 +16,22 @@ from typing import Generic, TypeVar
 
 from theta_nb.tensors.chunks import CHUNK_NBYTES
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "fresh_buffer"]
 
 T = TypeVar("T")
+
+
+def fresh_buffer(nbytes: int) -> memoryview:
+    """A writable buffer of zeros that is to be used again and again.
+
+    Its pages are made as they are touched, where a ``bytearray`` would touch all of them for a small file too, and they
+    are large ones where the system has those: the kernel then interrupts us once in 2 MiB instead of 512 times.
+    """
+    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return memoryview(memory)
 
 
 class Pipeline(Generic[T]):
@@ -61,8 +75,7 @@ class Pipeline(Generic[T]):
             return self._free.pop()
         if self._unmade:
             self._unmade -= 1
-            # Zeroed page by page as it is touched, where a bytearray would touch all of it for a small file too.
-            return memoryview(mmap.mmap(-1, CHUNK_NBYTES, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+            return fresh_buffer(CHUNK_NBYTES)
         self._take_oldest()
         return self._free.pop()
 

@@ -57,7 +57,7 @@ class Rebuilder:
         If layout and manifest do not belong together, the layout is corrupt, or an update type is not known here.
     """
 
-    def __init__(self, manifest: Manifest, store: ObjectStore, executor: Executor, *, depth: int = 5) -> None:
+    def __init__(self, manifest: Manifest, store: ObjectStore, executor: Executor, *, depth: int = 3) -> None:
         check_updates(manifest)
         missing = missing_objects(manifest, store)
         if missing:
