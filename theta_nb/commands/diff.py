@@ -6,8 +6,11 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import translate
 from typing import Any
 
+from theta_nb.engine.checkpoint import matching
 from theta_nb.errors import ThetaError
 from theta_nb.git.changed_paths import changed_paths
 from theta_nb.git.comparing import compare_versions
@@ -17,6 +20,7 @@ from theta_nb.report.checkpoint_diff import CheckpointDiff
 
 __all__ = ["Sides", "diff", "sides_of"]
 
+_MOST_COMPARED = 10_000
 Progress = Callable[[int, int], None]
 Side = str | Mapping[str, Any] | None
 """A commit, ``""`` for the index, ``None`` for the work tree, or state in memory."""
@@ -77,7 +81,7 @@ def diff(
     sides: Sides,
     paths: Sequence[str] = (),
     *,
-    pattern: re.Pattern[str] | None = None,
+    patterns: Sequence[str] = (),
     measure: bool = True,
     progress: Progress | None = None,
 ) -> tuple[CheckpointDiff, ...]:
@@ -92,8 +96,8 @@ def diff(
     paths
         Files, folders or pathspecs relative to the current directory; all tracked checkpoints by default. A file that
         is named is in the result even if nothing differs.
-    pattern
-        Names of the parameters that are wanted; others are not read.
+    patterns
+        Globs over the names of the parameters that are wanted; others are not read. All by default.
     measure
         Whether to read the values that differ.
     progress
@@ -104,17 +108,38 @@ def diff(
     NotTrackedError
         If a path names files, but none that is tracked.
     ThetaError
-        If a revision does not exist, or state in memory could be compared with several checkpoints.
+        If a revision does not exist, state in memory could be compared with several checkpoints, or a pattern matches
+        no parameter of any checkpoint that differs.
     """
     if (sides.new is None or sides.old == "" or sides.new == "") and places.work_tree is None:
         raise ThetaError("there is no work tree and no index here", hint="Name two commits.")
     with ThreadPoolExecutor(places.settings.workers, thread_name_prefix="theta") as executor:
-        found = []
-        for old, new in _pairs(places, sides, paths):
-            one = compare_versions(places, old, sides.old, sides.new, new_path=new, executor=executor)
-            one = one.filter(pattern) if pattern is not None else one
-            found.append(one.measure(progress=progress, executor=executor) if measure else one)
-        return tuple(found)
+        found = [
+            compare_versions(places, old, sides.old, sides.new, new_path=new, executor=executor)
+            for old, new in _pairs(places, sides, paths)
+        ]
+        if patterns and found:
+            _check(patterns, found)
+            found = [one.filter(re.compile("|".join(map(translate, patterns)))) for one in found]
+        return tuple(one.measure(progress=progress, executor=executor) if measure else one for one in found)
+
+
+def _check(patterns: Sequence[str], found: Sequence[CheckpointDiff]) -> None:
+    """Refuse patterns without any match: an empty diff would read as "nothing changed"."""
+    names = list(dict.fromkeys(n for one in found for c in one.parameters for n in (c.name, c.old_name) if n))
+    for pattern in patterns:
+        if not matching(names, pattern):
+            raise ThetaError(f"no parameter matches {pattern!r}", hint=_nearest(pattern, names))
+
+
+def _nearest(pattern: str, names: Sequence[str]) -> str:
+    """What someone may have meant: a part of names, which needs stars, or names that look alike."""
+    if any(pattern in name for name in names):
+        return f"Patterns are globs over whole names: '*{pattern}*'."
+    close = get_close_matches(pattern.strip("*"), names[:_MOST_COMPARED], 3, 0.5)
+    if close:
+        return f"Did you mean {' or '.join(map(repr, close))}?"
+    return f"Patterns are globs over whole names, as {names[0]!r}." if names else ""
 
 
 def _pairs(places: Places, sides: Sides, paths: Sequence[str]) -> list[tuple[str, str]]:

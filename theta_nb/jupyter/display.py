@@ -121,22 +121,12 @@ def register_formatters(shell: InteractiveShell) -> None:
     for (module, name), command in _RESULTS.items():
         formatter.for_type_by_name(module, name, _shows(command))
     formatter.for_type_by_name("theta_nb.engine.merging.session", "MergeSession", _session)
-    pictures = shell.display_formatter.formatters["image/png"]  # type: ignore[union-attr]
-    if pictures.for_type_by_name("matplotlib.figure", "Figure") is None:
-        # pyplot registers the like when it is imported; a figure made without it would be shown as its address.
-        pictures.for_type_by_name("matplotlib.figure", "Figure", _png)
 
 
 def _session(session: Any, include: Any = None, exclude: Any = None) -> Bundle:
     from theta_nb.jupyter.merging import session_bundle
 
     return session_bundle(session)
-
-
-def _png(figure: Any) -> Any:
-    from IPython.core.pylabtools import print_figure
-
-    return print_figure(figure, fmt="png", bbox_inches="tight")  # type: ignore[no-untyped-call]
 
 
 def _shows(command: str) -> Callable[..., Bundle]:

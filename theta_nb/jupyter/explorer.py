@@ -161,13 +161,13 @@ class Explorer(anywidget.AnyWidget):
         A front end that knows widgets shows nothing else of the same output, not even where the widget is gone: a
         saved notebook would read "model not found". So there are two outputs, and each of them hides the other one.
         """
-        from IPython.display import display
+        from IPython.core.display_functions import publish_display_data
 
         made = super()._repr_mimebundle_()
-        display(self._still(), raw=True)
+        publish_display_data(self._still())  # type: ignore[no-untyped-call]
         if made is not None:
             widget = {kind: value for kind, value in made[0].items() if not kind.startswith("text/")}
-            display(widget, raw=True, metadata=made[1])
+            publish_display_data(widget, made[1])  # type: ignore[no-untyped-call]
 
     def _still(self) -> dict[str, Any]:
         """What it shows where there is no kernel: HTML, a picture, text."""

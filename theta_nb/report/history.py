@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, overload
 
 from theta_nb.engine.diff import Parameter, ParameterChange, natural
 from theta_nb.engine.history import Attribution, Commit, Step
 from theta_nb.errors import ThetaError
 from theta_nb.report.checkpoint_diff import ChangeGroup, CheckpointDiff
 from theta_nb.report.grouping import block_of, kind_of, module_of
+from theta_nb.report.showing import Showing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,7 +79,7 @@ class ChangeMatrix:
 
 
 @dataclass(frozen=True)
-class History(Sequence[Step]):
+class History(Showing, Sequence[Step]):
     """What the commits of a repository did to one checkpoint, newest first.
 
     It is a sequence of steps. In a notebook it shows itself.
@@ -94,6 +95,8 @@ class History(Sequence[Step]):
     measured
         Whether the changes have statistics.
     """
+
+    mime: ClassVar[str] = "application/vnd.theta.history+json"
 
     path: str
     steps: tuple[Step, ...]
@@ -268,17 +271,6 @@ class History(Sequence[Step]):
 
         return plot(self, by, **options)
 
-    def __str__(self) -> str:
-        return self.table()
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Mapping[str, Any]:
-        """What a notebook shows and saves: data, static HTML and plain text."""
-        return {
-            "application/vnd.theta.history+json": self.to_dict(),
-            "text/html": self.to_html(),
-            "text/plain": self.table(limit=60),
-        }
-
 
 def _column(step: Step, group: Callable[[str], str], *, measured: bool) -> dict[str, float]:
     """Value of every part of the model in one commit."""
@@ -305,7 +297,7 @@ def _column(step: Step, group: Callable[[str], str], *, measured: bool) -> dict[
 
 
 @dataclass(frozen=True)
-class Blame(Sequence[Attribution]):
+class Blame(Showing, Sequence[Attribution]):
     """The commit that gave each parameter its present value.
 
     Parameters
@@ -366,10 +358,3 @@ class Blame(Sequence[Attribution]):
         from theta_nb.report.history_html import blame_to_html
 
         return blame_to_html(self)
-
-    def __str__(self) -> str:
-        return self.table()
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Mapping[str, Any]:
-        """What a notebook shows."""
-        return {"text/html": self.to_html(), "text/plain": self.table(limit=60)}

@@ -47,25 +47,18 @@ def plot(history: History, by: str = "block", *, top: int = 40, figsize: tuple[f
 
 
 def _drawn(history: History, matrix: ChangeMatrix, top: int, figsize: tuple[float, float] | None) -> Figure:
-    import matplotlib.pyplot as plt
+    from theta_nb.report.figure import ShownFigure
 
     rows = _rows(matrix, top)
     metrics = {name: values for name, values in _metrics(history).items() if any(map(math.isfinite, values))}
     height = 1.4 + 0.24 * len(rows) + (1.6 if metrics else 0)
-    figure, axes = plt.subplots(
-        2 if metrics else 1,
-        1,
-        sharex=True,
-        squeeze=False,
-        layout="constrained",
-        figsize=figsize or (max(6.0, 3.2 + 0.22 * len(matrix.commits)), height),
-        height_ratios=[1.6, height - 1.6] if metrics else None,
-    )
+    figure = ShownFigure(figsize=figsize or (max(6.0, 3.2 + 0.22 * len(matrix.commits)), height), layout="constrained")
+    ratios = [1.6, height - 1.6] if metrics else None
+    axes = figure.subplots(2 if metrics else 1, 1, sharex=True, squeeze=False, height_ratios=ratios)
     if metrics:
         _draw_metrics(axes[0, 0], metrics)
     _draw_matrix(figure, axes[-1, 0], matrix, rows)
     axes[0, 0].set_title(history.path.replace("$", r"\$"), loc="left")
-    plt.close(figure)  # the notebook shows what is returned, and would show it twice
     return figure
 
 

@@ -174,9 +174,9 @@ export function createDiffView(root, options) {
   }
 
   function refreshHead() {
-    const { title, summary, unavailable } = data.index;
+    const { title, summary, missing = [] } = data.index;
     fill(heading, element("span.theta-strong", {}, title), element("span.theta-dim", {}, summary),
-      unavailable ? element("span.theta-problem", {}, `Some numbers are missing: ${unavailable}`) : null);
+      ...missing.map((line) => element("div.theta-problem.theta-line", {}, line)));
   }
 
   function refreshChips() {
