@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass(frozen=True)
 class Lab:
-    """A JupyterLab that runs.
+    """A JupyterLab, or a Notebook 7, that runs.
 
     Parameters
     ----------
@@ -47,11 +48,14 @@ class Lab:
         What it wants to be told.
     root
         The folder that it shows: a repository with a history.
+    environment
+        What its processes see.
     """
 
     url: str
     token: str
     root: Path
+    environment: dict[str, str]
 
 
 @pytest.fixture(scope="session")
@@ -64,23 +68,30 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     settings = own / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text(json.dumps(_NOTIFICATIONS))
+    shared = Path(jupyterlab.__file__).parents[4] / "share" / "jupyter"
+    options = ["--LabApp.expose_app_in_browser=True", f"--app-dir={shared / 'lab'}"]
+    with serving("jupyterlab", options, root, environment, own / "log") as url:
+        yield Lab(url, "test", root, environment)
+
+
+@contextmanager
+def serving(module: str, options: list[str], root: Path, environment: dict[str, str], log: Path) -> Iterator[str]:
+    """Run a server of notebooks; the URL at which it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = Path(jupyterlab.__file__).parents[4] / "share" / "jupyter"
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
-        *("--ServerApp.port_retries=0", "--IdentityProvider.token=test", f"--ServerApp.root_dir={root}"),
-        *("--LabApp.expose_app_in_browser=True", f"--app-dir={shared / 'lab'}"),
+        *(sys.executable, "-m", module, "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
+        *("--ServerApp.port_retries=0", "--IdentityProvider.token=test", f"--ServerApp.root_dir={root}", *options),
     ]
-    with open(own / "log", "wb") as log:
+    with open(log, "wb") as out:
         server = subprocess.Popen(
-            command, env=environment, cwd=root, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command, env=environment, cwd=root, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        _answers(server, f"{url}/api/status?token=test", own / "log")
-        yield Lab(url, "test", root)
+        _answers(server, f"{url}/api/status?token=test", log)
+        yield url
     finally:
         server.terminate()
         try:
@@ -122,7 +133,7 @@ def _answers(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
                 server.wait(0.1)
             except subprocess.TimeoutExpired:
                 continue
-    raise AssertionError(f"JupyterLab did not start:\n{log.read_text(errors='replace')[-4000:]}")
+    raise AssertionError(f"the server did not start:\n{log.read_text(errors='replace')[-4000:]}")
 
 
 @pytest.fixture(scope="session")
@@ -167,7 +178,7 @@ class Notebook:
 
 
 # Without it JupyterLab asks which kernel is wanted.
-_KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 _OPEN = """async (path) => {
   const late = new Promise((_, reject) => setTimeout(() => reject(new Error("the notebook did not open")), 60000));
   return Promise.race([late, (async () => {
@@ -204,7 +215,7 @@ def open_notebook(lab: Lab, browser: Any) -> Iterator[Callable[..., Notebook]]:
 
     def make(*cells: str, width: int = 1280, height: int = 1000, **options: Any) -> Notebook:
         name = f"test-{os.urandom(4).hex()}.ipynb"
-        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=_KERNEL)
+        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=KERNEL)
         nbformat.write(made, lab.root / name)
         context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
