@@ -252,6 +252,8 @@ def test_the_history_answers_with_its_matrix_and_any_diff(repo: theta_nb.Reposit
     assert found["values"].shape == (len(matrix.layers), len(history))
     at = [commit["id"] for commit in index["commits"]].index(matrix.commits[-1].id)
     np.testing.assert_array_equal(found["values"][:, at], [row[-1] for row in matrix.values])
+    first = [row * len(history) for row in range(len(matrix.layers))]
+    assert found["added"] == first, "the first commit brought everything, and no other one anything"
     front.ask("measure")
     assert explorer.history.measured
     assert front.ask("matrix", by="block")["measured"] is True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, overload
@@ -57,12 +58,15 @@ class ChangeMatrix:
         belong to changed tensors. NaN where the commit has no such layer, 0 where nothing in it changed.
     measured
         Which of the two the values are.
+    added
+        Cells (row, column) of layers that came into being in that commit: there is nothing to compare them with.
     """
 
     layers: tuple[str, ...]
     commits: tuple[Commit, ...]
     values: tuple[tuple[float, ...], ...]
     measured: bool = False
+    added: frozenset[tuple[int, int]] = frozenset()
 
     def column(self, commit: str) -> dict[str, float]:
         """Values of one commit by layer; ``commit`` is an id or the beginning of one.
@@ -173,7 +177,9 @@ class History(Showing, Sequence[Step]):
         columns = [_column(step, group, measured=self.measured) for step in steps]
         layers = tuple(sorted({layer for column in columns for layer in column}, key=natural))
         values = tuple(tuple(column.get(layer, math.nan) for column in columns) for layer in layers)
-        return ChangeMatrix(layers, tuple(step.commit for step in steps), values, self.measured)
+        rows = {layer: row for row, layer in enumerate(layers)}
+        added = frozenset((rows[layer], column) for column, step in enumerate(steps) for layer in _new(step, group))
+        return ChangeMatrix(layers, tuple(step.commit for step in steps), values, self.measured, added)
 
     def step(self, commit: str) -> Step:
         """The step of one commit.
@@ -294,6 +300,15 @@ def _column(step: Step, group: Callable[[str], str], *, measured: bool) -> dict[
         else:
             column[layer] = math.nan  # new, or its values are not here: there is nothing to divide by
     return column
+
+
+def _new(step: Step, group: Callable[[str], str]) -> set[str]:
+    """Parts of the model that a commit brought, with all that is in them."""
+    present = Counter(group(name) for name in step.parameters)
+    if step.state == "added":
+        return set(present)
+    came = Counter(group(change.name) for change in step.changes if change.status == "added")
+    return {layer for layer, number in came.items() if number == present[layer]}
 
 
 @dataclass(frozen=True)
