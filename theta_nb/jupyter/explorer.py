@@ -81,9 +81,20 @@ class Explorer(anywidget.AnyWidget):
         if self._worker is not None:  # Python also closes what was refused before it had one
             self._worker.close()
             self._forget()
+            self._empty()
             if not self._shared_layout:  # a widget of its own, which nobody else would close
                 self.layout.close()
         super().close()
+
+    def _empty(self) -> None:
+        """Empty what is shared: a page keeps the state of closed widgets for as long as it is open."""
+        if self.comm is None:
+            return
+        with self.hold_sync():
+            for name, trait in type(self).class_traits(sync=True).items():
+                if name in ("_css", "_module") or isinstance(trait, traitlets.Bytes):
+                    self.set_trait(name, type(getattr(self, name))())
+        self.send_state("_module")  # of a model the page keeps the last state as well as the present one
 
     def _forget(self) -> None:
         """Let go of the data."""
@@ -163,8 +174,10 @@ class Explorer(anywidget.AnyWidget):
         """
         from IPython.core.display_functions import publish_display_data
 
+        still = self._still()
+        still.pop("image/png", None)  # the HTML has it
         made = super()._repr_mimebundle_()
-        publish_display_data(self._still())  # type: ignore[no-untyped-call]
+        publish_display_data(still)  # type: ignore[no-untyped-call]
         if made is not None:
             widget = {kind: value for kind, value in made[0].items() if not kind.startswith("text/")}
             publish_display_data(widget, made[1])  # type: ignore[no-untyped-call]
@@ -181,7 +194,9 @@ class Explorer(anywidget.AnyWidget):
             bundle["image/png"] = base64.b64encode(png.getvalue()).decode("ascii")
             html = f"<img alt='the same as a picture' src='data:image/png;base64,{bundle['image/png']}'>{html}"
         html += f"<p><small>This is a still of a {type(self).__name__}; run its cell to explore.</small></p>"
-        return {**bundle, "text/html": f"<div class='theta-stand-in' id='{self._stand_in}'>{_STAND_IN}{html}</div>"}
+        html = f"<div class='theta-stand-in' id='{self._stand_in}'>{_STAND_IN}{html}</div>"
+        # A browser keeps a text of one-byte characters in half the memory, and undoing keeps every output.
+        return {**bundle, "text/html": html.encode("ascii", "xmlcharrefreplace").decode("ascii")}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
