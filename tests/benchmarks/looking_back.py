@@ -1,6 +1,7 @@
 """How long it takes to look back: histories, blame, and whole processes of ``git theta``.
 
-    python tests/benchmarks/looking_back.py [--repeat 5] [--commits 50] [--tensors 500] [--workdir DIR]
+    python tests/benchmarks/looking_back.py [--repeat 5] [--commits 50] [--tensors 500] [--readme README.md]
+        [--workdir DIR]
 
 A checkpoint of many small tensors is committed again and again, 20 of them changed each time. Histories read manifests
 only, so the size of the tensors plays no part. The table gives medians with the smallest and the largest value, and the
@@ -24,6 +25,7 @@ from typing import Any
 import numpy as np
 from circumstances import load, machine, versions, working_folder
 from safetensors.numpy import load_file, save_file
+from table import replace_between_markers
 
 import theta_nb
 
@@ -38,9 +40,14 @@ def main() -> None:
     with working_folder(options.workdir) as folder:
         before = load()
         rows = [*_histories(folder / "many", options), *_processes(folder / "minilm", options)]
-    print("| what | time, median (min to max) | processor time | goal |\n|---|--:|--:|--:|")
-    print("\n".join(rows))
-    print(f"\n{machine(options.workdir)}, load average {before} before and {load()} after it. {versions('numpy')}.")
+    text = (
+        "\n".join(["| what | time, median (min to max) | processor time | goal |", "|---|--:|--:|--:|", *rows])
+        + f"\n\n{options.repeat} repetitions. {machine(options.workdir)}, load average {before} before and {load()} "
+        f"after it. {versions('numpy')}."
+    )
+    print(text)
+    if options.readme is not None:
+        replace_between_markers(options.readme, text, "looking-back")
 
 
 def _options() -> argparse.Namespace:
@@ -48,6 +55,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=5, metavar="N", help="repetitions (default 5)")
     parser.add_argument("--commits", type=int, default=50, metavar="N", help="versions of the checkpoint (default 50)")
     parser.add_argument("--tensors", type=int, default=500, metavar="N", help="tensors in it (default 500)")
+    parser.add_argument("--readme", type=Path, metavar="FILE", help="replace the table between the markers of FILE")
     parser.add_argument("--workdir", type=Path, default=Path(), help="where repositories are made (default: here)")
     return parser.parse_args()
 

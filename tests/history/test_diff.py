@@ -56,6 +56,18 @@ def test_files_that_were_renamed_added_and_removed(grown: GitSandbox) -> None:
     ]
 
 
+def test_a_renamed_file_that_is_named(grown: GitSandbox) -> None:
+    grown("mv", NAME, "renamed.safetensors")
+    for argv in (("HEAD",), ("--staged",)):
+        [found] = json_of(grown.path, "diff", *argv, "renamed.safetensors")["diffs"]
+        assert (found["old"]["path"], found["new"]["path"]) == (NAME, "renamed.safetensors"), argv
+    grown.commit_all("renamed")
+    for name in ("renamed.safetensors", NAME):
+        [found] = json.loads(said(grown.path, "diff", "--json", "HEAD~1", "HEAD", "--", name))["diffs"]
+        assert (found["old"]["path"], found["new"]["path"]) == (NAME, "renamed.safetensors"), name
+    assert differing(grown, "HEAD~2", "HEAD", "--", "renamed.safetensors") == {"renamed.safetensors": BLOCK_1}
+
+
 def test_only_paths_that_are_named(grown: GitSandbox) -> None:
     sub = folder(grown, "models")
     (sub / "a.pt").write_bytes(weights())
@@ -214,3 +226,42 @@ def test_work_that_is_not_needed_is_not_done(
     repo("status")
     monkeypatch.setattr("theta_nb.engine.clean.Cleaner.file", lambda *_: pytest.fail("the file was read"))
     assert differing(repo) == {}
+
+
+# --- files that cannot be compared ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def broken(grown: GitSandbox) -> GitSandbox:
+    """A changed checkpoint, and before it one whose staged manifest is cut short."""
+    grown.write("a.safetensors", weights())
+    grown.commit_all("another")
+    text = grown("cat-file", "blob", "HEAD:a.safetensors")
+    cut = text[: text.index("\n\n") + 1].encode()
+    oid = grown.run("hash-object", "-w", "--stdin", data=cut).stdout.strip()
+    grown("update-index", "--cacheinfo", f"100644,{oid},a.safetensors")
+    grown.write(NAME, weights(encoder_0=1.0, encoder_1=2.0, head=5.0))
+    grown("add", NAME)
+    return grown
+
+
+def test_a_corrupt_manifest_does_not_hide_other_files(broken: GitSandbox) -> None:
+    for options in ((), ("--stat",), ("--markdown",)):
+        result = theta(broken.path, "diff", "--staged", *options)
+        assert result.status == 1
+        assert "a.safetensors at index: the manifest is cut short. Take" in result.out
+        assert "parameters modified" in result.out
+    result = theta(broken.path, "diff", "--staged", "--json")
+    found = json.loads(result.out)
+    assert result.status == 1
+    assert [diff["new"]["path"] for diff in found["diffs"]] == [NAME]
+    assert [error["path"] for error in found["errors"]] == ["a.safetensors"]
+    page = theta(broken.path, "diff", "--staged", "--html", "-").out
+    assert "cannot be compared:" in page
+    assert "head.weight" in page
+
+
+def test_alone_it_is_the_error_of_the_command(broken: GitSandbox) -> None:
+    result = theta(broken.path, "diff", "--staged", "a.safetensors")
+    assert (result.status, result.out) == (1, "")
+    assert "the manifest is cut short" in result.err

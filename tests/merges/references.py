@@ -58,3 +58,18 @@ def sce(base: np.ndarray, inputs: list[np.ndarray], density: float) -> np.ndarra
     votes = (np.sign(deltas) == sign) * weights.reshape(-1, *[1] * base.ndim)
     total = votes.sum(axis=0)
     return base + (deltas * votes).sum(axis=0) / np.where(total == 0, 1, total)
+
+
+def importance(base: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, float]:
+    """What Arcee fusion goes by, and the least of it that is kept."""
+
+    def softmax(rows: np.ndarray) -> np.ndarray:
+        powers = np.exp(rows - rows.max(axis=-1, keepdims=True))
+        return powers / powers.sum(axis=-1, keepdims=True) + 1e-8
+
+    before, after = base.astype(np.float64), x.astype(np.float64)
+    p, q = softmax(after), softmax(before)
+    found = np.abs(after - before) * (p * np.log(p / q)).sum(axis=-1, keepdims=True)
+    ordered = np.sort(found.reshape(-1))
+    low, median, high = (ordered[int(share * (ordered.size - 1))] for share in (0.25, 0.5, 0.75))
+    return found, float(median + 1.5 * (high - low))

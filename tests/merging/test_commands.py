@@ -78,6 +78,9 @@ def test_a_dry_run_changes_nothing(repo: GitSandbox) -> None:
     assert "Nothing was changed." in shown
     [one] = json_of(repo.path, "merge", "theirs", "--method", "ties", "--dry-run")["checkpoints"]
     assert one["preview"]["labels"] == ["ours", "theirs"]
+    [row] = [row for row in one["preview"]["rows"] if row["name"] == "layer.2.weight"]
+    assert row["distances"][0] > 0
+    assert not row["estimated"], "so few numbers are taken whole"
     assert (_state(repo), objects(repo)) == (before, stored)
 
 

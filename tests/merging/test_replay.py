@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.commands.running import json_of, said, theta
 from tests.conftest import GitSandbox
-from tests.merging.conftest import DRIVERS, NAME, recipe_of
+from tests.git.checkpoints import safetensors
+from tests.merging.conftest import DRIVERS, NAME, OURS, recipe_of
 from theta_nb.manifest.text import dump, parse
 
 
@@ -64,6 +66,58 @@ def test_after_a_clone(repo: GitSandbox, tmp_path: Path) -> None:
     clone("config", "filter.theta.required", "true")
     clone("switch", "-q", "main")
     assert "6 parameters the same" in said(clone.path, "replay")
+
+
+STATISTICS = ["ours fisher.safetensors", "theirs fisher.safetensors"]
+
+
+def _informed(repo: GitSandbox, *, committed: bool) -> None:
+    """A merge by Fisher information, whose files are tracked or only lie there."""
+    from theta_nb.repository import Repository
+
+    for name, seed in zip(STATISTICS, (1, 2), strict=True):
+        random = np.random.default_rng(seed)
+        repo.write(name, safetensors({key: np.abs(x) * random.random(x.shape).astype("f4") for key, x in OURS.items()}))
+    if committed:
+        repo.commit_all("statistics")
+    Repository(repo.path).merge(NAME, "theirs", statistics=STATISTICS).use("fisher").commit("informed")
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_statistics_are_part_of_the_recipe_and_found_again(repo: GitSandbox, committed: bool) -> None:
+    _informed(repo, committed=committed)
+    found = json.loads(recipe_of(repo))["statistics"]
+    assert [one["revision"] for one in found] == STATISTICS, "named as in the repository, not where it lies"
+    assert all(len(one["digest"]) == 64 for one in found)
+    if committed:
+        for name in STATISTICS:
+            (repo.path / name).unlink()
+    [one] = json_of(repo.path, "replay")["merges"]
+    assert (one["same"], one["within"], one["different"]) == (6, [], [])
+
+
+def test_other_statistics_are_refused_and_missing_ones_named(repo: GitSandbox) -> None:
+    _informed(repo, committed=False)
+    repo.write(STATISTICS[1], safetensors(OURS))
+    result = theta(repo.path, "replay")
+    assert result.status == 1
+    assert "made with statistics of the training data (ours fisher.safetensors, theirs" in result.err
+    (repo.path / STATISTICS[1]).unlink()
+    result = theta(repo.path, "replay")
+    assert result.status == 1
+    assert "'theirs fisher.safetensors' that it was merged with are not here" in result.err
+
+
+@pytest.mark.parametrize("name", ["/etc/hostname", "../outside.safetensors", "a\nb", "a\0b", "", ".", "link"])
+def test_recipes_name_statistics_in_the_work_tree_or_none(repo: GitSandbox, name: str, tmp_path: Path) -> None:
+    (repo.path.parent / "outside.safetensors").write_bytes(safetensors(OURS))
+    (repo.path / "link").symlink_to(repo.path.parent / "outside.safetensors")
+    _informed(repo, committed=False)
+    _alter(repo, lambda recipe: recipe["statistics"][0].update(revision=name))  # type: ignore[index]
+    result = theta(repo.path, "replay")
+    assert result.status == 1
+    assert "are not here" in result.err
+    assert "Traceback" not in result.err
 
 
 def test_a_commit_without_a_recipe(repo: GitSandbox) -> None:

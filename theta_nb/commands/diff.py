@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from fnmatch import translate
+from functools import partial
 from typing import Any
 
 from theta_nb.engine.checkpoint import matching
@@ -18,7 +19,7 @@ from theta_nb.git.places import Places
 from theta_nb.git.words import checkpoint_paths, name_in_repository
 from theta_nb.report.checkpoint_diff import CheckpointDiff
 
-__all__ = ["Sides", "diff", "sides_of"]
+__all__ = ["FailedDiff", "Sides", "diff", "sides_of"]
 
 _MOST_COMPARED = 10_000
 Progress = Callable[[int, int], None]
@@ -38,6 +39,26 @@ class Sides:
 
     old: Side
     new: Side
+
+
+@dataclass(frozen=True)
+class FailedDiff:
+    """A checkpoint among several that could not be compared.
+
+    Parameters
+    ----------
+    path
+        Relative to the top, on the new side.
+    error
+        Why not.
+    """
+
+    path: str
+    error: str
+
+    def to_dict(self) -> dict[str, str]:
+        """As JSON types."""
+        return asdict(self)
 
 
 def sides_of(words: Sequence[Side], *, staged: bool = False) -> Sides:
@@ -84,8 +105,10 @@ def diff(
     patterns: Sequence[str] = (),
     measure: bool = True,
     progress: Progress | None = None,
-) -> tuple[CheckpointDiff, ...]:
+) -> tuple[CheckpointDiff | FailedDiff, ...]:
     """Compare the checkpoints that differ between two sides, sorted by path.
+
+    One that cannot be compared, for a corrupt manifest or a file that cannot be read, does not hide the others.
 
     Parameters
     ----------
@@ -109,27 +132,50 @@ def diff(
         If a path names files, but none that is tracked.
     ThetaError
         If a revision does not exist, state in memory could be compared with several checkpoints, or a pattern matches
-        no parameter of any checkpoint that differs.
+        no parameter of any checkpoint that differs; or what is wrong with the only one.
     """
     if (sides.new is None or sides.old == "" or sides.new == "") and places.work_tree is None:
         raise ThetaError("there is no work tree and no index here", hint="Name two commits.")
+    pairs = _pairs(places, sides, paths)
     with ThreadPoolExecutor(places.settings.workers, thread_name_prefix="theta") as executor:
-        found = [
-            compare_versions(places, old, sides.old, sides.new, new_path=new, executor=executor)
-            for old, new in _pairs(places, sides, paths)
-        ]
-        if patterns and found:
-            _check(patterns, found)
-            found = [one.filter(re.compile("|".join(map(translate, patterns)))) for one in found]
-        return tuple(one.measure(progress=progress, executor=executor) if measure else one for one in found)
+        failing = _raised if len(pairs) == 1 else _told
+
+        def compare(old: str, new: str) -> CheckpointDiff:
+            return compare_versions(places, old, sides.old, sides.new, new_path=new, executor=executor)
+
+        def measured(one: CheckpointDiff) -> CheckpointDiff:
+            return one.measure(progress=progress, executor=executor) if measure else one
+
+        found = [failing(new, partial(compare, old, new)) for old, new in pairs]
+        if patterns:
+            found = _filtered(found, patterns)
+        return tuple(
+            one if isinstance(one, FailedDiff) else failing(one.new.path, partial(measured, one)) for one in found
+        )
 
 
-def _check(patterns: Sequence[str], found: Sequence[CheckpointDiff]) -> None:
-    """Refuse patterns without any match: an empty diff would read as "nothing changed"."""
-    names = list(dict.fromkeys(n for one in found for c in one.parameters for n in (c.name, c.old_name) if n))
+def _raised(_: str, work: Callable[[], CheckpointDiff]) -> CheckpointDiff | FailedDiff:
+    return work()
+
+
+def _told(path: str, work: Callable[[], CheckpointDiff]) -> CheckpointDiff | FailedDiff:
+    try:
+        return work()
+    except ThetaError as error:
+        return FailedDiff(path, str(error))
+
+
+def _filtered(
+    found: Sequence[CheckpointDiff | FailedDiff], patterns: Sequence[str]
+) -> list[CheckpointDiff | FailedDiff]:
+    """What the patterns want; one without any match is refused: an empty diff would read as "nothing changed"."""
+    compared = [one for one in found if not isinstance(one, FailedDiff)]
+    names = list(dict.fromkeys(n for one in compared for c in one.parameters for n in (c.name, c.old_name) if n))
     for pattern in patterns:
-        if not matching(names, pattern):
+        if compared and not matching(names, pattern):
             raise ThetaError(f"no parameter matches {pattern!r}", hint=_nearest(pattern, names))
+    wanted = re.compile("|".join(map(translate, patterns)))
+    return [one if isinstance(one, FailedDiff) else one.filter(wanted) for one in found]
 
 
 def _nearest(pattern: str, names: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from theta_nb.errors import ThetaError
 
 if TYPE_CHECKING:
+    from theta_nb.commands.diff import FailedDiff
     from theta_nb.commands.terminal import ProgressFactory
     from theta_nb.git.places import Places
     from theta_nb.report.checkpoint_diff import CheckpointDiff
@@ -93,9 +94,13 @@ def execute(arguments: Namespace, context: Context) -> Any:
 
 
 def exit_status(arguments: Namespace, result: Any) -> int:
-    """1 where a check found something wrong, or a merge is not done, else 0."""
+    """1 where a check found something wrong, a file could not be compared, or a merge is not done, else 0."""
     if arguments.command == "fsck":
         return 1 if result.problems else 0
+    if arguments.command == "diff":
+        from theta_nb.commands.diff import FailedDiff
+
+        return 1 if any(isinstance(one, FailedDiff) for one in result) else 0
     if arguments.command == "replay":
         return 0 if all(one.agrees for one in result) else 1
     return 1 if getattr(result, "waiting", ()) else 0
@@ -336,8 +341,12 @@ def _refuse_ambiguous(word: str, context: Context) -> None:
         )
 
 
-def _chosen(found: CheckpointDiff, arguments: Namespace) -> CheckpointDiff:
+def _chosen(found: CheckpointDiff | FailedDiff, arguments: Namespace) -> CheckpointDiff | FailedDiff:
     """The first parameters of a diff, in the order that was asked for."""
+    from theta_nb.commands.diff import FailedDiff
+
+    if isinstance(found, FailedDiff):
+        return found
     found = found.sort(arguments.sort)
     return found if arguments.top is None else found.top(arguments.top)
 

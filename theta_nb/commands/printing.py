@@ -79,13 +79,24 @@ def as_json(arguments: Namespace, result: Any) -> str:
     elif is_dataclass(result) and not isinstance(result, type):
         value = asdict(result)
     else:
-        value = {_LIST_NAMES[arguments.command]: [_item(item) for item in result]}
+        # What failed is no diff: it stands under a name of its own, so that the schema of a diff holds for every other.
+        failed = [_item(item) for item in result if _is_failed(arguments, item)]
+        value = {_LIST_NAMES[arguments.command]: [_item(item) for item in result if not _is_failed(arguments, item)]}
+        value |= {"errors": failed} if failed else {}
     return json.dumps(value, indent=2)
 
 
 def as_html(result: Any) -> str:
     """A result as a document of its own."""
     return show_history.html_page(result)
+
+
+def _is_failed(arguments: Namespace, item: Any) -> bool:
+    if arguments.command != "diff":
+        return False
+    from theta_nb.commands.diff import FailedDiff
+
+    return isinstance(item, FailedDiff)
 
 
 def _item(item: Any) -> Any:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from theta_nb.engine.merging.inputs import TensorInfo, WideReader
+from theta_nb.engine.merging.inputs import MergeInput, TensorInfo, WideReader
 from theta_nb.engine.merging.recipe import Recipe, Source
 from theta_nb.engine.merging.session import MergeSession
-from theta_nb.engine.merging.stored_inputs import ManifestInput
+from theta_nb.engine.merging.stored_inputs import FileInput, ManifestInput
 from theta_nb.errors import ThetaError
 from theta_nb.git.attributes import tracked_in_tree
+from theta_nb.git.merge_files import manifest_of_blob
 from theta_nb.git.merge_inputs import BASE_LABEL, Origin, blob_of_revision, open_session
 from theta_nb.git.merge_result import make_result
 from theta_nb.git.on_demand import bring
@@ -111,16 +113,22 @@ def _replayed(
     recipe = Recipe.parse(manifest.recipe)
     base = None if recipe.base is None else _origin(cat_file, recipe.base, BASE_LABEL, path)
     origins = [_origin(cat_file, source, source.label, path) for source in recipe.inputs]
-    session = open_session(places, path, base, origins)
-    session.apply(recipe)
-    with make_result(places, session, path, write=False, progress=progress) as result:
-        new = result.manifest
-        names = [
-            name
-            for name in sorted(manifest.entries.keys() | new.entries.keys())
-            if manifest.entries.get(name) != new.entries.get(name)
-        ]
-        within = _within(places, session, manifest, new, names, result.file)
+    statistics = [_statistics(places, cat_file, source, commit, path) for source in recipe.statistics]
+    try:
+        session = open_session(places, path, base, origins, statistics=statistics)
+        session.apply(recipe)
+        with make_result(places, session, path, write=False, progress=progress) as result:
+            new = result.manifest
+            names = [
+                name
+                for name in sorted(manifest.entries.keys() | new.entries.keys())
+                if manifest.entries.get(name) != new.entries.get(name)
+            ]
+            within = _within(places, session, manifest, new, names, result.file)
+    finally:
+        for one in statistics:
+            if isinstance(one, FileInput):
+                one.close()
     different = [name for name in names if name not in within]
     if new.skeleton != manifest.skeleton:
         different.append("what is no tensor")
@@ -138,12 +146,29 @@ def _origin(cat_file: CatFile, source: Source, label: str, path: str) -> Origin:
     return Origin(label, source.revision, blob)
 
 
+def _statistics(places: Places, cat_file: CatFile, source: Source, commit: str, path: str) -> MergeInput:
+    """Statistics of the training data: as the commit has them, or else the work tree; their digest is checked later."""
+    name = source.revision
+    blob = blob_of_revision(cat_file, f"{commit}:{name}", path)
+    if blob is not None:
+        manifest = manifest_of_blob(places, cat_file, blob, name)
+        bring(places, manifest.objects)
+        return ManifestInput(source.label, manifest, places.store, name)
+    # A recipe comes from others: it names files of this work tree, or none.
+    top = os.path.realpath(places.top)
+    file = "" if "\0" in name else os.path.realpath(os.path.join(top, name))
+    if not file.startswith(top + os.sep) or not os.path.isfile(file):
+        raise ThetaError(
+            f"{path}: the statistics {name[:60]!r} that it was merged with are not here",
+            hint="Put the file there, below the top of the repository.",
+        )
+    return FileInput(source.label, file, name)
+
+
 def _within(
     places: Places, session: MergeSession, old: Manifest, new: Manifest, names: Sequence[str], file: str
 ) -> tuple[str, ...]:
     """Names whose values are as near to the committed ones as their method promises."""
-    from theta_nb.engine.merging.stored_inputs import FileInput
-
     tolerances = {}
     for name in names:
         before, after = old.entries.get(name), new.entries.get(name)

@@ -6,12 +6,14 @@ The reports import NumPy, which the printing of other commands does not wait for
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from theta_nb.commands.show_checkpoints import NOTHING_STORED
+from theta_nb.commands.terminal import visible
 
 if TYPE_CHECKING:
+    from theta_nb.commands.diff import FailedDiff
     from theta_nb.commands.terminal import Style
     from theta_nb.report.checkpoint_diff import CheckpointDiff
     from theta_nb.report.history import Blame, History
@@ -20,13 +22,19 @@ if TYPE_CHECKING:
 __all__ = ["blame", "diff", "html_page", "log", "show"]
 
 
-def diff(arguments: Namespace, result: Sequence[CheckpointDiff], style: Style) -> list[str]:
+def diff(arguments: Namespace, result: Sequence[CheckpointDiff | FailedDiff], style: Style) -> list[str]:
     """What differs in each checkpoint; nothing where nothing does, as for git."""
+    from theta_nb.commands.diff import FailedDiff
     from theta_nb.report.diff_stat import coloured_table, markdown, stat
 
     lines: list[str] = []
     for one in result:
-        if arguments.markdown:
+        shown: Iterable[str]
+        if isinstance(one, FailedDiff):
+            path, error = visible(one.path), visible(one.error)
+            heading = [f"### {path}", ""] if arguments.markdown else [style.bold(path)]
+            shown = [*heading, f"{'' if arguments.markdown else '  '}{style.red('cannot be compared:')} {error}"]
+        elif arguments.markdown:
             shown = markdown(one)
         else:
             shown = stat(one, ink=style) if arguments.stat else coloured_table(one, ink=style)
@@ -34,12 +42,21 @@ def diff(arguments: Namespace, result: Sequence[CheckpointDiff], style: Style) -
     return lines
 
 
-def html_page(result: Sequence[CheckpointDiff]) -> str:
+def html_page(result: Sequence[CheckpointDiff | FailedDiff]) -> str:
     """A document that shows diffs and needs nothing else."""
-    from theta_nb.report.fragments import page
+    from theta_nb.commands.diff import FailedDiff
+    from theta_nb.report.fragments import Markup, fragment, page, text
 
-    title = ", ".join(one.new.path or one.old.path for one in result) or "nothing differs"
-    return page(title, *(one.to_html() for one in result))
+    names, bodies = [], []
+    for one in result:
+        if isinstance(one, FailedDiff):
+            names.append(one.path)
+            said = f"<b>{text(one.path)}</b><div><span class='bad'>cannot be compared:</span> {text(one.error)}</div>"
+            bodies.append(fragment(Markup(said)))
+        else:
+            names.append(one.new.path or one.old.path)
+            bodies.append(one.to_html())
+    return page(", ".join(names) or "nothing differs", *bodies)
 
 
 def log(arguments: Namespace, result: Sequence[History], style: Style) -> list[str]:

@@ -9,6 +9,8 @@ from concurrent.futures import Executor
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from blake3 import blake3
+
 from theta_nb.engine.known import Known, KnownChunk
 from theta_nb.engine.pipeline import Pipeline
 from theta_nb.engine.previous import AUTO, Previous
@@ -21,7 +23,7 @@ from theta_nb.updates.table import Numbers, numbers_of_width
 if TYPE_CHECKING:
     from theta_nb.engine.incremental import Incremental, Step
 
-__all__ = ["PACKED_NBYTES", "ChunkEncoder"]
+__all__ = ["PACKED_NBYTES", "ChunkEncoder", "Read"]
 
 PACKED_NBYTES = 64 * 2**10
 """Encoded chunks shorter than this share objects: 20,000 optimizer records must not be 20,000 objects."""
@@ -35,6 +37,12 @@ Make = Callable[[memoryview], "Step | None"]
 """Fills a chunk, in a worker thread; returns an update that leads to exactly these bytes, if there is one to prefer."""
 
 
+Read = Callable[[memoryview, int], None]
+"""Puts the bytes of a chunk from an offset on into memory, in a worker thread."""
+
+_PIECE_NBYTES = 2**20  # what is read and hashed at once stays in a core's cache
+
+
 class _Chunk(NamedTuple):
     offset: int  # in the buffer
     nbytes: int
@@ -42,6 +50,7 @@ class _Chunk(NamedTuple):
     numbers: Numbers | None  # what its bytes mean, where more is known
     previous: KnownChunk | None  # what stood in its place before
     make: Make | None = None  # fills it
+    read: Read | None = None  # likewise, any part of it
 
 
 class _Outcome(NamedTuple):
@@ -103,7 +112,7 @@ class _Worker:
 
     def _one(self, raw: memoryview, chunk: _Chunk, patience: _Patience) -> _Outcome:
         made = None if chunk.make is None else chunk.make(raw)
-        digest = chunk_digest(raw)
+        digest = chunk_digest(raw) if chunk.read is None else self._read(raw, chunk.read)
         if len(raw) <= INLINE_NBYTES:
             return _Outcome(digest, KnownChunk(ChunkRef(digest, inline=bytes(raw)), 0), b"")
         known = self.known.find(digest)
@@ -125,6 +134,18 @@ class _Worker:
             frame = encode_numbers(raw, chunk.itemsize) if chunk.itemsize else encode_bytes(raw)
             outcome = _Outcome(digest, known, frame, near=near)
         return outcome if len(outcome.frame) < PACKED_NBYTES else self._written(outcome)
+
+    def _read(self, raw: memoryview, read: Read) -> bytes:
+        """Fill a chunk; of one that is only hashed, no more is in memory than a piece."""
+        if self.write or self.previous is not None or len(raw) <= _PIECE_NBYTES:
+            read(raw, 0)
+            return chunk_digest(raw)
+        hasher = blake3()
+        for start in range(0, len(raw), _PIECE_NBYTES):
+            piece = raw[: min(_PIECE_NBYTES, len(raw) - start)]
+            read(piece, start)
+            hasher.update(piece)
+        return hasher.digest()
 
     def _unwanted(self, known: KnownChunk, digest: bytes, chunk: _Chunk) -> bool:
         """Whether a new chunk is known as another update type than the one that is set: a status cleaned it before."""
@@ -250,6 +271,7 @@ class ChunkEncoder:
         numbers: Numbers | None = None,
         previous: KnownChunk | None = None,
         make: Make | None = None,
+        read: Read | None = None,
     ) -> int:
         """Take the chunk that was put into :meth:`space`; returns its number.
 
@@ -263,10 +285,10 @@ class ChunkEncoder:
             What its bytes mean, where more is known than the item size.
         previous
             What stood in its place before, if it may be stored as an update of that.
-        make
-            Puts the bytes into :meth:`space`, where the caller does not.
+        make, read
+            Put the bytes into :meth:`space`, where the caller does not.
         """
-        self._chunks.append(_Chunk(self._filled, nbytes, itemsize, numbers, previous, make))
+        self._chunks.append(_Chunk(self._filled, nbytes, itemsize, numbers, previous, make, read))
         self._filled += nbytes
         self._count += 1
         return self._count - 1

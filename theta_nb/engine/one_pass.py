@@ -9,7 +9,7 @@ from typing import BinaryIO, Protocol
 
 from theta_nb.checkpoints.layout import ByteSource, Layout, Part
 from theta_nb.engine.decode import Decoder
-from theta_nb.engine.encode import ChunkEncoder
+from theta_nb.engine.encode import ChunkEncoder, Read
 from theta_nb.engine.known import KnownChunk
 from theta_nb.engine.layouts import anonymous, dump_layout, entry_of, owners
 from theta_nb.engine.previous import Previous
@@ -40,13 +40,28 @@ class FileStream:
 
     def readinto(self, dest: memoryview) -> int:
         """Fill ``dest`` from the file."""
+        done = self._fill(dest, self._offset)
+        self._offset += done
+        return done
+
+    def later(self, nbytes: int) -> Read:
+        """Step over some bytes, which whoever works on them reads: reading is half the work of hashing."""
+        start = self._offset
+        self._offset += nbytes
+
+        def read(dest: memoryview, offset: int) -> None:
+            if self._fill(dest, start + offset) < len(dest):
+                raise MismatchError(b"")
+
+        return read
+
+    def _fill(self, dest: memoryview, offset: int) -> int:
         done = 0
         while done < len(dest):
-            count = os.preadv(self._fd, [dest[done:]], self._offset)
+            count = os.preadv(self._fd, [dest[done:]], offset + done)
             if count == 0:
                 break
             done += count
-            self._offset += count
         return done
 
 
@@ -129,7 +144,11 @@ class Pass:
             self._flush_skeleton()
             self._encoder.finish()
         except MismatchError:
-            self._encoder.finish()
+            try:
+                self._encoder.finish()
+            except BaseException:
+                self._encoder.abandon()
+                raise
             raise
         except BaseException:
             self._encoder.abandon()
@@ -141,11 +160,17 @@ class Pass:
         numbers, earlier = self._earlier(index)
         for extent in self._extents(index):
             space = self._encoder.space(extent.nbytes)
-            got = stream.readinto(space)
-            if got < extent.nbytes:
+            read = None
+            if isinstance(stream, FileStream):
+                read = stream.later(extent.nbytes)
+            elif (got := stream.readinto(space)) < extent.nbytes:
                 raise MismatchError(bytes(space[:got]))
             number = self._encoder.add(
-                extent.nbytes, storage.itemsize, numbers=numbers, previous=earlier.get(extent) if earlier else None
+                extent.nbytes,
+                storage.itemsize,
+                numbers=numbers,
+                previous=earlier.get(extent) if earlier else None,
+                read=read,
             )
             self._numbers[index].append(number)
             self._tape.append((Part.STORAGE, number, extent.nbytes))

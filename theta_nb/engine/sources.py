@@ -15,11 +15,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 
+from theta_nb.checkpoints.detection import locate
+from theta_nb.checkpoints.layout import FileSource as LayoutSource
 from theta_nb.checkpoints.layout import Layout
 from theta_nb.engine.checkpoint import Bring
 from theta_nb.engine.clean import Cleaner
 from theta_nb.engine.diff import RAW, Parameter, parameters_of
+from theta_nb.engine.digest_cache import DigestCache, FileState, layout_digest
 from theta_nb.engine.known import KnownChunks
+from theta_nb.engine.layouts import dump_layout
 from theta_nb.engine.rebuild import Decoder, read_layout
 from theta_nb.errors import CheckpointError
 from theta_nb.manifest.model import Manifest
@@ -167,6 +171,8 @@ class FileSource:
         The file.
     executor
         Where its chunks are hashed.
+    cache
+        Path of the file that remembers digests of files as long as they stay as they are; empty for none.
 
     Raises
     ------
@@ -176,14 +182,33 @@ class FileSource:
         If it changes meanwhile.
     """
 
-    def __init__(self, path: str | os.PathLike[str], executor: Executor) -> None:
-        self._name = os.path.basename(os.fspath(path))
+    def __init__(self, path: str | os.PathLike[str], executor: Executor, *, cache: str = "") -> None:
+        self._path = os.path.abspath(path)
+        self._name = os.path.basename(self._path)
         # Without O_NONBLOCK, opening a pipe of that name would wait for ever.
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         self._times = self._now()
-        cleaner = Cleaner(MemoryStore(), executor, write=False)
-        self.manifest, self._layout = cleaner.file(self._fd, self._name, KnownChunks())
+        self.manifest, self._layout = self._read(executor, DigestCache(cache)) if cache else self._hash(executor)
         self._specs = {spec.name: spec for spec in self._layout.tensors}
+
+    def _read(self, executor: Executor, cache: DigestCache) -> tuple[Manifest, Layout]:
+        try:
+            state = FileState.of(self._fd)
+            manifest = cache.find(self._path, state)
+            if manifest is not None:
+                layout = locate(LayoutSource(self._fd), self._name)
+                # Another release may see other tensors in the same bytes.
+                if layout_digest(dump_layout(layout)) == manifest.layout and layout.format == manifest.format:
+                    return manifest, layout
+            manifest, layout = self._hash(executor)
+            if FileState.of(self._fd).key == state.key:
+                cache.remember(self._path, state, manifest)
+            return manifest, layout
+        finally:
+            cache.close()
+
+    def _hash(self, executor: Executor) -> tuple[Manifest, Layout]:
+        return Cleaner(MemoryStore(), executor, write=False).file(self._fd, self._name, KnownChunks())
 
     @property
     def layout(self) -> Layout:

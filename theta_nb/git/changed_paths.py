@@ -26,10 +26,13 @@ class ChangedPath:
     old, new
         Its path on either side, relative to the top of the work tree; another one where it was renamed, and the same
         one where it exists on one side only.
+    both
+        Whether it exists on both sides.
     """
 
     old: str
     new: str
+    both: bool = True
 
 
 def changed_paths(places: Places, old: str, new: str | None, pathspecs: Sequence[str] = ()) -> list[ChangedPath]:
@@ -54,6 +57,8 @@ def changed_paths(places: Places, old: str, new: str | None, pathspecs: Sequence
     """
     words = git(*_command(places, old, new), "--", *pathspecs, cwd=places.cwd if pathspecs else places.top)
     found = _parse(words)
+    if any(not change.both for change in found) and (pathspecs or new is None):
+        found = _renamed(found, places, old, new)
     # In a bare repository only the commit itself says what is tracked.
     paths = [change.new for change in found]
     if places.work_tree is not None:
@@ -61,6 +66,21 @@ def changed_paths(places: Places, old: str, new: str | None, pathspecs: Sequence
     else:
         filters = filters_of(paths, places, revision=resolve(new or old, places.cwd)) if paths else {}
     return sorted((c for c in found if filters.get(c.new) == "theta"), key=lambda change: change.new)
+
+
+def _renamed(found: list[ChangedPath], places: Places, old: str, new: str | None) -> list[ChangedPath]:
+    """The same, with both names of what was renamed: git, told one of them by a pathspec, sees a new or a removed file.
+
+    In the work tree git could tell only by cleaning the files, so what counts there is a rename that is staged.
+    """
+    if old == INDEX and new is None:
+        return found
+    words = git(*_command(places, old, INDEX if new is None else new), cwd=places.top)
+    renames = [change for change in _parse(words) if change.old != change.new]
+    lonely = {change.new for change in found if not change.both}
+    joined = {change: None for change in renames if change.old in lonely or change.new in lonely}
+    taken = {name for change in joined for name in (change.old, change.new)}
+    return [*joined, *(change for change in found if change.both or change.new not in taken)]
 
 
 def _command(places: Places, old: str, new: str | None) -> list[str]:
@@ -86,6 +106,7 @@ def _parse(out: bytes) -> list[ChangedPath]:
         old = os.fsdecode(next(words))
         new = os.fsdecode(next(words)) if status[:1] in (b"R", b"C") else old
         # Neither side may be a link or a submodule: filters see files only. An absent side has mode 0.
-        if all(mode.startswith((b"100", b"000")) for mode in (old_mode, new_mode)):
-            found[ChangedPath(old, new)] = None
+        modes = (old_mode, new_mode)
+        if all(mode.startswith((b"100", b"000")) for mode in modes):
+            found[ChangedPath(old, new, both=not any(mode.startswith(b"000") for mode in modes))] = None
     return list(found)

@@ -206,7 +206,7 @@ def open_file(places: Places, full: str, side: Side, executor: Executor, *, fetc
             text = head + file.read(MAX_MANIFEST_NBYTES + 1) if is_manifest(head) else None
         if text is not None:
             return open_manifest(places, parse(text, source=side.path), side, fetch=fetch)
-        source = FileSource(full, executor)
+        source = FileSource(full, executor, cache=os.path.join(places.theta_dir, "digests.sqlite"))
     except (FileNotFoundError, NotADirectoryError):
         return Opened(replace(side, exists=False))
     except OSError as error:

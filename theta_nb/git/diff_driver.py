@@ -10,12 +10,13 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
+from theta_nb.errors import ThetaError
 from theta_nb.git.comparing import Opened, compare_sides, open_file, open_manifest
 from theta_nb.git.places import Places, find_places
 from theta_nb.git.process import CatFile, GitError, git_text
 from theta_nb.git.versions import read_text
 from theta_nb.manifest.text import parse
-from theta_nb.report.checkpoint_diff import Side
+from theta_nb.report.checkpoint_diff import CheckpointDiff, Side
 from theta_nb.report.diff_lines import PLAIN, Colours, diff_lines
 from theta_nb.report.visible import visible
 
@@ -24,6 +25,9 @@ __all__ = ["diff_driver"]
 
 def diff_driver(arguments: Sequence[str], *, terminal: bool) -> list[str]:
     """Lines to print for one path.
+
+    A path that cannot be compared (a corrupt manifest, a file that is no more) says so in its lines: were it an error,
+    git would end there and leave out all paths behind it.
 
     Parameters
     ----------
@@ -36,16 +40,27 @@ def diff_driver(arguments: Sequence[str], *, terminal: bool) -> list[str]:
     Raises
     ------
     ThetaError
-        If a side can be read neither from git nor from its file.
+        If there is no repository here.
     """
-    path = arguments[0]
     places = find_places()
     colours = _colours(places, terminal=terminal)
-    if len(arguments) < 7:
-        heading = _heading(path, colours)
-        return [heading, "unmerged: take a side with 'git checkout --ours' or '--theirs', or write the merged file"]
-    old_file, old_hex, old_mode, new_file, new_hex, new_mode = arguments[1:7]
+    path = arguments[0]
     new_path = arguments[7] if len(arguments) > 7 else path
+    lines = [_heading(path if path == new_path else f"{path} → {new_path}", colours)]
+    if len(arguments) < 7:
+        return [*lines, "unmerged: take a side with 'git checkout --ours' or '--theirs', or write the merged file"]
+    old_mode, new_mode = arguments[3], arguments[6]
+    if old_mode != new_mode and "." not in (old_mode, new_mode):
+        lines.append(f"mode {old_mode} → {new_mode}")
+    lines += [line for line in arguments[8].splitlines() if line.startswith("similarity")] if arguments[8:] else []
+    try:
+        return [*lines, *diff_lines(_compared(places, arguments, new_path), colours=colours)]
+    except (ThetaError, OSError) as error:
+        return [*lines, f"{colours.removed}cannot be compared:{colours.reset} {visible(str(error))}"]
+
+
+def _compared(places: Places, arguments: Sequence[str], new_path: str) -> CheckpointDiff:
+    path, old_file, old_hex, _, new_file, new_hex, _ = arguments[:7]
     cat_file = CatFile(places.top)
     with ThreadPoolExecutor(places.settings.workers, thread_name_prefix="theta") as executor:
         try:
@@ -53,12 +68,7 @@ def diff_driver(arguments: Sequence[str], *, terminal: bool) -> list[str]:
             new = _side(places, cat_file, new_path, new_file, new_hex, executor)
         finally:
             cat_file.close()
-        diff = compare_sides(places, old, new).measure(executor=executor)
-    lines = [_heading(path if path == new_path else f"{path} → {new_path}", colours)]
-    if old_mode != new_mode and "." not in (old_mode, new_mode):
-        lines.append(f"mode {old_mode} → {new_mode}")
-    lines += [line for line in arguments[8].splitlines() if line.startswith("similarity")] if arguments[8:] else []
-    return [*lines, *diff_lines(diff, colours=colours)]
+        return compare_sides(places, old, new).measure(executor=executor)
 
 
 def _heading(text: str, colours: Colours) -> str:

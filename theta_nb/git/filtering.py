@@ -217,7 +217,7 @@ class Filter:
         try:
             manifest = parse(data, source=path)
         except ManifestError as error:
-            self._warn(f"{error} The manifest is checked out instead.")
+            self._warn(f"{_sentence(error)} git gets the manifest instead.")
             return lambda sink: sink(memoryview(data))
         if missing_objects(manifest, self._places.store) and may_wait():
             self._waiting[path] = data
@@ -242,11 +242,15 @@ class Filter:
 
     def _tell_left(self, paths: Sequence[str], error: MissingObjectError) -> None:
         if len(paths) == 1:
-            what, files = f"{paths[0]}: {error.message}; its manifest is", f" {paths[0]}"
+            what, manifests, files = f"{paths[0]}: {error.message}", "its manifest", f" {paths[0]}"
         else:
             names = ", ".join(paths[:_MOST_NAMED]) + (f" and {n} more" if (n := len(paths) - _MOST_NAMED) > 0 else "")
-            what, files = f"{names}: {error.message}; their manifests are", ""
-        self._warn(f"{what} checked out instead. When the objects are here, run 'git theta checkout{files}'.")
+            what, manifests, files = f"{names}: {error.message}", "their manifests", ""
+        # A checkout asks for the file, but so does a diff with an external driver: git does not say which.
+        self._warn(
+            f"{what}; git gets {manifests} instead. Once the objects are here, 'git theta checkout{files}' writes the "
+            f"{'checkpoint' if len(paths) == 1 else 'checkpoints'}."
+        )
 
     def smudge_waiting(self, path: str) -> Callable[[Sink], None] | None:
         """What :meth:`smudge` returns, for a file that waited; ``None`` if there is no such file."""
@@ -271,7 +275,7 @@ class Filter:
                 bring(self._places, manifest.objects)
             return self._rebuild(manifest)
         except ManifestError as error:
-            self._warn(f"{path}: {error} The manifest is checked out instead.")
+            self._warn(f"{path}: {_sentence(error)} git gets the manifest instead.")
         except MissingObjectError as error:
             self._tell_left([path], error)
         return lambda sink: sink(memoryview(data))
@@ -322,6 +326,11 @@ class Filter:
                     sink(memoryview(piece))
 
         return write
+
+
+def _sentence(error: ThetaError) -> str:
+    """An error with its full stop, for a sentence to follow."""
+    return f"{str(error).rstrip('.')}."
 
 
 def _take(content: Content, nbytes: int) -> bytes:

@@ -36,9 +36,19 @@ Scope = Literal["global", "local", "worktree", "system"]
 PROGRAM = "git-theta"
 MIN_GIT = (2, 31)
 
-# The name of the module of a changed tensor becomes the header of its hunk in 'git diff': what stands before the last
-# dot or slash of a manifest line's first column. A tab must be a real one: these are POSIX expressions.
-_HUNK_HEADER = "^([^\t]+)[./][^\t./]*\t\n^([^\t]+)\t\n^(object|value) "
+# What 'git diff' writes behind the line numbers of a hunk: the block of the model, 'encoder.layer.3'. git takes it from
+# the last matching line *before* the hunk, context included, so with three lines of context the header of a single
+# module would nearly always be that of its neighbour; the block is right for most tensors, and changed lines say the
+# whole name anyway. That is a row's name up to its first number, or up to its first dot. The lines behind the rows,
+# for the machine, belong to no module: they match with nothing, so their hunks get no header instead of the last row's.
+# A tab must be a real one: these are POSIX expressions.
+_HUNK_HEADER = (
+    "^(([0-9]*[^\t./0-9][^\t./]*[./])*[0-9]+)[./][^\t]*\t\n"  # encoder.layer.3.norm.weight
+    "^([^\t./]+)[./][^\t]*\t\n"  # embeddings.norm.weight
+    "^([^\t]+)\t\n"  # weight
+    "^()(object|value) "
+)
+_FORMER_HUNK_HEADER = "^([^\t]+)[./][^\t./]*\t\n^([^\t]+)\t\n^(object|value) "
 
 CONFIGURATION: dict[str, str] = {
     "filter.theta.process": f"{PROGRAM} filter-process",
@@ -64,13 +74,15 @@ _DIFF_COMMAND = "diff.theta.command"
 # What is written only on demand.
 _OPTIONAL = {_SKIP_SMUDGE: "true", _HOOKS: "false", _DIFF_COMMAND: f"{PROGRAM} diff-driver"}
 
-# What git-theta (the reference implementation) writes; replaced, or removed where we have no such key.
+# What git-theta (the reference implementation) and our own former versions write; replaced, or removed where we have no
+# such key.
 _FORMER: dict[str, str] = {
     "filter.theta.clean": "git-theta-filter clean %f",
     "filter.theta.smudge": "git-theta-filter smudge %f",
     "merge.theta.name": "Merge Models with Git-Theta",
     "merge.theta.driver": "git-theta-merge %O %A %B %P",
     _DIFF_COMMAND: "git-theta-diff",
+    "diff.theta.xfuncname": _FORMER_HUNK_HEADER,
 }
 
 # What each key may say without being worth a remark.

@@ -225,7 +225,12 @@ class CatFile:
         if "\n" in name:
             return b"missing", io.BytesIO()
         process = self._processes.get(mode)
-        if process is None or process.poll() is not None:
+        if process is not None and process.poll() is not None:
+            # A name outside the repository (COMMIT:../x) ends it.
+            with contextlib.suppress(OSError):
+                process.communicate()
+            process = None
+        if process is None:
             process = self._processes[mode] = subprocess.Popen(
                 ["git", "cat-file", mode],
                 cwd=self._cwd,

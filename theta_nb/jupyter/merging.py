@@ -255,7 +255,8 @@ def session_bundle(session: MergeSession) -> dict[str, str]:
     for row in [one for one in preview if one.state != "equal"][:60]:
         cosine = f"{row.cosines[0]:+.2f}" if row.cosines else ""
         conflict = f"{row.conflict:.0%}" if row.conflict is not None else ""
-        moved = f"{row.distances[0]:.3g}" if row.distances is not None else ""
+        about = "≈ " if row.estimated else ""
+        moved = f"{about}{row.distances[0]:.3g}" if row.distances is not None else ""
         kind = "bad" if row.open else ""
         choice = Markup(f"<span class='{kind}'>{text('waits' if row.open else row.choice)}</span>")
         rows.append([Markup(f"<code>{text(row.name)}</code>"), row.state, choice, cosine, conflict, moved])

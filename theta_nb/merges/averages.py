@@ -47,7 +47,7 @@ def ours(gram: Gram) -> Combination:
 
 @merge_method("theirs", title="Theirs", base="none", inputs=(2, 0))
 def theirs(
-    gram: Gram, *, which: Annotated[int, Range(1, 1000), "which of the others, counted from 1"] = 1
+    gram: Gram, *, which: Annotated[int, Range(1, 1000, tuned=False), "which of the others, counted from 1"] = 1
 ) -> Combination:
     """Take their value; of several others, the first or the one that ``which`` says.
 
@@ -75,7 +75,7 @@ def original(gram: Gram) -> Combination:
     return Combination(one_of(gram.count, -1), base=1.0)
 
 
-@merge_method("passthrough", title="Passthrough", base="none")
+@merge_method("passthrough", title="Passthrough", base="none", sample="entries")
 def passthrough(group: Group, *, scale: Annotated[float, Range(-2, 2, soft=True), "factor"] = 1.0) -> Iterator[Array]:
     """Take the first input, times a factor.
 

@@ -115,7 +115,14 @@ class Gram:
             return self
         scale = np.ones(self.count + 1)
         scale[1:] = factor
-        return Gram(lambda: self.matrix * scale[:, None] * scale, self.has_base, self.name, None, self.count)
+        along = self.along
+        return Gram(
+            lambda: self.matrix * scale[:, None] * scale,
+            self.has_base,
+            self.name,
+            None if along is None else lambda axis: along(axis).scaled(factor),
+            self.count,
+        )
 
     def by(self, axis: str) -> Gram:
         """The matrices of the vectors along ``axis``; of the whole tensor for ``"tensor"``."""

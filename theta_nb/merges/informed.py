@@ -15,12 +15,19 @@ from theta_nb.merges.parameters import Range, Weight, spread
 __all__ = ["fisher", "regmean"]
 
 
-@merge_method("fisher", title="Fisher", paper="https://arxiv.org/abs/2111.09832", base="none", statistics="fisher")
+@merge_method(
+    "fisher",
+    title="Fisher",
+    paper="https://arxiv.org/abs/2111.09832",
+    base="none",
+    statistics="fisher",
+    sample="entries",
+)
 def fisher(
     group: Group,
     *,
     weight: Weight = 1.0,
-    floor: Annotated[float, Range(0, 1), "least Fisher information of an entry"] = 1e-6,
+    floor: Annotated[float, Range(0, 1, tuned=False), "least Fisher information of an entry"] = 1e-6,
 ) -> Iterator[Array]:
     """Average every entry by its Fisher information: the sum of w F x over the sum of w F.
 

@@ -84,5 +84,6 @@ def lines(inner: Method) -> ScaledByDepth:
         matrices=inner.matrices,
         stochastic=inner.stochastic,
         statistics=inner.statistics,
+        sample=inner.sample,
         inner=inner,
     )

@@ -49,6 +49,9 @@ class Method:
         Whether it draws random numbers, from its ``seed``.
     statistics
         What it needs beside the weights, given as checkpoints: ``""``, ``"fisher"`` or ``"regmean"``.
+    sample
+        What tells as much as the whole tensor, on average: ``"entries"`` or ``"rows"`` (first dimension) picked at
+        random; ``""`` if nothing does. Previews estimate by it.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Method:
     matrices: bool = False
     stochastic: bool = False
     statistics: str = ""
+    sample: str = ""
 
     def __post_init__(self) -> None:
         # Documentation, help() and doctest see the function.
@@ -192,6 +196,7 @@ def merge_method(
     tolerance: float = 0.0,
     matrices: bool = False,
     statistics: str = "",
+    sample: str = "",
 ) -> Callable[[Callable[..., Any]], Method]:
     """Turn a function into a :class:`Method`; the arguments are described there.
 
@@ -224,6 +229,7 @@ def merge_method(
             matrices=matrices,
             stochastic=any(spec.name == "seed" for spec in parameters),
             statistics=statistics,
+            sample=sample,
         )
 
     return wrap

@@ -16,12 +16,20 @@ from theta_nb.merges.sign_election import Scale
 __all__ = ["consensus", "emr", "pcb"]
 
 
-@merge_method("consensus", title="Consensus (TALL masks)", paper="https://arxiv.org/abs/2405.07813", base="needed")
+@merge_method(
+    "consensus",
+    title="Consensus (TALL masks)",
+    paper="https://arxiv.org/abs/2405.07813",
+    base="needed",
+    sample="entries",
+)
 def consensus(
     group: Group,
     *,
     tall: Annotated[float, Range(0, 2, soft=True), "how far a task vector must outweigh the others to count"] = 0.4,
-    agreement: Annotated[int, Range(0, 1000), "number of tasks that must need an entry for it to stay"] = 2,
+    agreement: Annotated[
+        int, Range(0, 1000, tuned=False), "number of tasks that must need an entry for it to stay"
+    ] = 2,
     scale: Scale = 1.0,
 ) -> Iterator[Array]:
     """Sum the task vectors and drop what fewer than ``agreement`` tasks need.
@@ -47,11 +55,11 @@ def consensus(
         yield total
 
 
-@merge_method("emr", title="EMR", paper="https://arxiv.org/abs/2405.17461", base="needed")
+@merge_method("emr", title="EMR", paper="https://arxiv.org/abs/2405.17461", base="needed", sample="entries")
 def emr(
     group: Group,
     *,
-    task: Annotated[int, Range(0, 1000), "0 for the unified model, k for the one rebuilt for input k"] = 0,
+    task: Annotated[int, Range(0, 1000, tuned=False), "0 for the unified model, k for the one rebuilt for input k"] = 0,
     scale: Scale = 1.0,
 ) -> Iterator[Array]:
     """Elect a sign for each entry and the largest value that has it; mask and rescale it for one task, if asked.
@@ -93,7 +101,15 @@ def emr(
         yield total
 
 
-@merge_method("pcb", title="PCB", paper="https://arxiv.org/abs/2410.02396", base="needed", exact=False, tolerance=1e-5)
+@merge_method(
+    "pcb",
+    title="PCB",
+    paper="https://arxiv.org/abs/2410.02396",
+    base="needed",
+    exact=False,
+    tolerance=1e-5,
+    sample="entries",
+)
 def pcb(
     group: Group,
     *,

@@ -40,15 +40,23 @@ class Range:
         The ends.
     soft
         Whether values beyond them are allowed.
+    tuned
+        Whether it is worth a search: not so for tolerances, seeds and what picks one input.
     """
 
     low: float = -math.inf
     high: float = math.inf
     soft: bool = False
+    tuned: bool = True
+
+    @property
+    def searched(self) -> bool:
+        """Whether a search that is given no ranges takes this one."""
+        return self.tuned and math.isfinite(self.low) and math.isfinite(self.high)
 
 
 Weight = Annotated[PerModel, Range(-1, 2, soft=True), "weight of each input"]
-Seed = Annotated[int, Range(0, 2**63 - 1), "seed of the random draws; equal seeds give equal results"]
+Seed = Annotated[int, Range(0, 2**63 - 1, tuned=False), "seed of the random draws; equal seeds give equal results"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,11 +13,11 @@ from theta_nb.merges.group import Array, Group, keep
 from theta_nb.merges.method import merge_method
 from theta_nb.merges.parameters import Range
 from theta_nb.merges.selection import Picker, histogram, keys, order_statistics, select_largest
-from theta_nb.merges.sign_election import elect
+from theta_nb.merges.summing import elect
 
 __all__ = ["arcee_fusion", "nearswap", "ram", "ramplus", "sce"]
 
-Tiny = Annotated[float, Range(0, 1), "differences up to this size count as none"]
+Tiny = Annotated[float, Range(0, 1, tuned=False), "differences up to this size count as none"]
 
 
 def _variance(deltas: Sequence[Array]) -> Array:
@@ -34,7 +35,7 @@ def _variances(group: Group) -> Iterator[Array]:
     return (_variance(part.deltas) for part in group.deltas())
 
 
-@merge_method("sce", title="SCE", paper="https://arxiv.org/abs/2408.07990", base="needed")
+@merge_method("sce", title="SCE", paper="https://arxiv.org/abs/2408.07990", base="needed", sample="entries")
 def sce(
     group: Group,
     *,
@@ -120,7 +121,7 @@ def _ram(group: Group, factors: Sequence[float], epsilon: float) -> Iterator[Arr
         yield total
 
 
-@merge_method("ram", title="RAM", paper="https://arxiv.org/abs/2601.13572", base="needed")
+@merge_method("ram", title="RAM", paper="https://arxiv.org/abs/2601.13572", base="needed", sample="entries")
 def ram(group: Group, *, epsilon: Tiny = 1e-5) -> Iterator[Array]:
     """Keep what one model alone changed, average what several changed.
 
@@ -133,7 +134,9 @@ def ram(group: Group, *, epsilon: Tiny = 1e-5) -> Iterator[Array]:
     return _ram(group, [1.0] * len(group.inputs), epsilon)
 
 
-@merge_method("ramplus", title="RAM+ (by tensor)", paper="https://arxiv.org/abs/2601.13572", base="needed")
+@merge_method(
+    "ramplus", title="RAM+ (by tensor)", paper="https://arxiv.org/abs/2601.13572", base="needed", sample="entries"
+)
 def ramplus(
     group: Group,
     *,
@@ -170,13 +173,15 @@ def ramplus(
     base="needed",
     exact=False,
     tolerance=1e-5,
+    sample="rows",
 )
 def arcee_fusion(group: Group) -> Iterator[Array]:
     """Take over the differences that matter most; of several inputs, one after the other.
 
     The importance of an entry is its difference times the divergence (Kullback-Leibler, after a softmax) of its row;
     what reaches median + 1.5 interquartile ranges is kept. The quartiles are those of all entries, where mergekit
-    draws a sample. Rows are those along the last dimension.
+    draws a sample. The divergence is computed in float64: that of a fine-tune is smaller than what float32 rounds off
+    in its sum. Rows are those along the last dimension.
 
     Examples
     --------
@@ -185,52 +190,54 @@ def arcee_fusion(group: Group) -> Iterator[Array]:
     >>> merge_tensors("arcee_fusion", [x], base=np.zeros((4, 4)))[0].tolist()
     [9.0, 1.0, 1.0, 1.0]
     """
-    length = group.shape[-1] if group.shape else 1
-    make = [_important(group, k, max(length, 1)) for k in range(len(group.inputs))]
-    for part in _by_last(group, length):
+    flat = _by_last(group)
+    important = [_Importance(flat, k) for k in range(len(group.inputs))]
+    for part in flat.deltas(rows=True):
         total = part.base.copy()
-        for k, delta in enumerate(part.deltas):
-            importance, threshold = make[k]
-            keep(delta, importance(part.base, delta) >= group.number(threshold))
+        for delta, importance in zip(part.deltas, important, strict=True):
+            keep(delta, importance.of(part.start, delta) >= importance.threshold)
             total += delta
         yield total
 
 
-def _by_last(group: Group, length: int) -> Iterator[Any]:
-    """Blocks that hold whole rows along the last dimension."""
-    flat = Group(
-        name=group.name,
-        shape=(group.size // length, length) if length else (0,),
-        inputs=group.inputs,
-        base=group.base,
-        dtype=group.dtype,
-        scaled=group.scaled,
-    )
-    return flat.deltas(rows=True)
+def _by_last(group: Group) -> Group:
+    """The same tensor as a matrix whose rows are those along the last dimension."""
+    length = group.shape[-1] if group.shape else 1
+    return replace(group, shape=(group.size // length, length) if length else (0,))
 
 
-def _important(group: Group, index: int, length: int) -> tuple[Any, float]:
-    """Function that gives the importance of a block's entries, and the least importance that is kept."""
+class _Importance:
+    """How much the entries of one task vector matter, and from where on they are kept."""
 
-    def importance(base: Array, delta: Array) -> Array:
-        rows, changed = base.reshape(-1, length), (base + delta).reshape(-1, length)
-        p, q = _softmax(changed), _softmax(rows)
-        divergence = (p * np.log(p / q)).sum(axis=1, keepdims=True)
-        made: Array = (np.abs(delta).reshape(-1, length) * divergence).reshape(-1)
-        return made
+    def __init__(self, group: Group, index: int) -> None:
+        self._length = max(group.shape[-1], 1)
+        divergences = [_divergences(part.base, part.deltas[index], self._length) for part in group.deltas(rows=True)]
+        self._divergences = np.concatenate(divergences) if divergences else np.empty(0)
 
-    def walk() -> Iterator[Array]:
-        return (importance(part.base, part.deltas[index]) for part in _by_last(group, length))
+        def walk() -> Iterator[Array]:
+            return (self.of(part.start, part.deltas[index]) for part in group.deltas(rows=True))
 
-    if not group.size:
-        return importance, 0.0
-    ranks = [int(q * (group.size - 1)) for q in (0.25, 0.5, 0.75)]
+        def threshold() -> float:
+            ranks = [int(q * (group.size - 1)) for q in (0.25, 0.5, 0.75)]
+            low, median, high = order_statistics(walk, ranks, group.size)
+            return median + 1.5 * (high - low)
 
-    def threshold() -> float:
-        low, median, high = order_statistics(walk, ranks, group.size)
-        return median + 1.5 * (high - low)
+        self.threshold = group.decide(f"threshold {index}", threshold)[0] if group.size else 0.0
 
-    return importance, group.decide(f"threshold {index}", threshold)[0]
+    def of(self, start: int, delta: Array) -> Array:
+        """Importance of the entries of a block, float64."""
+        rows = np.abs(delta).reshape(-1, self._length)
+        first = start // self._length
+        made: Array = rows * self._divergences[first : first + len(rows), None]
+        return made.reshape(-1)
+
+
+def _divergences(base: Array, delta: Array, length: int) -> Array:
+    """Divergence of every row from what it was, float64."""
+    before = base.reshape(-1, length).astype(np.float64)
+    q, p = _softmax(before), _softmax(before + delta.reshape(-1, length))
+    made: Array = (p * np.log(p / q)).sum(axis=1)
+    return made
 
 
 def _softmax(rows: Array) -> Array:
@@ -246,6 +253,7 @@ def _softmax(rows: Array) -> Array:
     paper="https://huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001",
     inputs=(2, 2),
     base="none",
+    sample="entries",
 )
 def nearswap(group: Group, *, t: Annotated[float, Range(0, 1), "how near is near"] = 0.001) -> Iterator[Array]:
     """Go from ours towards theirs where they are near: by t over their distance, at most all the way.

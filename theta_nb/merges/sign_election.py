@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
-import numpy as np
-
 from theta_nb.merges import sparsify
-from theta_nb.merges.group import Array, Group, keep
+from theta_nb.merges.group import Array, Group
 from theta_nb.merges.method import merge_method
 from theta_nb.merges.parameters import PerModel, Range, Seed, Weight, spread
+from theta_nb.merges.sparsify import Sparse
+from theta_nb.merges.summing import sparse_merge
 
 __all__ = [
     "breadcrumbs",
@@ -19,8 +19,6 @@ __all__ = [
     "dare_ties",
     "della",
     "della_linear",
-    "elect",
-    "sparse_merge",
     "ties",
 ]
 
@@ -41,107 +39,7 @@ Epsilon = Annotated[PerModel, Range(0, 0.5), "half the spread of the probabiliti
 Gamma = Annotated[PerModel, Range(0, 1), "share of the largest entries that is dropped"]
 
 
-def elect(
-    deltas: Sequence[Array], weights: Sequence[float], *, normalize: bool, shares: Sequence[float] | None = None
-) -> Array:
-    """Sum the weighted entries that have the sign of the sum of all; the deltas are overwritten.
-
-    An entry whose sum is zero counts as positive. Zero entries have no vote. Divided by the weights of those that
-    agree, if ``normalize``. With ``shares``, what is left after the election is weighted by these.
-
-    Examples
-    --------
-    >>> elect([np.array([2.0, 1]), np.array([-1.0, 3])], [1, 1], normalize=True).tolist()
-    [2.0, 2.0]
-    """
-    total: Array = deltas[0] * deltas[0].dtype.type(weights[0])
-    deltas[0][:] = total
-    for delta, weight in zip(deltas[1:], weights[1:], strict=True):
-        if weight != 1:
-            delta *= delta.dtype.type(weight)
-        total += delta
-    negative = total < 0
-    divisor = np.empty_like(total)
-    share = np.empty_like(total)
-    for position, (delta, weight) in enumerate(zip(deltas, shares or weights, strict=True)):
-        # Where there is a NaN the sum is one, and counts as positive, so it takes part and shows.
-        agrees = (delta < 0) == negative
-        keep(delta, agrees)
-        if normalize:
-            agrees &= delta != 0
-            np.multiply(agrees, delta.dtype.type(weight), out=share if position else divisor)
-        if shares is not None:
-            delta *= delta.dtype.type(weight)
-        if position:
-            total += delta
-            if normalize:
-                divisor += share
-        else:
-            total[:] = delta
-    if normalize:
-        divisor += divisor == 0
-        total /= divisor
-    return total
-
-
-def sparse_merge(
-    group: Group,
-    make: Sequence[sparsify.Make],
-    factors: Sequence[float],
-    *,
-    weights: Sequence[float],
-    election: bool,
-    normalize: bool,
-    scale: float,
-    rows: bool = False,
-) -> Iterator[Array]:
-    """Sparsify the task vectors, multiply them by ``factors``, merge them and add them to the base.
-
-    Parameters
-    ----------
-    group
-        The tensor.
-    make, factors
-        For each task vector.
-    weights, normalize, scale
-        As in the methods below.
-    election
-        Whether signs are elected, or all entries summed.
-    rows
-        Whether the sparsifiers need blocks of whole rows.
-    """
-    sparsifiers = [start() for start in make]
-    divisor = sum(weights)
-    divide = normalize and not election and abs(divisor) >= 1e-8
-    for part in group.deltas(rows=rows):
-        for delta, sparsifier, factor in zip(part.deltas, sparsifiers, factors, strict=True):
-            sparsifier(delta)
-            if factor != 1:
-                delta *= group.number(factor)
-        if election:
-            total = elect(part.deltas, weights, normalize=normalize)
-        else:
-            total = _sum(part.deltas, weights)
-            if divide:
-                total /= group.number(divisor)
-        if scale != 1:
-            total *= group.number(scale)
-        total += part.base
-        yield total
-
-
-def _sum(deltas: Sequence[Array], weights: Sequence[float]) -> Array:
-    total = deltas[0]
-    if weights[0] != 1:
-        total *= total.dtype.type(weights[0])
-    for delta, weight in zip(deltas[1:], weights[1:], strict=True):
-        if weight != 1:
-            delta *= delta.dtype.type(weight)
-        total += delta
-    return total
-
-
-@merge_method("ties", title="TIES", paper="https://arxiv.org/abs/2306.01708", base="needed")
+@merge_method("ties", title="TIES", paper="https://arxiv.org/abs/2306.01708", base="needed", sample="entries")
 def ties(
     group: Group,
     *,
@@ -163,22 +61,28 @@ def ties(
     >>> merge_tensors("ties", [[4.0, 1, 0], [-1, 3, 1]], base=[0.0, 0, 0], density=0.7).tolist()
     [4.0, 2.0, 0.0]
     """
-    count = len(group.inputs)
-    densities, weights = spread(density, count), spread(weight, count)
-    make = [sparsify.trim(group, k, densities[k], scope) for k in range(count)]
-    return sparse_merge(group, make, [1.0] * count, weights=weights, election=True, normalize=normalize, scale=scale)
+    vectors = [Sparse(sparsify.trim(group, k, share, scope)) for k, share in _each(group, density)]
+    return sparse_merge(group, vectors, election=True, weight=weight, normalize=normalize, scale=scale)
 
 
-def _dare(group: Group, densities: Sequence[float], rescale: str, seed: int) -> tuple[list[sparsify.Make], list[float]]:
-    make = [sparsify.random(group, k, density, seed) for k, density in enumerate(densities)]
-    if rescale == "density":
-        return make, [1 / density if 0 < density < 1 else 1.0 for density in densities]
-    if rescale == "l1":
-        return make, [sparsify.rescaled(group, k, start) for k, start in enumerate(make)]
-    return make, [1.0] * len(make)
+def _each(group: Group, value: float | Sequence[float]) -> Iterator[tuple[int, float]]:
+    """Position and value of every input."""
+    return enumerate(spread(value, len(group.inputs)))
 
 
-@merge_method("dare_linear", title="DARE", paper="https://arxiv.org/abs/2311.03099", base="needed")
+def _dare(group: Group, density: float | Sequence[float], rescale: str, seed: int) -> list[Sparse]:
+    vectors = []
+    for k, share in _each(group, density):
+        start, factor = sparsify.random(group, k, share, seed), 1.0
+        if rescale == "density" and 0 < share < 1:
+            factor = 1 / share
+        elif rescale == "l1":
+            factor = sparsify.rescaled(group, k, start)
+        vectors.append(Sparse(start, factor))
+    return vectors
+
+
+@merge_method("dare_linear", title="DARE", paper="https://arxiv.org/abs/2311.03099", base="needed", sample="entries")
 def dare_linear(
     group: Group,
     *,
@@ -199,13 +103,11 @@ def dare_linear(
     >>> merge_tensors("dare_linear", [[4.0, 4, 4, 4]], base=[0.0, 0, 0, 0], density=0.5, seed=2).tolist()
     [8.0, 0.0, 8.0, 0.0]
     """
-    count = len(group.inputs)
-    make, factors = _dare(group, spread(density, count), rescale, seed)
-    weights = spread(weight, count)
-    return sparse_merge(group, make, factors, weights=weights, election=False, normalize=normalize, scale=scale)
+    vectors = _dare(group, density, rescale, seed)
+    return sparse_merge(group, vectors, election=False, weight=weight, normalize=normalize, scale=scale)
 
 
-@merge_method("dare_ties", title="DARE-TIES", paper="https://arxiv.org/abs/2311.03099", base="needed")
+@merge_method("dare_ties", title="DARE-TIES", paper="https://arxiv.org/abs/2311.03099", base="needed", sample="entries")
 def dare_ties(
     group: Group,
     *,
@@ -224,25 +126,26 @@ def dare_ties(
     >>> merge_tensors("dare_ties", [[4.0, 4, 4, 4]], base=[0.0, 0, 0, 0], density=0.5, seed=2).tolist()
     [8.0, 0.0, 8.0, 0.0]
     """
-    count = len(group.inputs)
-    make, factors = _dare(group, spread(density, count), rescale, seed)
-    weights = spread(weight, count)
-    return sparse_merge(group, make, factors, weights=weights, election=True, normalize=normalize, scale=scale)
+    vectors = _dare(group, density, rescale, seed)
+    return sparse_merge(group, vectors, election=True, weight=weight, normalize=normalize, scale=scale)
 
 
 def _della(
-    group: Group, densities: Sequence[float], epsilons: Sequence[float], rescale: str, seed: int
-) -> tuple[list[sparsify.Make], list[float]]:
-    make = [
-        sparsify.magnitude_draws(group, k, density, epsilon, seed, divide=rescale == "probability")
-        for k, (density, epsilon) in enumerate(zip(densities, epsilons, strict=True))
-    ]
-    if rescale == "l1":
-        return make, [sparsify.rescaled(group, k, start, rows=True) for k, start in enumerate(make)]
-    return make, [1.0] * len(make)
+    group: Group,
+    density: float | Sequence[float],
+    epsilon: float | Sequence[float],
+    rescale: str,
+    seed: int,
+) -> list[Sparse]:
+    vectors = []
+    for (k, share), (_, width) in zip(_each(group, density), _each(group, epsilon), strict=True):
+        start = sparsify.magnitude_draws(group, k, share, width, seed, divide=rescale == "probability")
+        factor = sparsify.rescaled(group, k, start, rows=True) if rescale == "l1" else 1.0
+        vectors.append(Sparse(start, factor))
+    return vectors
 
 
-@merge_method("della", title="DELLA", paper="https://arxiv.org/abs/2406.11617", base="needed")
+@merge_method("della", title="DELLA", paper="https://arxiv.org/abs/2406.11617", base="needed", sample="rows")
 def della(
     group: Group,
     *,
@@ -265,14 +168,13 @@ def della(
     >>> merge_tensors("della", [[4.0, 1]], base=[0.0, 0], density=0.5, epsilon=0.5, rescale="none").tolist()
     [4.0, 0.0]
     """
-    count = len(group.inputs)
-    make, factors = _della(group, spread(density, count), spread(epsilon, count), rescale, seed)
-    return sparse_merge(
-        group, make, factors, weights=spread(weight, count), election=True, normalize=normalize, scale=scale, rows=True
-    )
+    vectors = _della(group, density, epsilon, rescale, seed)
+    return sparse_merge(group, vectors, election=True, weight=weight, normalize=normalize, scale=scale, rows=True)
 
 
-@merge_method("della_linear", title="DELLA, linear", paper="https://arxiv.org/abs/2406.11617", base="needed")
+@merge_method(
+    "della_linear", title="DELLA, linear", paper="https://arxiv.org/abs/2406.11617", base="needed", sample="rows"
+)
 def della_linear(
     group: Group,
     *,
@@ -292,14 +194,13 @@ def della_linear(
     >>> merge_tensors("della_linear", [[4.0, 1]], base=[0.0, 0], density=0.5, epsilon=0.5, rescale="none").tolist()
     [4.0, 0.0]
     """
-    count = len(group.inputs)
-    make, factors = _della(group, spread(density, count), spread(epsilon, count), rescale, seed)
-    return sparse_merge(
-        group, make, factors, weights=spread(weight, count), election=False, normalize=normalize, scale=scale, rows=True
-    )
+    vectors = _della(group, density, epsilon, rescale, seed)
+    return sparse_merge(group, vectors, election=False, weight=weight, normalize=normalize, scale=scale, rows=True)
 
 
-@merge_method("breadcrumbs", title="Model breadcrumbs", paper="https://arxiv.org/abs/2312.06795", base="needed")
+@merge_method(
+    "breadcrumbs", title="Model breadcrumbs", paper="https://arxiv.org/abs/2312.06795", base="needed", sample="entries"
+)
 def breadcrumbs(
     group: Group,
     *,
@@ -317,18 +218,22 @@ def breadcrumbs(
     >>> merge_tensors("breadcrumbs", [[4.0, 3, 2, 1]], base=[0.0, 0, 0, 0], density=0.5, gamma=0.25).tolist()
     [0.0, 3.0, 2.0, 0.0]
     """
-    count = len(group.inputs)
-    make = _bands(group, spread(density, count), spread(gamma, count))
-    weights = spread(weight, count)
-    return sparse_merge(group, make, [1.0] * count, weights=weights, election=False, normalize=normalize, scale=scale)
+    vectors = _bands(group, density, gamma)
+    return sparse_merge(group, vectors, election=False, weight=weight, normalize=normalize, scale=scale)
 
 
-def _bands(group: Group, densities: Sequence[float], gammas: Sequence[float]) -> list[sparsify.Make]:
-    both = zip(densities, gammas, strict=True)
-    return [sparsify.band(group, k, density, gamma) for k, (density, gamma) in enumerate(both)]
+def _bands(group: Group, density: float | Sequence[float], gamma: float | Sequence[float]) -> list[Sparse]:
+    both = zip(_each(group, density), _each(group, gamma), strict=True)
+    return [Sparse(sparsify.band(group, k, share, top)) for (k, share), (_, top) in both]
 
 
-@merge_method("breadcrumbs_ties", title="Breadcrumbs-TIES", paper="https://arxiv.org/abs/2312.06795", base="needed")
+@merge_method(
+    "breadcrumbs_ties",
+    title="Breadcrumbs-TIES",
+    paper="https://arxiv.org/abs/2312.06795",
+    base="needed",
+    sample="entries",
+)
 def breadcrumbs_ties(
     group: Group,
     *,
@@ -346,7 +251,5 @@ def breadcrumbs_ties(
     >>> merge_tensors("breadcrumbs_ties", [[4.0, 3, 2, 1]], base=[0.0, 0, 0, 0], density=0.5, gamma=0.25).tolist()
     [0.0, 3.0, 2.0, 0.0]
     """
-    count = len(group.inputs)
-    make = _bands(group, spread(density, count), spread(gamma, count))
-    weights = spread(weight, count)
-    return sparse_merge(group, make, [1.0] * count, weights=weights, election=True, normalize=normalize, scale=scale)
+    vectors = _bands(group, density, gamma)
+    return sparse_merge(group, vectors, election=True, weight=weight, normalize=normalize, scale=scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from theta_nb.merges.draws import Draws, limit
 from theta_nb.merges.group import Array, Group, keep
 from theta_nb.merges.selection import Cut, Picker, keys, select_largest
 
-__all__ = ["Sparsifier", "band", "keep_all", "magnitude_draws", "random", "rescaled", "trim"]
+__all__ = ["Make", "Sparse", "Sparsifier", "band", "keep_all", "magnitude_draws", "random", "rescaled", "trim"]
 
 
 class Sparsifier(Protocol):
@@ -24,6 +25,22 @@ class Sparsifier(Protocol):
 
 Make = Callable[[], Sparsifier]
 """Starts a sparsifier at the first block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sparse:
+    """What becomes of one task vector before it is merged.
+
+    Parameters
+    ----------
+    start
+        Starts what drops entries.
+    factor
+        Of what is kept, to make up for the dropped.
+    """
+
+    start: Make
+    factor: float = 1.0
 
 
 def keep_all() -> Sparsifier:

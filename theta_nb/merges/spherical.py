@@ -147,8 +147,8 @@ def karcher(
     gram: Gram,
     *,
     weight: Weight = 1.0,
-    max_iter: Annotated[int, Range(1, 1000), "largest number of iterations"] = 10,
-    tol: Annotated[float, Range(0, 1), "length of a step that ends the iteration"] = 1e-5,
+    max_iter: Annotated[int, Range(1, 1000, tuned=False), "largest number of iterations"] = 10,
+    tol: Annotated[float, Range(0, 1, tuned=False), "length of a step that ends the iteration"] = 1e-5,
 ) -> Combination:
     """Mean on the sphere: the direction with the least weighted sum of squared angles, times the mean norm.
 

@@ -1,14 +1,15 @@
 """The kernel of the statistics: what one pass over a pair of blocks gives, and how such pieces are added up.
 
-A block is small enough to stay in a core's L2 cache while a dozen NumPy operations go over it. Sums over it are taken
-in float32 by rows of 8192 numbers, and added up in float64 from there; where float32 would overflow, underflow or meet
-NaN or Inf, the block is done in float64 instead, scaled by a power of two. Blocks are merged in their order by the
-update of Chan, Golub & LeVeque (1979), so a result depends neither on the number of threads nor on what finished first.
+A dozen NumPy operations go over a block, which is small enough to stay in the caches. Sums over it are taken in float32
+by rows of 8192 numbers, and added up in float64 from there; where float32 would overflow, underflow or meet NaN or Inf,
+the block is done in float64 instead, scaled by a power of two. Blocks are merged in their order by the update of Chan,
+Golub & LeVeque (1979), so a result depends neither on the number of threads nor on what finished first.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -23,6 +24,7 @@ Singles = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 
 _ROW = 8192
+_ONES = np.ones(_ROW, np.float32)
 _SMALL = 1e-24  # a row of float32 whose squares sum to less may have lost some to underflow
 _BINS = 256
 _CODES = 2**20  # exponents noted before they are counted
@@ -79,8 +81,11 @@ class Moments:
             self.count, self.mean, self.scatter, self.unit = other.count, other.mean, other.scatter, other.unit
             return
         unit = max(self.unit, other.unit)
-        mean, scatter = _in_unit(self, unit)
-        other_mean, other_scatter = _in_unit(other, unit)
+        if self.unit == other.unit:  # nearly always
+            mean, scatter, other_mean, other_scatter = self.mean, self.scatter, other.mean, other.scatter
+        else:
+            mean, scatter = _in_unit(self, unit)
+            other_mean, other_scatter = _in_unit(other, unit)
         total = self.count + other.count
         gap = other_mean - mean
         self.mean = mean + gap * (other.count / total)
@@ -260,21 +265,66 @@ def _products(piece: Piece, units: tuple[int, int], wanted: tuple[int, int]) -> 
 # --- one block --------------------------------------------------------------------------------------------------------
 
 
-def single_moments(numbers: Singles) -> Moments | None:
+class RowSums:
+    """Takes several sums over blocks of float32 at once, in memory of its own.
+
+    Each row gives a sum in float32, and the sums of the rows are added in float64: those of all blocks together, as one
+    such addition of a few numbers takes as long as summing a third of a block.
+    """
+
+    def __init__(self) -> None:
+        self._sums = np.empty(0, np.float32)
+
+    def totals(self, squared: Sequence[Singles], summed: Sequence[Singles]) -> list[float] | None:
+        """Sums of squares of some blocks, then plain sums of others, all of one length.
+
+        Returns
+        -------
+        list or None
+            ``None`` where float32 does not do: a row overflows, or is not finite.
+        """
+        blocks, width = (*squared, *summed), -(-len(squared[0]) // _ROW)
+        if len(self._sums) < len(blocks) * width:
+            self._sums = np.empty(len(blocks) * width, np.float32)
+        sums: Array = self._sums[: len(blocks) * width].reshape(-1, width)
+        for index, (block, found) in enumerate(zip(blocks, sums, strict=True)):
+            start = 0
+            for rows, others in _rows(block, block if index < len(squared) else None):
+                np.vecdot(rows, others, out=found[start : start + len(rows)])
+                start += len(rows)
+        if not np.minimum.reduce(sums[: len(squared)], axis=None) >= _SMALL:
+            sums = _with_exact_rows(sums, squared)
+        totals: list[float] = np.add.reduce(sums, axis=1, dtype=np.float64).tolist()
+        return totals if all(map(math.isfinite, totals)) else None
+
+
+def _with_exact_rows(sums: Singles, squared: Sequence[Singles]) -> Doubles:
+    """Sums in float64, those of squares so small that some underflow taken anew."""
+    exact: Doubles = sums.astype(np.float64)
+    for index, row in np.argwhere(sums[: len(squared)] < _SMALL):
+        numbers = squared[index][row * _ROW : (row + 1) * _ROW].astype(np.float64)
+        exact[index, row] = np.dot(numbers, numbers)
+    return exact
+
+
+def single_moments(numbers: Singles, sums: RowSums) -> Moments | None:
     """Moments of a block of float32, or ``None`` where float32 does not do."""
-    square = row_products(numbers, numbers)
-    if square is None:
-        return None
+    totals = sums.totals((numbers,), (numbers,))
+    return None if totals is None else moments_of(numbers, totals[0], totals[1], sums)
+
+
+def moments_of(numbers: Singles, square: float, total: float, sums: RowSums) -> Moments | None:
+    """Moments of a block of float32 whose sum of squares and sum are known already."""
     count = len(numbers)
-    mean = row_sum(numbers) / count
+    mean = total / count
     scatter = square - count * mean * mean
     if scatter < 0.5 * square:
         # Mostly mean: what is left of the squares has lost digits, so it is taken from the deviations.
         deviations = numbers - np.float32(mean)
-        around = row_products(deviations, deviations)
-        if around is None:
+        totals = sums.totals((deviations,), (deviations,))
+        if totals is None:
             return None
-        rest = row_sum(deviations)
+        around, rest = totals
         scatter = around - rest * rest / count
         mean = float(np.float32(mean)) + rest / count
     return Moments(count, mean, max(scatter, 0.0))
@@ -282,41 +332,18 @@ def single_moments(numbers: Singles) -> Moments | None:
 
 def row_products(left: Singles, right: Singles) -> float | None:
     """Sum of the products of two blocks of float32, or ``None`` if it is not finite."""
-    total = 0.0
-    for rows in _rows(left, right):
-        sums = np.vecdot(*rows)
-        if left is right and not sums.min() >= _SMALL:
-            sums = _with_small_rows(rows[0], sums)
-        total += float(sums.sum(dtype=np.float64))
+    total = sum(float(np.vecdot(*rows).sum(dtype=np.float64)) for rows in _rows(left, right))
     return total if math.isfinite(total) else None
 
 
-def _with_small_rows(rows: Singles, sums: Singles) -> Doubles:
-    """Sums of squares where some rows are so small that their squares underflow."""
-    exact: Doubles = sums.astype(np.float64)
-    for index in np.flatnonzero(sums < _SMALL):
-        row = rows[index].astype(np.float64)
-        exact[index] = np.dot(row, row)
-    return exact
-
-
-_ONES = np.ones(_ROW, np.float32)
-
-
-def row_sum(numbers: Singles) -> float:
-    """Sum of a block of float32."""
-    total = 0.0
-    for rows, _ in _rows(numbers, numbers):
-        total += float(np.vecdot(rows, _ONES[: rows.shape[1]]).sum(dtype=np.float64))
-    return total
-
-
-def _rows(left: Array, right: Array) -> list[tuple[Array, Array]]:
-    """Both blocks as matrices of short rows, and what is left over as a single one."""
+def _rows(left: Array, right: Array | None) -> list[tuple[Array, Array]]:
+    """Both blocks as matrices of short rows, and what is left over as a single one; ``None`` stands for ones."""
     whole = len(left) // _ROW * _ROW
-    found = [(left[:whole].reshape(-1, _ROW), right[:whole].reshape(-1, _ROW))] if whole else []
-    if whole < len(left):
-        found.append((left[whole:].reshape(1, -1), right[whole:].reshape(1, -1)))
+    found = []
+    for start, stop, length in ((0, whole, _ROW), (whole, len(left), len(left) - whole)):
+        if start < stop:
+            others = _ONES[:length] if right is None else right[start:stop].reshape(-1, length)
+            found.append((left[start:stop].reshape(-1, length), others))
     return found
 
 

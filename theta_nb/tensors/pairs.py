@@ -14,11 +14,13 @@ from theta_nb.tensors.moments import (
     Doubles,
     Moments,
     Piece,
+    RowSums,
     Singles,
     Tallies,
     Tally,
     double_moments,
     double_products,
+    moments_of,
     row_products,
     single_moments,
     unit_of,
@@ -66,6 +68,7 @@ class PairKernel:
         self._patterns: Array = np.empty(0, np.uint8)
         self._masks = np.empty(BLOCK_NUMEL, np.bool_)
         self._singles = [np.empty(BLOCK_NUMEL, np.float32) for _ in range(3)] if self._single else []
+        self._sums = RowSums()
 
     def block(self, old: memoryview, new: memoryview) -> Piece:
         """Statistics of the same elements on both sides.
@@ -117,32 +120,39 @@ class PairKernel:
     ) -> Piece | None:
         buffers = self._buffers(numbers_in(raw_old, self._old.dtype))
         old: Singles = _signed(numbers_of(raw_old, self._old.dtype, buffers[0]), self._old)
-        before = single_moments(old)
-        if before is None:
-            return None
         numel = len(old) // self._parts
         if changed == 0:
-            same = before.square
+            same = single_moments(old, self._sums)
+            if same is None:
+                return None
             self._tally(old, None, None, (raw_old, raw_new))
-            return Piece(numel, 0, 0, before, copy(before), Moments(len(old)), 0.0, same, same, same)
+            square = same.square
+            return Piece(numel, 0, 0, same, copy(same), Moments(len(old)), 0.0, square, square, square)
         new: Singles = _signed(numbers_of(raw_new, self._new.dtype, buffers[1]), self._new)
-        after = single_moments(new)
-        if after is None:
-            return None
         delta: Singles = np.subtract(new, old, out=buffers[2][: len(old)])
-        square = row_products(delta, delta)
-        if square is None:
+        sums = self._sums_of(old, new, delta)
+        if sums is None:
             return None
+        before, after, square = sums
         dot = _dot(old, new, before.square, after.square, square)
         if dot is None:
             return None
         if changed is None:
             changed = _changed_values(old, new, self._parts)
         flips = _flips(old, new) if signs is None else _flips_where(signs, old, new)
-        largest = max(float(delta.max()), -float(delta.min()))
+        largest = max(float(np.maximum.reduce(delta)), -float(np.minimum.reduce(delta)))
         moved = Moments(len(delta), 0.0, square)
         self._tally(old, new, delta, (raw_old, raw_new))
         return Piece(numel, changed, flips, before, after, moved, largest, dot, before.square, after.square)
+
+    def _sums_of(self, old: Singles, new: Singles, delta: Singles) -> tuple[Moments, Moments, float] | None:
+        """Moments of both sides and the square of their difference, or ``None`` where float32 does not do."""
+        totals = self._sums.totals((old, new, delta), (old, new))
+        if totals is None:
+            return None
+        before = moments_of(old, totals[0], totals[3], self._sums)
+        after = moments_of(new, totals[1], totals[4], self._sums)
+        return None if before is None or after is None else (before, after, totals[2])
 
     def _buffers(self, numel: int) -> list[Singles]:
         if numel > len(self._singles[0]):

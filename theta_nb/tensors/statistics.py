@@ -13,7 +13,7 @@ from theta_nb.tensors.spec import Shape
 
 __all__ = ["KERNEL_VERSION", "Histogram", "Statistics"]
 
-KERNEL_VERSION = 1
+KERNEL_VERSION = 2
 """Part of the key under which results are kept: raised whenever a kernel gives other numbers."""
 
 Counts = npt.NDArray[np.int64]

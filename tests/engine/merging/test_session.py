@@ -181,7 +181,6 @@ def test_previews_of_every_choice_have_cosines_and_conflicts(session: MergeSessi
     a, b = (x[name].astype(np.float64) - BASE[name] for x in (OURS, THEIRS))
     assert rows[name].cosines[0] == pytest.approx((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b), abs=1e-6)
     assert rows[name].conflict == pytest.approx((a * b < 0).mean())
-    assert rows[name].norm is None
     assert rows["layers.3.bias"].state == "equal"
     assert rows["layers.1.bias"].choice == "theirs"
     assert rows["layers.1.bias"].distances == pytest.approx(
@@ -259,6 +258,30 @@ def test_only_what_was_chosen_anew_is_computed_again(session: MergeSession, monk
     other = {name: np.zeros_like(x) for name, x in BASE.items()}
     session.materialize(other)
     assert set(seen) == set(BASE), "another model starts from nothing"
+
+
+@pytest.mark.parametrize("method", ["linear", "ties", "sce", "dare_ties"])
+@pytest.mark.parametrize("form", ["memory", "safetensors"])
+def test_filling_a_model_allocates_no_tensor(tmp_path: Path, form: str, method: str) -> None:
+    """NumPy tells tracemalloc of its memory, torch shows where its own lies: neither grows by a tensor."""
+    random = np.random.default_rng(0)
+    base = {f"layers.{k}.w": random.standard_normal((2048, 1024), dtype=np.float32) for k in range(4)}
+    mine, other = ({n: x + np.float32(0.1) * x[::s] for n, x in base.items()} for s in (1, -1))
+    net = torch.nn.ParameterDict({name.replace(".", "_"): torch.zeros(2048, 1024) for name in base})
+    into = {name: net[name.replace(".", "_")].data for name in base}
+    before = {name: (x.data_ptr(), x.untyped_storage().nbytes()) for name, x in into.items()}
+    session = session_of(tmp_path, form, base, mine, other)
+    session.use(method, **({"weight": {"ours": 0.2}} if method == "linear" else {"density": 0.5}))
+    session.materialize(into)
+    first = {name: x.clone() for name, x in into.items()}
+    session.use(method, **({"weight": {"theirs": 0.2}} if method == "linear" else {"density": 0.4}))
+    tracemalloc.start()
+    session.materialize(into)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert not any(torch.equal(first[name], x) for name, x in into.items()), "all were filled anew"
+    assert {name: (x.data_ptr(), x.untyped_storage().nbytes()) for name, x in into.items()} == before
+    assert peak < base["layers.0.w"].nbytes, "the blocks of two threads, less than one of four tensors"
 
 
 def test_a_torch_module_is_filled_in_place(session: MergeSession, tmp_path: Path) -> None:

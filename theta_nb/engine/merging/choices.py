@@ -94,9 +94,22 @@ class Choice:
             return second if share >= 0.5 else first
         return first if share == 0 else second if share == 1 else (1 - share) * first + share * second
 
+    def __str__(self) -> str:
+        # In the order of the method's own, whatever order they came in: JSON sorts them.
+        names = [spec.name for spec in self.function.parameters if spec.name in self.parameters]
+        return f"{self.method}({', '.join(f'{name}={_text(self.parameters[name])}' for name in names)})"
+
     def json(self) -> dict[str, Any]:
         """As plain data."""
         return {"method": self.method, "parameters": _plain(self.parameters)}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_text(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_text, value)) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _is_gradient(value: Any) -> bool:
@@ -169,6 +182,10 @@ class Settings:
 
     default: Choice | None = None
     overrides: tuple[Override, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [] if self.default is None else [str(self.default)]
+        return "; ".join([*parts, *(f"{one.pattern}: {one.choice}" for one in self.overrides)]) or "three-way"
 
     def override_for(self, name: str) -> Override | None:
         """The last override that names the parameter."""

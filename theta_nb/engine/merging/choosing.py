@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
@@ -13,7 +14,8 @@ import numpy as np
 from theta_nb.engine.merging.choices import Choice, Override, Settings, compiled, depths, preset
 from theta_nb.engine.merging.decisions import Decider, Decision
 from theta_nb.engine.merging.inputs import MergeInput
-from theta_nb.engine.merging.states import Unit, units
+from theta_nb.engine.merging.states import Unit, contested, contested_ties, units
+from theta_nb.engine.merging.values import decide_attribute, is_attribute, outlines, value_units
 from theta_nb.errors import MergeError
 from theta_nb.merges.gram import Gram
 from theta_nb.merges.parameters import nearest
@@ -43,9 +45,16 @@ class Choosing:
         if len(set(self.labels)) < len(self.labels):
             raise MergeError(f"two inputs are called alike: {', '.join(self.labels)}")
         self.units: tuple[Unit, ...] = units(base.tensors if base else None, [source.tensors for source in inputs])
-        self._by_name = {unit.name: unit for unit in self.units}
-        self.depths: Mapping[str, float] = depths(self._by_name)
-        self._decider = Decider(self.units, self.depths, self.labels)
+        self.outlines = outlines(base, inputs)
+        self.values = value_units(self.outlines, {unit.name for unit in self.units})
+        named = tuple(unit for unit in self.values if not is_attribute(unit.name))
+        self._by_name = {unit.name: unit for unit in (*self.units, *named)}
+        # What is no tensor has no place in the model.
+        self.depths: Mapping[str, float] = {
+            **dict.fromkeys((unit.name for unit in self.values), 0.0),
+            **depths(unit.name for unit in self.units),
+        }
+        self._decider = Decider((*self.units, *named), self.depths, self.labels)
         self._steps: list[Settings] = [Settings()]
         self._place = 0
 
@@ -70,7 +79,7 @@ class Choosing:
         MergeError
             If a name or a value is wrong, or the method does not fit these inputs. Nothing has changed then.
         """
-        return self._choose(replace(self.settings, default=self._checked(method, parameters)))
+        return self._choose(replace(self.settings, default=self.checked(method, parameters)))
 
     def override(self, pattern: str | re.Pattern[str], method: str, **parameters: Any) -> Self:
         """Merge by another method what a pattern names, whatever happened to it; later overrides count.
@@ -93,7 +102,7 @@ class Choosing:
         if not any(expression.fullmatch(name) for name in self._by_name):
             hint = "Patterns are globs over whole names." if not regex else "It has to match a whole name."
             raise MergeError(f"no parameter matches {text!r}", hint=f"{hint} {nearest(text, self._by_name)}"[:200])
-        choice = self._checked(method, parameters)
+        choice = self.checked(method, parameters)
         return self._choose(self.settings.with_override(Override(text, choice, regex)))
 
     def preset(self, name: str) -> Self:
@@ -121,7 +130,14 @@ class Choosing:
         """Choose everything at once, as an earlier try had it."""
         return self._choose(settings)
 
-    def _checked(self, method: str, parameters: Mapping[str, Any]) -> Choice:
+    def checked(self, method: str, parameters: Mapping[str, Any]) -> Choice:
+        """A choice that fits these inputs, without choosing it.
+
+        Raises
+        ------
+        MergeError
+            As :meth:`use`.
+        """
         choice = Choice(method, dict(parameters))
         choice = replace(choice, method=choice.function.name)
         if choice.function.base == "needed" and self.base is None:
@@ -138,6 +154,16 @@ class Choosing:
                 choice.function.from_gram(Gram(square, rows.has_base, "", lambda _axis: rows), parameters)
         return choice
 
+    @contextmanager
+    def trying(self) -> Iterator[None]:
+        """Choices within are tried out: afterwards everything is as before, and what can be undone, too."""
+        steps, place = list(self._steps), self._place
+        try:
+            yield
+        finally:
+            self._steps, self._place = steps, place
+            self._forget()
+
     def _choose(self, settings: Settings) -> Self:
         if settings != self.settings:
             self._steps[self._place + 1 :] = [settings]
@@ -152,6 +178,26 @@ class Choosing:
     def decisions(self) -> Mapping[str, Decision]:
         """What is done with every parameter."""
         return self._decider.all(self.settings)
+
+    @property
+    def tensor_decisions(self) -> list[Decision]:
+        """What is done with every tensor."""
+        return [self.decisions[unit.name] for unit in self.units]
+
+    @property
+    def value_decisions(self) -> dict[str, Decision]:
+        """What is done with what is no tensor, by name: also with attributes, about which nobody is asked."""
+        known = self.decisions
+        return {
+            unit.name: known[unit.name] if unit.name in known else decide_attribute(unit, self.labels)
+            for unit in self.values
+        }
+
+    @property
+    def contested(self) -> tuple[str, ...]:
+        """What both sides changed differently, tensors first, whatever was chosen for it."""
+        ties = () if self.base is None else contested_ties(self.base.tensors, [one.tensors for one in self.inputs])
+        return tuple(dict.fromkeys((*contested(self._by_name.values()), *ties)))
 
     @property
     def open(self) -> tuple[str, ...]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
+from threading import Event
 from typing import Any
 
 import numpy as np
 
 from theta_nb.engine.merging.decisions import BASE, Decision
 from theta_nb.engine.merging.inputs import MergeInput, TensorInfo, WideReader
+from theta_nb.engine.merging.outcomes import Outcome, weigh
+from theta_nb.engine.merging.ranking import Ranks
+from theta_nb.engine.merging.sampling import Sample, take_sample
 from theta_nb.engine.merging.states import Unit
 from theta_nb.engine.merging.statistics import Statistics, StatisticsCache, gram_for, key_of, measure
 from theta_nb.errors import MergeError
-from theta_nb.merges.group import Array, Group
-from theta_nb.merges.selection import NOTHING, Cut, histogram, select_largest
+from theta_nb.merges.gram import Gram, gram_along
+from theta_nb.merges.group import Array, Group, Reader, widen
 from theta_nb.merges.tensors import merge_tensors
 from theta_nb.tensors.dtypes import DTYPES
 
@@ -52,15 +55,10 @@ class Kitchen:
         self.base = base
         self.inputs = tuple(inputs)
         self.statistics = statistics
-        self._spare = tuple(spare)
-        self._histograms: dict[tuple[bytes, bytes], tuple[Array, Array]] = {}
-        self._cuts: dict[tuple[int, float], Cut] = {}
-        self._ranked: tuple[Unit, ...] = ()
-        self._lock = threading.Lock()
-
-    def rank_over(self, units: Sequence[Unit]) -> None:
-        """Say which parameters count as the whole model, where entries are ranked over it."""
-        self._ranked = tuple(units)
+        self.spare = tuple(spare)
+        self.ranks = Ranks(self.group)
+        self.samples: dict[tuple[str, str], Sample | None] = {}
+        self._alongs: dict[tuple[str, str], Gram] = {}
 
     def group(self, unit: Unit, positions: Sequence[int], depth: float = 0.0, statistics: str = "") -> Group:
         """The inputs of a parameter, ready to be merged; all must have one shape."""
@@ -87,10 +85,10 @@ class Kitchen:
             dtype=np.float64 if wide else np.float32,
             depth=depth,
             statistics=self._statistics_of(unit, positions) if statistics else (),
-            model_cut=lambda index, density: self.model_cut(positions[index], density, wide=wide),
+            model_cut=lambda index, density: self.ranks.model_cut(positions[index], density, wide=wide),
         )
         if group.size > _RANKED and base is not None and not wide:
-            group.histogram = lambda index: self._histogram(unit, positions[index])
+            group.histogram = lambda index: self.ranks.histogram(unit, positions[index])
         return group
 
     def measured(self, unit: Unit) -> Statistics:
@@ -108,6 +106,69 @@ class Kitchen:
         count = sum(info is not None for info in unit.versions)
         key = key_of([info.digest for info in (unit.base, *unit.versions) if info is not None], unit.base is not None)
         return self.statistics.get(key, count)
+
+    def along(self, unit: Unit, axis: str) -> Gram:
+        """Gram matrices of the rows or columns of a parameter, computed once."""
+        found = self._alongs.get((unit.name, axis))
+        if found is None:
+            positions = [k for k, info in enumerate(unit.versions) if info is not None]
+            found = self._alongs[unit.name, axis] = gram_along(self.group(unit, positions), axis)
+        return found
+
+    def take_sample(self, decision: Decision) -> None:
+        """Keep a sample of a parameter's inputs, of the kind that the method asks for."""
+        method = decision.method
+        if method is not None and method.sample:
+            group = self.group(decision.unit, decision.inputs, statistics=method.statistics)
+            self.samples[decision.unit.name, method.sample] = take_sample(group, method.sample)
+
+    def weigh(
+        self,
+        decision: Decision,
+        depth: float,
+        decided: dict[str, tuple[float, ...]],
+        stopped: Event | None = None,
+    ) -> Outcome:
+        """Lengths of a parameter's result, computed in full and not kept.
+
+        Parameters
+        ----------
+        decision
+            What is done; a method.
+        depth
+            Place of the parameter in the model.
+        decided
+            Filled with the numbers that the method decides.
+        stopped
+            Ends the work at the next block.
+
+        Raises
+        ------
+        MergeError
+            If it was stopped.
+        """
+
+        def check() -> None:
+            if stopped is not None and stopped.is_set():
+                raise MergeError(f"{decision.unit.name}: given up")
+
+        info, method = decision.info, decision.method
+        if info is None or method is None:
+            raise MergeError(f"{decision.unit.name} is not merged")
+        check()
+        if not self._comparable(decision, info):
+            whole = widen(np.ascontiguousarray(self.resized(decision, depth, decided)).reshape(-1))
+            return Outcome(float(np.linalg.norm(whole.astype(np.float64))))
+        group = self.group(decision.unit, decision.inputs, depth, method.statistics)
+        group.decided = decided
+        group.inputs = tuple(map(_Latest, group.inputs))
+        group.base = None if group.base is None else _Latest(group.base)
+        with np.errstate(all="ignore"):
+            return weigh(group, method.blocks(group, decision.parameters), check)
+
+    def _comparable(self, decision: Decision, info: TensorInfo) -> bool:
+        versions = (decision.unit.base, *(decision.unit.versions[k] for k in decision.inputs))
+        return len({v.shape for v in versions if v is not None}) == 1 and 0 not in info.shape
 
     def produce(
         self, decision: Decision, depth: float, sink: Sink, decided: dict[str, tuple[float, ...]] | None = None
@@ -180,60 +241,32 @@ class Kitchen:
             sink(start, raw.read(start, min(start + _COPY_NBYTES, nbytes)))
 
     def _statistics_of(self, unit: Unit, positions: Sequence[int]) -> tuple[Array, ...]:
-        if not self._spare:
+        if not self.spare:
             return ()
         found = []
         for k in positions:
             name = unit.names[k + 1]
-            info = self._spare[k].tensors.get(name)
+            info = self.spare[k].tensors.get(name)
             if info is None:
                 return ()
-            found.append(self.array(self._spare[k], name, info))
+            found.append(self.array(self.spare[k], name, info))
         return tuple(found)
 
-    # --- ranks ----------------------------------------------------------------------------------------------------
 
-    def _histogram(self, unit: Unit, position: int) -> Array:
-        """Histogram of the magnitudes of a task vector, remembered by the digests of its ends."""
-        version, base = unit.versions[position], unit.base
-        if version is None or base is None:
-            raise MergeError(f"{unit.name}: there is no task vector")
-        key = (version.digest, base.digest)
-        found = self._histograms.get(key)
-        if found is None:
-            group = self.group(unit, [position])
-            counts = histogram(lambda: (delta.astype(np.float32, copy=False) for delta in group.delta(0)))
-            filled = np.flatnonzero(counts)
-            found = filled.astype(np.uint16), counts[filled].astype(np.min_scalar_type(int(counts.max())))
-            self._histograms[key] = found
-        counts = np.zeros(2**16, np.int64)
-        counts[found[0]] = found[1]
-        return counts
+class _Latest:
+    """Remembers what it read last: a result is compared with its parents right after these were read to make it."""
 
-    def model_cut(self, position: int, density: float, *, wide: bool) -> Cut:
-        """Where the largest entries of a task vector end, ranked over all parameters; equal ones are all kept."""
-        with self._lock:
-            cut = self._cuts.get((position, density))
-            if cut is None:
-                cut = self._cuts[position, density] = self._rank(position, density)
-        if wide and cut != NOTHING:
-            value = np.array([cut.key], np.uint32).view(np.float32).astype(np.float64)
-            return Cut(int(value.view(np.uint64)[0]), cut.equal, cut.all_equal)
-        return cut
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._start = self._stop = 0
+        self._values = np.empty(0, np.float32)
 
-    def _rank(self, position: int, density: float) -> Cut:
-        ranked = [unit for unit in self._ranked if unit.versions[position] is not None and unit.base is not None]
-        ranked = [unit for unit in ranked if unit.base.shape == unit.versions[position].shape]  # type: ignore[union-attr]
-
-        def walk() -> Any:
-            for unit in ranked:
-                for delta in self.group(unit, [position]).delta(0):
-                    yield delta.astype(np.float32, copy=False)
-
-        total = sum(unit.base.count for unit in ranked if unit.base is not None)
-        counts = sum((self._histogram(unit, position) for unit in ranked), np.zeros(2**16, np.int64))
-        cut = select_largest(walk, int(density * total), total, counts=counts)
-        return cut if cut == NOTHING else Cut(cut.key, cut.equal, True)
+    def read(self, start: int, stop: int, /) -> Array:
+        """Elements ``start`` to ``stop``."""
+        if not self._start <= start <= stop <= self._stop:
+            self._values = self._reader.read(start, stop)
+            self._start, self._stop = start, stop
+        return self._values[start - self._start : stop - self._start]
 
 
 def nbytes_of(info: TensorInfo) -> int:

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from functools import partial
+from threading import Event
 from typing import Any, Self
 
+import numpy as np
+
+from theta_nb.engine.merging import outcomes
 from theta_nb.engine.merging import preview as previews
 from theta_nb.engine.merging.choosing import Choosing
 from theta_nb.engine.merging.computing import Kitchen
 from theta_nb.engine.merging.decisions import Decision
+from theta_nb.engine.merging.explaining import explain
 from theta_nb.engine.merging.inputs import MergeInput
-from theta_nb.engine.merging.preview import Preview, PreviewRow
+from theta_nb.engine.merging.outcomes import Outcome
+from theta_nb.engine.merging.preview import Lengths, Preview, parents_of
 from theta_nb.engine.merging.rules import mergeable, rule_for
 from theta_nb.engine.merging.states import State, Unit
-from theta_nb.engine.merging.statistics import Statistics, StatisticsCache
+from theta_nb.engine.merging.statistics import Grams, Statistics, StatisticsCache
 from theta_nb.engine.merging.stored_inputs import FileInput, ManifestInput
 from theta_nb.errors import MergeError
+from theta_nb.merges.gram import Gram
 
 __all__ = ["Looking", "Progress"]
+
+_BEAT = 0.05  # seconds between two looks at whoever waits
 
 Progress = Callable[[int, int], None]
 """Told how many of how many parameters are done; whatever it raises ends the work."""
@@ -54,10 +64,13 @@ class Looking(Choosing):
         self._executor = executor
         self._measurable = {unit.name for unit in self.units if unit.state is not State.EQUAL and _measurable(unit)}
         self._statistics: dict[str, Statistics] = {}
-        self._relations: dict[str, Any] = {}
+        self._relations: tuple[int, previews.Relations] | None = None
+        self._outcomes: dict[str, Outcome] = {}
+        self._weighed: dict[str, Any] = {}  # of which choice the outcome is
+        self._estimates: dict[str, tuple[Any, Outcome]] = {}
         self.kitchen = Kitchen(base, inputs, cache or StatisticsCache(), statistics)
         changed = (unit for unit in self.units if unit.state is State.CHANGED_BOTH)
-        self.kitchen.rank_over([unit for unit in changed if rule_for(unit) is None])
+        self.kitchen.ranks.over([unit for unit in changed if rule_for(unit) is None])
 
     def measure(self, progress: Progress | None = None) -> Self:
         """Have the statistics of all parameters at hand: one pass over what differs."""
@@ -71,57 +84,211 @@ class Looking(Choosing):
             self.kitchen.statistics.save()
         return self
 
-    def preview(self, *, measure: bool = True, progress: Progress | None = None) -> Preview:
+    def preview(self, *, measure: bool = True, exact: bool = False, progress: Progress | None = None) -> Preview:
         """What would come out: state, choice, distances, cosines and conflicts of every parameter.
+
+        The numbers of copies and of Gram-determined methods are exact and cost next to nothing after the first pass.
+        Those of other methods are estimated from a sample, always the same one, of 4,096 entries of a parameter, fast
+        enough to follow a slider; methods that only the whole tells about (decompositions) have none until they are
+        asked for with ``exact``. What has been computed exactly is remembered until the choice changes.
 
         Parameters
         ----------
         measure
             Whether statistics that are not known yet are measured first; without them their columns are empty.
+        exact
+            Whether results that can only be estimated are computed, without being kept: a pass over the parameters
+            whose choice has changed.
         progress
-            Told how far the measuring is.
+            Told how far the measuring is, then how far the computing, also in between; whatever it raises ends the
+            work within a block, and what was done until then is remembered.
+
+        Examples
+        --------
+        >>> from theta_nb.engine.merging.inputs import StateInput
+        >>> from theta_nb.engine.merging.session import MergeSession
+        >>> states = [np.random.default_rng(k).standard_normal((200, 100)) for k in range(3)]
+        >>> base, *inputs = (StateInput(label, {"w": x}) for label, x in zip("oab", states))
+        >>> session = MergeSession(base, inputs).use("ties", density=0.3)
+        >>> fast, slow = session.preview()["w"], session.preview(exact=True)["w"]
+        >>> fast.estimated, slow.estimated, abs(fast.norm / slow.norm - 1) < 0.05
+        (True, False, True)
         """
         if measure:
             self.measure(progress)
-        decisions = list(self.decisions.values())
+        decisions = tuple(self.decisions.values())
         known = [self._statistics.get(decision.unit.name) for decision in decisions]
-        predicted = previews.predict(decisions, known, [self._scale(decision) for decision in decisions])
-        rows = tuple(map(self._row, decisions, known, predicted))
-        return Preview(rows, self.labels, self.base is not None)
+        lengths = self._lengths(decisions, known)
+        others = [d for d in decisions if d.method is not None and not self._predictable(d)]
+        if measure and not exact:
+            self._sample(others, progress)
+        if exact:
+            self._weigh(others, progress)
+        places = {decision.unit.name: index for index, decision in enumerate(decisions)} if others else {}
+        for decision in others:
+            outcome = self._outcome(decision)
+            if outcome is not None:
+                columns = parents_of(decision, self.base is not None)
+                lengths.put(places[decision.unit.name], outcome, columns)
+        if self._relations is None or self._relations[0] != len(self._statistics):
+            made = previews.Relations.of(decisions, known, len(self.inputs))
+            self._relations = (len(self._statistics), made)
+        return Preview(decisions, self.labels, self.base is not None, lengths, self._relations[1])
 
-    def explain(self, name: str) -> str:
-        """The formula of one parameter with its numbers, and why it is used."""
+    def explain(self, name: str, *, exact: bool = True) -> str:
+        """The formula of one parameter with its numbers, and why it is used.
+
+        Parameters
+        ----------
+        name
+            The parameter.
+        exact
+            Whether it is computed where only that tells; otherwise its numbers are an estimate.
+        """
         decision = self.decision(name)
         known = self.kitchen.measured(decision.unit) if name in self._measurable else None
-        return previews.explain(decision, known, self.depths[name], self.labels, self._scale(decision))
+        if known is not None:
+            self._statistics[name] = known
+        decided: dict[str, tuple[float, ...]] = {}
+        outcome: Outcome | None = None
+        if decision.method is not None and self._predictable(decision):
+            lengths = self._lengths((decision,), [known])
+            if lengths.known[0]:
+                columns = parents_of(decision, self.base is not None)
+                outcome = Outcome(float(lengths.norms[0]), tuple(lengths.distances[0, columns].tolist()))
+        elif decision.method is not None and exact:
+            outcome = self._outcomes[name] = self.kitchen.weigh(decision, self.depths[name], decided)
+            self._weighed[name] = self._fingerprint(decision)
+        elif decision.method is not None:
+            self._sample([decision], None)
+            outcome = self._outcome(decision)
+        gram = None if known is None else Gram(known.gram, decision.unit.base is not None, name)
+        return explain(
+            decision,
+            gram,
+            outcome,
+            self.labels,
+            depth=self.depths[name],
+            scale=self._scale(decision),
+            decided=decided,
+        )
+
+    def gram(self, names: Iterable[str] | None = None) -> Grams:
+        """Inner products of ancestor and task vectors, for whoever computes previews of linear merges himself.
+
+        Parameters
+        ----------
+        names
+            Parameters; all that can be compared by default.
+
+        Raises
+        ------
+        MergeError
+            If a name is unknown, or its versions cannot be compared (other shapes, integers).
+        """
+        wanted = [unit.name for unit in self.units if unit.name in self._measurable] if names is None else list(names)
+        for name in wanted:
+            if name not in self._measurable:
+                self.decision(name)
+                raise MergeError(f"the versions of {name!r} are equal, or cannot be compared, so nothing is measured")
+        self.measure()
+        return Grams.of([self._by_name[name] for name in wanted], self._statistics, self.labels)
+
+    # --- lengths --------------------------------------------------------------------------------------------------
 
     def _scale(self, decision: Decision) -> float:
         if decision.method is None:
             return 1.0
         return decision.method.delta_scale(self.depths[decision.unit.name], decision.parameters)
 
-    def _row(self, decision: Decision, known: Any, predicted: previews.Prediction | None) -> PreviewRow:
-        unit = decision.unit
-        relations = self._relations.get(unit.name)
-        if known is not None and relations is None:
-            relations = self._relations[unit.name] = previews.relations(known, unit.base is not None, len(unit.changed))
-        cosines, conflict, change = relations or ((), None, None)
-        norm, distances = predicted or (None, None)
-        return PreviewRow(
-            unit.name,
-            unit.state.value,
-            decision.called(self.labels),
-            decision.reason,
-            decision.open,
-            norm,
-            distances,
-            cosines,
-            conflict,
-            change,
-        )
+    def _predictable(self, decision: Decision) -> bool:
+        """Whether the Gram matrix tells the lengths of the result."""
+        return (decision.method is None or decision.method.gram) and decision.unit.name in self._measurable
 
-    def _each(self, items: Sequence[Any], work: Callable[[Any], Any], progress: Progress | None) -> None:
-        """Do the work on all items in parallel; the first error ends it."""
+    def _lengths(self, decisions: Sequence[Decision], known: Sequence[Statistics | None]) -> Lengths:
+        """What follows from Gram matrices, for equal choices at once."""
+        out = Lengths.unknown(len(decisions), len(self.labels) + (self.base is not None))
+        grams = [None if one is None else one.gram for one in known]
+        scales = [self._scale(decision) for decision in decisions]
+        for indices in outcomes.stacked(decisions, grams, scales):
+            first, scale = decisions[indices[0]], scales[indices[0]]
+            gram = Gram(np.stack([grams[i] for i in indices]), first.unit.base is not None)  # type: ignore[misc]
+            made = outcomes.predict(first, gram, scale)
+            columns = parents_of(first, self.base is not None)
+            if made is not None:
+                out.norms[indices] = made[0]
+                out.distances[np.ix_(indices, columns)] = made[1]
+                out.known[indices] = True
+                continue
+            for index in indices:  # rows differ in number: each parameter has matrices of its own
+                unit = decisions[index].unit
+                alone = Gram(grams[index], gram.has_base, unit.name, partial(self.kitchen.along, unit))  # type: ignore[arg-type]
+                found = outcomes.predict(decisions[index], alone, scale)
+                if found is not None:
+                    out.put(index, Outcome(float(found[0][0]), tuple(found[1][0].tolist())), columns)
+        return out
+
+    def _outcome(self, decision: Decision) -> Outcome | None:
+        """Lengths of a result that no Gram matrix tells: what was computed, or else an estimate."""
+        name = decision.unit.name
+        fingerprint = self._fingerprint(decision)
+        if self._weighed.get(name) == fingerprint:
+            return self._outcomes[name]
+        kept = self._estimates.get(name)
+        if kept is not None and kept[0] == fingerprint:
+            return kept[1]
+        statistics, method = self._statistics.get(name), decision.method
+        sample = self.kitchen.samples.get((name, method.sample)) if method is not None else None
+        if sample is None or statistics is None or method is None:
+            return None
+        made = outcomes.estimate(
+            method,
+            decision.parameters,
+            sample,
+            Gram(statistics.gram, decision.unit.base is not None, name),
+            name=name,
+            depth=self.depths[name],
+            model_cut=self.kitchen.ranks.sampled_cut(
+                self.kitchen.samples, decision.inputs, wide=sample.inputs[0].dtype == np.float64
+            ),
+        )
+        self._estimates[name] = (fingerprint, made)
+        return made
+
+    def _sample(self, decisions: Sequence[Decision], progress: Progress | None) -> None:
+        """Have samples at hand for all estimates."""
+        missing = [
+            decision
+            for decision in decisions
+            if decision.method is not None
+            and decision.method.sample
+            and decision.unit.name in self._statistics
+            and (decision.unit.name, decision.method.sample) not in self.kitchen.samples
+        ]
+        self._each(missing, self.kitchen.take_sample, progress)
+
+    def _weigh(self, decisions: Sequence[Decision], progress: Progress | None) -> None:
+        """Compute the lengths of all results that are not known exactly; the largest first, to end together."""
+        stopped = Event()
+        stale = [d for d in decisions if self._weighed.get(d.unit.name) != self._fingerprint(d)]
+        stale.sort(key=lambda decision: decision.info.count if decision.info is not None else 0, reverse=True)
+
+        def work(decision: Decision) -> None:
+            name = decision.unit.name
+            self._weighed.pop(name, None)
+            self._outcomes[name] = self.kitchen.weigh(decision, self.depths[name], {}, stopped)
+            self._weighed[name] = self._fingerprint(decision)
+
+        self._each(stale, work, progress, stopped)
+
+    def _each(
+        self,
+        items: Sequence[Any],
+        work: Callable[[Any], Any],
+        progress: Progress | None,
+        stopped: Event | None = None,
+    ) -> None:
+        """Do the work on all items in parallel; the first error ends it, and sets ``stopped``."""
         if not items:
             return
         sources = [source for source in (self.base, *self.inputs) if source is not None]
@@ -129,10 +296,10 @@ class Looking(Choosing):
             if isinstance(source, ManifestInput):
                 source.prepare(self._names_in(source, items))
         if self._executor is not None:
-            self._run(self._executor, items, work, progress)
+            self._run(self._executor, items, work, progress, stopped)
         else:
             with ThreadPoolExecutor(2) as executor:
-                self._run(executor, items, work, progress)
+                self._run(executor, items, work, progress, stopped)
         for source in sources:
             if isinstance(source, FileInput):
                 source.verify()
@@ -144,15 +311,25 @@ class Looking(Choosing):
         return [name for name in has if name]
 
     def _run(
-        self, executor: Executor, items: Sequence[Any], work: Callable[[Any], Any], progress: Progress | None
+        self,
+        executor: Executor,
+        items: Sequence[Any],
+        work: Callable[[Any], Any],
+        progress: Progress | None,
+        stopped: Event | None,
     ) -> None:
         jobs = [executor.submit(work, item) for item in items]
         try:
             for done, job in enumerate(jobs, 1):
+                # Asked also while one large parameter takes long, so that whoever waits can give up.
+                while progress is not None and not wait([job], _BEAT).done:
+                    progress(done - 1, len(jobs))
                 job.result()
                 if progress is not None:
                     progress(done, len(jobs))
         except BaseException:
+            if stopped is not None:
+                stopped.set()
             for job in jobs:
                 job.cancel()
             for job in jobs:

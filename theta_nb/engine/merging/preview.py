@@ -1,20 +1,22 @@
-"""What a merge will do, parameter by parameter, from statistics alone."""
+"""What a merge will do, parameter by parameter."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from theta_nb.engine.merging.decisions import Decision
+from theta_nb.engine.merging.outcomes import Outcome
 from theta_nb.engine.merging.statistics import Statistics
-from theta_nb.errors import MergeError
-from theta_nb.merges.gram import Combination, Gram, cosines
+from theta_nb.merges.gram import Gram, cosines
 from theta_nb.merges.group import Array
 
-__all__ = ["Preview", "PreviewRow", "explain", "predict"]
+__all__ = ["Lengths", "Preview", "PreviewRow", "Relations", "parents_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +32,15 @@ class PreviewRow:
     norm
         Norm of the result; ``None`` where only computing it would tell.
     distances
-        Distance of the result to the ancestor (if there is one), then to every input.
+        Distance of the result to the ancestor (if there is one), then to every input that has it.
     cosines
         Cosine between the task vectors of each pair of inputs, in the order of pairs.
     conflict
         Share of the entries changed by several inputs at which they go in opposite directions.
     change
         Norm of the largest task vector over that of the ancestor.
+    estimated
+        Whether norm and distances come from a sample of the entries.
     """
 
     name: str
@@ -49,49 +53,183 @@ class PreviewRow:
     cosines: tuple[float, ...] = ()
     conflict: float | None = None
     change: float | None = None
+    estimated: bool = False
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long the results are and how far from their parents, as arrays; one entry for each parameter.
+
+    Parameters
+    ----------
+    norms
+        Float64, shape (N,); NaN where only computing the result would tell.
+    distances
+        Float64, shape (N, P), to the ancestor, if the session has one, and to every input; NaN where it is not known,
+        or the parent lacks the parameter.
+    known, estimated
+        Whether there are numbers at all, and whether they come from a sample; bool, shape (N,).
+    """
+
+    norms: Array
+    distances: Array
+    known: Array
+    estimated: Array
+
+    @classmethod
+    def unknown(cls, count: int, parents: int) -> Lengths:
+        """Of ``count`` parameters, to be filled in."""
+        nothing = np.zeros(count, bool)
+        return cls(np.full(count, np.nan), np.full((count, parents), np.nan), nothing, nothing.copy())
+
+    def put(self, index: int, outcome: Outcome, columns: Sequence[int]) -> None:
+        """Fill in one parameter; ``columns`` are its parents."""
+        self.norms[index] = outcome.norm
+        if outcome.distances:
+            self.distances[index, columns] = outcome.distances
+        self.known[index] = True
+        self.estimated[index] = outcome.estimated
+
+
+@dataclass(frozen=True)
+class Relations:
+    """How the inputs stand to one another, as arrays; one entry for each parameter. Choices do not change it.
+
+    Parameters
+    ----------
+    cosines
+        Between the task vectors of each pair of inputs (or between the inputs, without an ancestor), in the order of
+        pairs: float64, shape (N, K(K-1)/2); NaN where fewer than two inputs changed it, or one lacks it.
+    conflicts
+        Share of the entries changed by several inputs at which they go in opposite directions, shape (N,).
+    changes
+        Norm of the largest task vector over that of the ancestor, shape (N,).
+    """
+
+    cosines: Array
+    conflicts: Array
+    changes: Array
+
+    @classmethod
+    def of(cls, decisions: Sequence[Decision], known: Sequence[Statistics | None], inputs: int) -> Relations:
+        """From the statistics of every parameter."""
+        pairs = list(zip(*np.triu_indices(inputs, 1), strict=True))
+        made = cls(
+            np.full((len(decisions), len(pairs)), np.nan),
+            np.full(len(decisions), np.nan),
+            np.full(len(decisions), np.nan),
+        )
+        for row, (decision, statistics) in enumerate(zip(decisions, known, strict=True)):
+            if statistics is not None:
+                made._put(row, decision, statistics, pairs)
+        return made
+
+    def _put(self, row: int, decision: Decision, statistics: Statistics, pairs: Sequence[Any]) -> None:
+        unit, gram = decision.unit, Gram(statistics.gram, decision.unit.base is not None)
+        present = [k for k, info in enumerate(unit.versions) if info is not None]
+        if gram.has_base:
+            norm = np.sqrt(max(gram.matrix[0, 0], 0))
+            largest = np.sqrt(max(np.diag(gram.differences).max(initial=0), 0))
+            self.changes[row] = largest / norm if norm else np.nan
+            if len(unit.changed) < 2:
+                return
+            self.conflicts[row] = statistics.conflicts / statistics.shared if statistics.shared else 0.0
+        found = cosines(gram.space("task" if gram.has_base else "weights"))
+        for column, (i, j) in enumerate(pairs):
+            if i in present and j in present:
+                self.cosines[row, column] = found[present.index(i), present.index(j)]
 
 
 @dataclass(frozen=True)
 class Preview:
-    """A preview of all parameters.
+    """A preview of all parameters: arrays, and rows that are made when they are looked at.
 
     Parameters
     ----------
-    rows
+    decisions
         In the order of the result.
     labels
         Names of the inputs.
     has_base
         Whether there is a common ancestor.
+    lengths
+        Of the results.
+    relations
+        Between the inputs.
     """
 
-    rows: tuple[PreviewRow, ...]
+    decisions: tuple[Decision, ...]
     labels: tuple[str, ...]
     has_base: bool
+    lengths: Lengths
+    relations: Relations
 
     def __iter__(self) -> Iterator[PreviewRow]:
         return iter(self.rows)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.decisions)
 
     def __getitem__(self, name: str) -> PreviewRow:
-        for row in self.rows:
-            if row.name == name:
-                return row
-        raise KeyError(name)
+        return self._row(self._places[name])
+
+    @cached_property
+    def _places(self) -> Mapping[str, int]:
+        return {decision.unit.name: index for index, decision in enumerate(self.decisions)}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the parameters, in the order of the arrays."""
+        return tuple(self._places)
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Whom ``lengths.distances`` are to, in the order of its columns."""
+        return ("original", *self.labels) if self.has_base else self.labels
+
+    @cached_property
+    def rows(self) -> tuple[PreviewRow, ...]:
+        """A row for every parameter."""
+        return tuple(map(self._row, range(len(self.decisions))))
+
+    def _row(self, index: int) -> PreviewRow:
+        decision, lengths, relations = self.decisions[index], self.lengths, self.relations
+        unit, known = decision.unit, bool(lengths.known[index])
+        columns = parents_of(decision, self.has_base)
+        distances = tuple(lengths.distances[index, columns].tolist()) if known else ()
+        found = relations.cosines[index]
+        conflict, change = float(relations.conflicts[index]), float(relations.changes[index])
+        return PreviewRow(
+            unit.name,
+            unit.state.value,
+            decision.called(self.labels),
+            decision.reason,
+            decision.open,
+            float(lengths.norms[index]) if known else None,
+            distances if known and not (np.isnan(distances).all() and np.isfinite(lengths.norms[index])) else None,
+            tuple(found[~np.isnan(found)].tolist()),
+            None if np.isnan(conflict) else conflict,
+            None if np.isnan(change) else change,
+            bool(lengths.estimated[index]),
+        )
 
     @property
     def open(self) -> tuple[str, ...]:
         """Parameters that wait for a choice."""
-        return tuple(row.name for row in self.rows if row.open)
+        return tuple(decision.unit.name for decision in self.decisions if decision.open)
 
     def counts(self) -> dict[str, int]:
         """Number of parameters in each state."""
         found: dict[str, int] = {}
-        for row in self.rows:
-            found[row.state] = found.get(row.state, 0) + 1
+        for decision in self.decisions:
+            state = decision.unit.state.value
+            found[state] = found.get(state, 0) + 1
         return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data for JSON; numbers that are not finite are null."""
+        rows = [{name: _finite(value) for name, value in asdict(row).items()} for row in self.rows]
+        return {"rows": rows, "labels": list(self.labels), "has_base": self.has_base}
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -116,7 +254,7 @@ class Preview:
             if row.conflict is not None:
                 numbers.append(f"conflict {row.conflict:4.0%}")
             if row.distances is not None:
-                numbers.append(f"moved {row.distances[0]:.3g}")
+                numbers.append(f"moved {'about ' if row.estimated else ''}{row.distances[0]:.3g}")
             mark = "?" if row.open else " "
             what = "  ".join(numbers) or ("" if row.reason == row.state else row.reason)
             yield f"{mark} {row.name:<{width}}  {row.state:<{state}}  {row.choice:<{choice}}  {what}".rstrip()
@@ -124,145 +262,14 @@ class Preview:
             yield f"  … and {len(rows) - shown} more"
 
 
-Prediction = tuple[float, tuple[float, ...]]
-"""Norm of the result, and its distances."""
-
-
-def predict(
-    decisions: Sequence[Decision], known: Sequence[Statistics | None], scales: Sequence[float]
-) -> list[Prediction | None]:
-    """Norms and distances of the results that follow from statistics, many parameters at once.
-
-    Parameters
-    ----------
-    decisions
-        What is done with each parameter.
-    known
-        Statistics of each; ``None`` where there are none.
-    scales
-        Factor that the method puts on the task vectors of each.
-
-    Returns
-    -------
-    list
-        ``None`` where only computing the result would tell.
-    """
-    out: list[Prediction | None] = [None] * len(decisions)
-    batches: dict[Any, list[int]] = {}
-    for index, (decision, statistics) in enumerate(zip(decisions, known, strict=True)):
-        if statistics is None or (decision.method is not None and not decision.method.gram) or decision.dropped:
-            continue
-        count = len(statistics.gram) - 1
-        if decision.method is not None and len(decision.inputs) != count:
-            continue
-        key = (
-            decision.take,
-            decision.method.name if decision.method is not None else "",
-            tuple(decision.parameters.values()),
-            scales[index],
-            count,
-            decision.unit.base is not None,
-        )
-        batches.setdefault(key, []).append(index)
-    for indices in batches.values():
-        first = decisions[indices[0]]
-        matrix = np.stack([known[i].gram for i in indices])  # type: ignore[union-attr]
-        found = _predict(first, Gram(matrix, first.unit.base is not None), scales[indices[0]])
-        if found is None:
-            continue
-        for row, index in enumerate(indices):
-            out[index] = (float(found[0][row]), tuple(found[1][row].tolist()))
-    return out
-
-
-def _predict(decision: Decision, gram: Gram, scale: float) -> tuple[Array, Array] | None:
-    """Norms and distances of the results of one choice for a stack of Gram matrices."""
-    if decision.method is None:
-        present = [k for k, info in enumerate(decision.unit.versions) if info is not None]
-        take = decision.take
-        row = np.zeros(gram.count + 1)
-        row[0] = 1
-        if take is not None and take >= 0:
-            row[1 + present.index(take)] = 1
-        coordinates = np.broadcast_to(row, (len(gram.matrix), gram.count + 1))
-    else:
-        try:
-            made: Combination = decision.method.from_gram(gram.scaled(scale), decision.parameters)
-        except MergeError:  # it looks at rows, and needs the weights
-            return None
-        coordinates = made.coordinates(gram) * np.array([1.0] + [scale] * gram.count)
-    parents = np.eye(gram.count + 1)
-    parents[1:, 0] = 1  # an input is the origin plus its difference
-    if not gram.has_base:
-        parents = parents[1:]
-    distances = np.stack([gram.length(coordinates - parent) for parent in parents], axis=-1)
-    return gram.length(coordinates), distances
-
-
-def relations(
-    statistics: Statistics, has_base: bool, changed: int
-) -> tuple[tuple[float, ...], float | None, float | None]:
-    """Cosines between task vectors, share of conflicts, and size of the change, of ``changed`` inputs."""
-    gram = statistics.gram
-    if not has_base:
-        products = Gram(gram, False).inputs
-        upper = np.triu_indices(len(products), 1)
-        return tuple(cosines(products)[upper].tolist()), None, None
-    products = gram[1:, 1:]
-    upper = np.triu_indices(len(products), 1)
-    conflict = statistics.conflicts / statistics.shared if statistics.shared else 0.0
-    norm = float(np.sqrt(max(gram[0, 0], 0)))
-    largest = float(np.sqrt(max(np.diag(products).max(initial=0), 0)))
-    if changed < 2:
-        return (), None, largest / norm if norm else None
-    return tuple(cosines(products)[upper].tolist()), conflict, largest / norm if norm else None
-
-
-def explain(
-    decision: Decision, statistics: Statistics | None, depth: float, labels: Sequence[str], scale: float
-) -> str:
-    """The formula of one parameter with the numbers in it, and why it is used."""
-    unit = decision.unit
-    head = f"{unit.name}: {unit.state.value}"
-    if decision.method is None:
-        if decision.dropped:
-            return f"{head}\n  dropped"
-        return f"{head}\n  = {decision.called(labels)}  ({decision.reason})"
-    names = [labels[k] for k in decision.inputs]
-    given = ", ".join(f"{name}={_shown(value)}" for name, value in decision.parameters.items())
-    lines = [head, f"  {decision.method.name}({given}) of {', '.join(names)} at depth {depth:.2f}  ({decision.reason})"]
-    if decision.method.gram and statistics is not None:
-        gram = Gram(statistics.gram, unit.base is not None, unit.name)
-        made = decision.method.from_gram(gram.scaled(scale), decision.parameters)
-        lines.append(f"  = {_formula(made, names, scale)}")
-        norm, distances = _predict(decision, Gram(statistics.gram[None], gram.has_base), scale) or (None, None)
-        if norm is not None and distances is not None:
-            parents = (["original"] if gram.has_base else []) + names
-            far = ", ".join(f"{d:.4g} to {p}" for p, d in zip(parents, distances[0], strict=True))
-            lines.append(f"  norm {norm[0]:.4g}; distance {far}")
-    else:
-        lines.append(f"  {decision.method.summary}")
-        if decision.method.paper:
-            lines.append(f"  {decision.method.paper}")
-    return "\n".join(lines)
-
-
-def _formula(made: Combination, names: Sequence[str], scale: float) -> str:
-    terms = []
-    factor = scale if made.shifted else 1.0
-    if made.shifted:
-        terms.append("original")
-    elif float(made.base):
-        terms.append(f"{float(made.base):.6g} original")
-    for c, name in zip(made.inputs, names, strict=True):
-        number = float(c) * factor
-        if number:
-            what = f"({name} - original)" if made.shifted or scale != 1 else name
-            terms.append(f"{'+' if number > 0 else '-'} {abs(number):.6g} {what}" if terms else f"{number:.6g} {what}")
-    return " ".join(terms) or "0"
-
-
-def _shown(value: Any) -> str:
+def _finite(value: Any) -> Any:
     if isinstance(value, tuple):
-        return _shown(value[0]) if len(set(value)) == 1 else "[" + ", ".join(_shown(one) for one in value) + "]"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def parents_of(decision: Decision, has_base: bool) -> list[int]:
+    """Columns of the parents that have a parameter: the ancestor, if the session has one, then the inputs."""
+    shift = int(has_base)
+    columns = [k + shift for k, info in enumerate(decision.unit.versions) if info is not None]
+    return [0, *columns] if decision.unit.base is not None else columns

@@ -46,6 +46,13 @@ SCHEMA: Mapping[str, Any] = {
         "version": {**_TEXT, "description": "version of theta-nb that made it"},
         "base": {"anyOf": [_SOURCE, {"type": "null"}], "description": "the common ancestor"},
         "inputs": {"type": "array", "items": _SOURCE, "minItems": 1, "maxItems": 1000},
+        "statistics": {
+            "type": "array",
+            "description": "checkpoints with statistics of the training data, one for each input",
+            "items": _SOURCE,
+            "minItems": 1,
+            "maxItems": 1000,
+        },
         "choice": {
             "anyOf": [
                 {"type": "object", "properties": _CHOICE, "required": list(_CHOICE), "additionalProperties": False},
@@ -124,6 +131,8 @@ class Recipe:
         Numbers that were decided, by parameter.
     version
         Of the package that made it.
+    statistics
+        Statistics of the training data, one for each input, where there were any.
 
     Examples
     --------
@@ -137,6 +146,7 @@ class Recipe:
     settings: Settings
     decided: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
     version: str = theta_nb.__version__
+    statistics: tuple[Source, ...] = ()
 
     @classmethod
     def of(
@@ -145,12 +155,14 @@ class Recipe:
         inputs: Sequence[MergeInput],
         settings: Settings,
         decided: Mapping[str, Mapping[str, tuple[float, ...]]],
+        statistics: Sequence[MergeInput] = (),
     ) -> Recipe:
         """The recipe of a session, every parameter written out, so that no default can change it."""
         default = settings.default and complete(settings.default)
         overrides = tuple(Override(one.pattern, complete(one.choice), one.regex) for one in settings.overrides)
-        sources = tuple(map(Source.of, inputs))
-        return cls(None if base is None else Source.of(base), sources, Settings(default, overrides), decided)
+        sources, known = (tuple(map(Source.of, each)) for each in (inputs, statistics))
+        origin = None if base is None else Source.of(base)
+        return cls(origin, sources, Settings(default, overrides), decided, statistics=known)
 
     def json(self) -> dict[str, Any]:
         """As plain data, valid by :data:`SCHEMA`."""
@@ -164,6 +176,8 @@ class Recipe:
                 {"regex" if one.regex else "glob": one.pattern, **one.choice.json()} for one in self.settings.overrides
             ],
         }
+        if self.statistics:
+            out["statistics"] = [source.json() for source in self.statistics]
         if self.decided:
             out["decided"] = {
                 name: {key: [number.hex() for number in numbers] for key, numbers in sorted(found.items())}
@@ -181,9 +195,7 @@ class Recipe:
 
     def short(self) -> str:
         """One line for a commit message: methods and patterns, without inputs and decided numbers."""
-        parts = [_short(self.settings.default)] if self.settings.default is not None else []
-        parts += [f"{one.pattern}: {_short(one.choice)}" for one in self.settings.overrides]
-        return "; ".join(parts) or "three-way"
+        return str(self.settings)
 
     @classmethod
     def parse(cls, text: str) -> Recipe:
@@ -216,10 +228,13 @@ class Recipe:
             for name, found in form.get("decided", {}).items()
         }
         base = form["base"] and Source(**form["base"])
-        return cls(base, tuple(Source(**one) for one in form["inputs"]), settings, decided, form["version"])
+        inputs, statistics = (tuple(Source(**one) for one in form.get(key, ())) for key in ("inputs", "statistics"))
+        return cls(base, inputs, settings, decided, form["version"], statistics)
 
-    def check(self, base: MergeInput | None, inputs: Sequence[MergeInput]) -> None:
-        """Refuse inputs that are not those of the recipe.
+    def check(
+        self, base: MergeInput | None, inputs: Sequence[MergeInput], statistics: Sequence[MergeInput] = ()
+    ) -> None:
+        """Refuse inputs, and statistics, that are not those of the recipe.
 
         Raises
         ------
@@ -240,6 +255,20 @@ class Recipe:
                     f"{want.label!r} of the recipe ({want.revision}) is not the {have.label!r} of this merge",
                     hint="Use the recipe's revisions, or apply its choices alone: session.apply(recipe, check=False).",
                 )
+        self._check_statistics([Source.of(source).digest for source in statistics])
+
+    def _check_statistics(self, digests: Sequence[str]) -> None:
+        wanted = [source.digest for source in self.statistics]
+        choices = (self.settings.default, *(one.choice for one in self.settings.overrides))
+        informed = any(choice is not None and choice.function.statistics for choice in choices)
+        if digests == wanted or not informed:
+            return
+        names = ", ".join(source.revision for source in self.statistics) or "none"
+        given = f"{len(digests)} others" if digests else "none"
+        raise MergeError(
+            f"the recipe was made with statistics of the training data ({names[:200]}), and {given} are given",
+            hint="Give the same: repository.merge(…, statistics=[…]).",
+        )
 
 
 def complete(choice: Choice) -> Choice:
@@ -248,17 +277,6 @@ def complete(choice: Choice) -> Choice:
         choice.function.name,
         {spec.name: choice.parameters.get(spec.name, spec.default) for spec in choice.function.parameters},
     )
-
-
-def _short(choice: Choice) -> str:
-    def text(value: Any) -> str:
-        if isinstance(value, Mapping):
-            return "{" + ", ".join(f"{key}: {text(one)}" for key, one in value.items()) + "}"
-        if isinstance(value, list | tuple):
-            return "[" + ", ".join(map(text, value)) + "]"
-        return f"{value:g}" if isinstance(value, float) else str(value)
-
-    return f"{choice.method}({', '.join(f'{name}={text(value)}' for name, value in choice.parameters.items())})"
 
 
 def validate(form: Any) -> None:

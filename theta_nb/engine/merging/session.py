@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from theta_nb.engine.merging import writing
+from theta_nb.engine.merging import placing, saving, writing
 from theta_nb.engine.merging.computing import nbytes_of
 from theta_nb.engine.merging.decisions import Decision
 from theta_nb.engine.merging.inputs import MergeInput
@@ -86,15 +86,15 @@ class MergeSession(Looking):
             If both sides changed something and no method was chosen.
         """
         self._require_choice()
-        wanted = [d for d in self.decisions.values() if not d.dropped]
+        wanted = [d for d in self.tensor_decisions if not d.dropped]
         stale = [d for d in wanted if self._held.get(d.unit.name, (None,))[0] != self._fingerprint(d)]
         self._each(stale, self._hold, progress)
         out = {d.unit.name: self._held[d.unit.name][1] for d in wanted}
-        return writing.with_views(self, out)
+        return placing.with_views(self, out)
 
     def state_dict(self, progress: Progress | None = None) -> dict[str, torch.Tensor]:
         """The result as torch tensors that share memory with the session; tied ones are one tensor."""
-        return {name: writing.as_torch(array) for name, array in self.arrays(progress).items()}
+        return {name: placing.as_torch(array) for name, array in self.arrays(progress).items()}
 
     def materialize(self, into: Any, progress: Progress | None = None) -> Any:
         """Put the result into a model or a state dict that exists already, in place.
@@ -119,12 +119,12 @@ class MergeSession(Looking):
             If it lacks a parameter of the result, or one has another shape or dtype; nothing was changed then.
         """
         self._require_choice()
-        places = writing.places(into, self)
+        places = placing.places(into, self)
         # Of the last model only, so that no other is kept alive.
         if self._filled[0] is not into:
             self._filled = (into, {})
         filled = self._filled[1]
-        wanted = [d for d in self.decisions.values() if not d.dropped and d.unit.name in places]
+        wanted = [d for d in self.tensor_decisions if not d.dropped and d.unit.name in places]
         stale = [d for d in wanted if filled.get(d.unit.name) != self._fingerprint(d)]
 
         def fill(decision: Decision) -> None:
@@ -194,7 +194,7 @@ class MergeSession(Looking):
             flat[offset : offset + len(data)] = data
 
         self.produce(decision, sink)
-        shape = writing.shape_of(decision)
+        shape = placing.shape_of(decision)
         dtype = np.dtype(np.uint8) if info.dtype == "bytes" else DTYPES[info.dtype].to_numpy()
         self._held[name] = (self._fingerprint(decision), flat.view(dtype).reshape(shape))
 
@@ -209,7 +209,7 @@ class MergeSession(Looking):
         return self.tries.sweep(function, into=into, **grid)
 
     def search(self, function: Callable[[Any], Any], *, budget: int, **options: Any) -> Try:
-        """Look for the best values of some parameters; see :meth:`Tries.search`."""
+        """Look for the best values of some parameters, or of all; see :meth:`Tries.search`."""
         return self.tries.search(function, budget=budget, **options)
 
     # --- recipes --------------------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ class MergeSession(Looking):
             for name, kept in sorted(self._decided.items())
             if name in self.decisions and kept[0] == self._fingerprint(self.decisions[name])
         }
-        return Recipe.of(self.base, self.inputs, self.settings, decided)
+        return Recipe.of(self.base, self.inputs, self.settings, decided, self.kitchen.spare)
 
     def apply(self, recipe: Recipe, *, check: bool = True) -> MergeSession:
         """Choose what a recipe says, and take the numbers that it decided.
@@ -239,10 +239,10 @@ class MergeSession(Looking):
             If they are not, or the recipe does not fit them.
         """
         if check:
-            recipe.check(self.base, self.inputs)
+            recipe.check(self.base, self.inputs, self.kitchen.spare)
         for choice in (recipe.settings.default, *(one.choice for one in recipe.settings.overrides)):
             if choice is not None:
-                self._checked(choice.method, choice.parameters)
+                self.checked(choice.method, choice.parameters)
         self._choose(recipe.settings)
         if check:
             self.take_decided(recipe)
@@ -256,7 +256,7 @@ class MergeSession(Looking):
 
     def save(self, path: str) -> None:
         """Write choices, history and tries as a JSON file, to be read by :meth:`load`."""
-        writing.save_session(self, path)
+        saving.save_session(self, path)
 
     def load(self, path: str) -> MergeSession:
         """Go on where a saved session was; its inputs must be the same.
@@ -266,4 +266,4 @@ class MergeSession(Looking):
         MergeError
             If the file is none of ours, or from a merge of other checkpoints. Nothing has changed then.
         """
-        return writing.load_session(self, path)
+        return saving.load_session(self, path)

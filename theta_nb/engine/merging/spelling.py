@@ -173,7 +173,7 @@ def apply_document(session: MergeSession, text: str) -> MergeSession:
         return session.apply(Recipe(None, (), settings), check=False)
     recipe = Recipe.parse(text)
     try:
-        recipe.check(session.base, session.inputs)
+        recipe.check(session.base, session.inputs, session.kitchen.spare)
     except MergeError:
         return session.apply(recipe, check=False)
     return session.apply(recipe)

@@ -6,15 +6,17 @@ import contextlib
 import os
 import sqlite3
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from blake3 import blake3
 
+from theta_nb.engine.merging.states import Unit
 from theta_nb.merges.gram import Gram, gram_along, inner_products
 from theta_nb.merges.group import Array, Group
 
-__all__ = ["KERNEL_VERSION", "Statistics", "StatisticsCache", "measure"]
+__all__ = ["KERNEL_VERSION", "Grams", "Statistics", "StatisticsCache", "measure"]
 
 KERNEL_VERSION = 1
 """Raised whenever the numbers would come out otherwise: older entries of a cache are then unknown."""
@@ -52,6 +54,53 @@ class Statistics:
             return None
         conflicts, shared = (int(n) for n in np.frombuffer(data, "<i8", 2))
         return cls(np.frombuffer(data, "<f8", offset=16).reshape(count + 1, count + 1), conflicts, shared)
+
+
+@dataclass(frozen=True)
+class Grams:
+    """Gram matrices of many parameters: all that a preview of a linear merge needs.
+
+    A result ``origin + sum(c[k] * difference[k])`` has the squared norm ``v @ m @ v`` for ``v = [1, *c]``, and the
+    squared distance ``(v - p) @ m @ (v - p)`` to a parent: ``p = [1, 0, …]`` is the origin, ``p = [1, 0, …, 1, …]`` an
+    input. The origin is the ancestor; where a parameter has none, it is the first input that has the parameter, and
+    that input's own difference is zero. The average of inputs with weights w that sum to 1 has ``c = w``.
+
+    Parameters
+    ----------
+    names
+        Parameters, in the order of the matrices.
+    labels
+        Names of the inputs.
+    matrices
+        Float64, shape (N, K+1, K+1) for K inputs; NaN in the rows and columns of an input that lacks the parameter.
+    has_base
+        Whether the origin is the ancestor, bool of shape (N,).
+
+    Examples
+    --------
+    >>> from theta_nb.engine.merging.inputs import StateInput
+    >>> from theta_nb.engine.merging.session import MergeSession
+    >>> base, ours, theirs = (StateInput(label, {"w": np.array(x)}) for label, x in zip("oab", ([2.0], [3.0], [5.0])))
+    >>> grams = MergeSession(base, [ours, theirs]).gram()
+    >>> v = np.array([1, 0.5, 0.5])  # linear
+    >>> float(np.sqrt(v @ grams.matrices[0] @ v))
+    4.0
+    """
+
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+    matrices: Array
+    has_base: Array
+
+    @classmethod
+    def of(cls, units: Sequence[Unit], known: Mapping[str, Statistics], labels: Sequence[str]) -> Grams:
+        """From the statistics of some parameters."""
+        matrices = np.full((len(units), len(labels) + 1, len(labels) + 1), np.nan)
+        for matrix, unit in zip(matrices, units, strict=True):
+            present = [0, *(k + 1 for k, info in enumerate(unit.versions) if info is not None)]
+            matrix[np.ix_(present, present)] = known[unit.name].gram
+        has_base = np.array([unit.base is not None for unit in units], bool)
+        return cls(tuple(unit.name for unit in units), tuple(labels), matrices, has_base)
 
 
 def measure(group: Group) -> Statistics:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from theta_nb.engine.merging.choices import Choice, Settings
+from theta_nb.engine.merging.searching import climb, dimensions, values_at
 from theta_nb.errors import MergeError
 
 if TYPE_CHECKING:
@@ -56,6 +56,18 @@ class Try:
             raise MergeError(f"try {self.number} has no metric {metric!r}", hint=f"Known: {', '.join(self.metrics)}.")
         return self.metrics[metric] if metric else next(iter(self.metrics.values()))
 
+    def __str__(self) -> str:
+        numbers = ", ".join(
+            f"{name} {value:.6g}{'' if math.isfinite(value) else ' (counts as worst)'}"
+            for name, value in self.metrics.items()
+        )
+        return f"try {self.number}: {self.settings}: {numbers}"
+
+
+def _rank(score: float, *, smallest: bool) -> float:
+    """Larger is better; what is not finite (training that diverged) is worse than every number."""
+    return -math.inf if not math.isfinite(score) else -score if smallest else score
+
 
 class Tries(Sequence[Try]):
     """The numbered history of a session's evaluations.
@@ -67,6 +79,7 @@ class Tries(Sequence[Try]):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from theta_nb.engine.merging.inputs import StateInput
     >>> from theta_nb.engine.merging.session import MergeSession
     >>> one = np.ones(1, np.float32)
@@ -106,15 +119,19 @@ class Tries(Sequence[Try]):
     def best(self, metric: str = "", *, smallest: bool = False) -> Try:
         """The try with the largest metric, or the smallest; the earliest of equal ones.
 
+        Tries without the metric do not count, and those where it is NaN or infinite count as worst.
+
         Raises
         ------
         MergeError
-            If nothing was tried.
+            If nothing was tried, or no try has a finite number.
         """
-        rated = [one for one in self._all if math.isfinite(one.score(metric))]
-        if not rated:
+        if not self._all:
             raise MergeError("nothing was tried yet", hint="Use session.evaluate(FUNCTION).")
-        return (min if smallest else max)(rated, key=lambda one: one.score(metric))
+        if metric and not any(metric in one.metrics for one in self._all):
+            known = dict.fromkeys(name for one in self._all for name in one.metrics)
+            raise MergeError(f"no try has a metric {metric!r}", hint=f"Known: {', '.join(known)}.")
+        return _best([one for one in self._all if not metric or metric in one.metrics], metric, smallest=smallest)
 
     def extend(self, tries: Iterable[Try]) -> None:
         """Add tries of a saved session."""
@@ -134,17 +151,21 @@ class Tries(Sequence[Try]):
         ------
         MergeError
             If the function returns something else than numbers.
+        Exception
+            What the function raises, with a note that says which try it was.
         """
-        session = self._session
+        session, number = self._session, len(self._all) + 1
         start = time.perf_counter()
         if into is not None:
             model = session.materialize(into)
         else:
-            import sys
-
             model = session.state_dict() if "torch" in sys.modules else session.arrays()
-        metrics = _metrics(function(model))
-        made = Try(len(self._all) + 1, session.settings, metrics, time.perf_counter() - start)
+        try:
+            metrics = _metrics(function(model))
+        except Exception as error:
+            error.add_note(f"in try {number}: {session.settings}")
+            raise
+        made = Try(number, session.settings, metrics, time.perf_counter() - start)
         self._all.append(made)
         return made
 
@@ -177,17 +198,15 @@ class Tries(Sequence[Try]):
                 "a sweep needs a parameter with values", hint="For example session.sweep(f, t=[0, .5, 1])."
             )
         combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+        # All are checked beforehand: a mistake is not found out after hours.
         choices = [self._varied(values) for values in combinations]
         made = []
-        before = self._session.settings
-        try:
+        with self._session.trying():
             for done, choice in enumerate(choices, 1):
                 self._session.use(choice.method, **choice.parameters)
                 made.append(self.evaluate(function, into))
                 if progress is not None:
                     progress(done, len(choices), made[-1])
-        finally:
-            self._session.restore(before)
         return made
 
     def search(
@@ -202,10 +221,12 @@ class Tries(Sequence[Try]):
         progress: Callable[[int, int, Try], None] | None = None,
         **ranges: tuple[float, float],
     ) -> Try:
-        """Look for the best values of some parameters with so many evaluations.
+        """Look for the best values of some parameters with at most so many evaluations.
 
         A third of the budget goes to points that fill the ranges evenly (a low-discrepancy sequence), the rest to
-        steps along one parameter at a time from the best point so far, halved where they do not help.
+        steps along one parameter at a time from the best point so far, halved where they do not help. Nothing is
+        evaluated twice, so whole numbers may need less than the budget. Scores that are NaN or infinite count as
+        worst.
 
         Parameters
         ----------
@@ -220,35 +241,45 @@ class Tries(Sequence[Try]):
         progress
             As for :meth:`sweep`.
         ranges
-            Low and high end of each parameter.
+            Low and high end of each parameter; without any, the ranges of all numbers of the method in use, and a
+            weight for each input.
 
         Returns
         -------
         Try
             The best one, which the session then uses.
-        """
-        names = list(ranges)
-        if not names or budget < 1:
-            raise MergeError("a search needs parameters with ranges, and a budget")
-        low = np.array([float(ranges[name][0]) for name in names])
-        high = np.array([float(ranges[name][1]) for name in names])
-        before = self._session.settings
-        made: list[Try] = []
 
-        def value(point: Any) -> float:
-            choice = self._varied(dict(zip(names, (low + point * (high - low)).tolist(), strict=True)))
+        Raises
+        ------
+        MergeError
+            If there is nothing to search over, or no evaluation gave a finite number.
+        """
+        current = self._session.settings.default
+        if budget < 1:
+            raise MergeError(f"a search needs evaluations, and its budget is {budget}")
+        if current is None:
+            raise MergeError("no method is in use", hint="Choose one first: session.use(METHOD).")
+        varied = dimensions(current.function, self._session.labels, ranges)
+        made: list[Try] = []
+        refused: list[MergeError] = []
+
+        def score(point: Sequence[float | int]) -> float:
+            try:
+                choice = self._varied(values_at(varied, point))
+            except MergeError as error:  # weights that cancel, say: a hole in the ranges
+                refused.append(error)
+                return -math.inf
             self._session.use(choice.method, **choice.parameters)
             made.append(self.evaluate(function, into))
             if progress is not None:
                 progress(len(made), budget, made[-1])
-            score = made[-1].score(metric)
-            return -math.inf if not math.isfinite(score) else -score if smallest else score
+            return _rank(made[-1].score(metric), smallest=smallest)
 
-        try:
-            _climb(value, len(names), budget, seed)
-        finally:
-            self._session.restore(before)
-        best = (min if smallest else max)(made, key=lambda one: one.score(metric))
+        with self._session.trying():
+            climb(score, varied, budget, seed)
+        if refused and not made:
+            raise refused[0]
+        best = _best(made, metric, smallest=smallest)
         self._session.restore(best.settings)
         return best
 
@@ -258,7 +289,18 @@ class Tries(Sequence[Try]):
         if not method:
             raise MergeError("no method is in use", hint="Choose one first: session.use(METHOD).")
         kept = current.parameters if current is not None and current.method == method else {}
-        return Choice(method, {**kept, **{name: value for name, value in values.items() if name != "method"}})
+        given = {name: value for name, value in values.items() if name != "method"}
+        return self._session.checked(method, {**kept, **given})
+
+
+def _best(tries: Sequence[Try], metric: str, *, smallest: bool) -> Try:
+    finite = [one for one in tries if math.isfinite(one.score(metric))]
+    if not finite:
+        what = metric or (next(iter(tries[0].metrics)) if tries else "")
+        raise MergeError(
+            f"none of {len(tries)} tries gave a finite {what or 'number'}", hint="Look at session.tries, and the data."
+        )
+    return max(finite, key=lambda one: _rank(one.score(metric), smallest=smallest))
 
 
 def _metrics(answer: Any) -> dict[str, float]:
@@ -270,34 +312,3 @@ def _metrics(answer: Any) -> dict[str, float]:
     if not metrics:
         raise MergeError("an evaluation returned no metric")
     return metrics
-
-
-def _climb(value: Callable[[Any], float], count: int, budget: int, seed: int) -> None:
-    """Maximise over the unit cube: spread points, then steps along the axes."""
-    first = max(1, budget // 3)
-    # Roberts' generalisation of the golden ratio: each new point falls where the others are not.
-    ratio = 2.0
-    for _ in range(40):
-        ratio = (1 + ratio) ** (1 / (count + 1))
-    steps = ratio ** -np.arange(1, count + 1)
-    start = np.random.default_rng(seed).random(count)
-    points = [(start + k * steps) % 1.0 for k in range(first)]
-    best, score = points[0], -math.inf
-    for point in points:
-        if (found := value(point)) > score:
-            best, score = point, found
-    width, spent = 0.25, first
-    while spent < budget and width > 1e-4:
-        improved = False
-        for axis, sign in itertools.product(range(count), (1, -1)):
-            if spent >= budget:
-                break
-            moved = best.copy()
-            moved[axis] = min(max(moved[axis] + sign * width, 0.0), 1.0)
-            if moved[axis] == best[axis]:
-                continue
-            spent += 1
-            if (found := value(moved)) > score:
-                best, score, improved = moved, found, True
-        if not improved:
-            width /= 2
