@@ -81,7 +81,7 @@ def _cycled(page: Any, url: str, root: Path, made: str, seen: str, cycles: int) 
     page.wait_for_function("window.jupyterapp !== undefined")
     page.evaluate(browsing._OPEN, "cycles.ipynb")
     notebook = browsing.Notebook(page, [])
-    notebook.run(f"{_START}\nexplorer = {made}")
+    notebook.run(f"{_START}\n{_BARE}\nexplorer = {made}")
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable")
 
