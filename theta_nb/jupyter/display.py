@@ -123,10 +123,6 @@ def register_formatters(shell: InteractiveShell) -> None:
         formatter.for_type_by_name(module, name, _shows(command))
     live = hasattr(shell, "kernel")  # a terminal has nobody to show widgets
     formatter.for_type_by_name("theta_nb.engine.merging.session", "MergeSession", _explorer if live else _session)
-    pictures = shell.display_formatter.formatters["image/png"]  # type: ignore[union-attr]
-    if pictures.for_type_by_name("matplotlib.figure", "Figure") is None:
-        # pyplot registers the like when it is imported; a figure made without it would be shown as its address.
-        pictures.for_type_by_name("matplotlib.figure", "Figure", _png)
 
 
 def _session(session: Any, include: Any = None, exclude: Any = None) -> Bundle:
@@ -148,12 +144,6 @@ def _explorer(session: Any, include: Any = None, exclude: Any = None) -> Any:
     if explorer is None or explorer.comm is None:
         explorer = _explorers[id(session)] = MergeExplorer(session)
     return explorer._repr_mimebundle_() or _session(session)
-
-
-def _png(figure: Any) -> Any:
-    from IPython.core.pylabtools import print_figure
-
-    return print_figure(figure, fmt="png", bbox_inches="tight")  # type: ignore[no-untyped-call]
 
 
 def _shows(command: str) -> Callable[..., Bundle]:

@@ -24,6 +24,7 @@ import { createNotice } from "./notice.js";
 import { createParameterList } from "./merge_list.js";
 import { createPicker } from "./merge_picker.js";
 import { createSlots } from "./merge_slots.js";
+import { heedLoss } from "./lost.js";
 import { nameFilter } from "./filter.js";
 
 const KEYS = [
@@ -286,19 +287,17 @@ export function createMergeView(root, options) {
     state.on("metric", refreshNumbers), state.on("filter", refreshAll), state.on("sort", refreshAll), state.on("selection", refreshSelection),
   );
   refreshAll();
+  offs.push(heedLoss(frame, client, () => {
+    alive = false;
+    picker.setAlive(false);
+    list.setAlive(false);
+    refreshHead();
+    slots.update(slotState());
+  }));
 
   return {
     element: frame,
     map,
-    /** Whether the kernel answers; controls that need it are off when it does not. */
-    setAlive(now) {
-      alive = now;
-      frame.toggleAttribute("data-dead", !now);
-      notice(now ? null : { error: "The kernel is gone. Run the cell again to go on; what was committed is safe." });
-      picker.setAlive(now);
-      refreshHead();
-      slots.update(slotState());
-    },
     destroy() {
       clearTimeout(timer);
       for (const off of offs) off();
