@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.git.checks import manifest_of
 from theta_nb import Checkpoint, Repository, ThetaError
 from theta_nb.errors import CheckpointError, ManifestError, MissingObjectError, NotTrackedError
 from theta_nb.git.process import GitError
@@ -262,7 +263,7 @@ def test_a_pattern_needs_no_more_than_its_own_objects(repository: Any) -> None:
     state = {f"layer.{i}.weight": _noise(i, 60_000) for i in range(4)} | {"layer.0.bias": _noise(9, 100)}
     save_file(state, repository.path / "m.safetensors")
     repo = _stored(repository, "m.safetensors")
-    manifest = repo._manifest("m.safetensors", "HEAD")
+    manifest = manifest_of(repository, "m.safetensors", "HEAD")
     owned = {name: {ref.oid for ref in manifest.value_of(name).chunks} for name in state}
     kept = owned["layer.2.weight"] | {
         ref.oid for digest in (manifest.layout, manifest.skeleton) for ref in manifest.values[digest].chunks
@@ -294,7 +295,7 @@ def test_values_of_several_chunks(repository: Any) -> None:
 def test_a_damaged_object_is_never_returned_as_numbers(repository: Any) -> None:
     save_file({"w": _noise(0, 60_000)}, repository.path / "m.safetensors")
     repo = _stored(repository, "m.safetensors")
-    (oid,) = {ref.oid for ref in repo._manifest("m.safetensors", "HEAD").value_of("w").chunks}
+    (oid,) = {ref.oid for ref in manifest_of(repository, "m.safetensors", "HEAD").value_of("w").chunks}
     path = repository.path / ".git/theta/objects" / oid[:2] / oid[2:4] / oid
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-import stat
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from theta_nb.checkpoints.detection import format_for_name, locate
-from theta_nb.checkpoints.layout import FileSource
 from theta_nb.commands.add import AddResult, add
 from theta_nb.commands.checkout import CheckedOut, checkout
 from theta_nb.commands.fsck import FsckReport, fsck
 from theta_nb.commands.status import CheckpointStatus, status
-from theta_nb.engine.checkpoint import Checkpoint, FileStorages
-from theta_nb.engine.clean import Cleaner
-from theta_nb.engine.known import KnownChunks
-from theta_nb.errors import CheckpointError, NotTrackedError, ThetaError
-from theta_nb.git.attributes import filters_of
+from theta_nb.engine.checkpoint import Checkpoint
+from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.git.commits import commit_blob, commit_staged, message_with_metrics, parent_of
-from theta_nb.git.on_demand import bring
+from theta_nb.git.opening import checkpoint_at, checkpoint_in_work_tree
 from theta_nb.git.places import find_places
-from theta_nb.git.process import CatFile, child_environment, git_text
-from theta_nb.git.tracked import resolve
-from theta_nb.git.versions import index_blobs, previous_of, read_text, text_of, versions_at
-from theta_nb.manifest.model import Manifest
-from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, is_manifest, parse
+from theta_nb.git.process import child_environment, git_text
+from theta_nb.git.saving import is_tracked, manifest_of_state
 
 if TYPE_CHECKING:
     import torch
@@ -186,8 +176,9 @@ class Repository:
         from theta_nb.commands.add_update import add_as, add_update
 
         if update_data is not None:
-            data = update_data if isinstance(update_data, Mapping) else os.path.abspath(update_data)
-            return add_update(self._places, names, data, update=update_type or "")
+            if isinstance(update_data, str | os.PathLike):
+                update_data = os.path.abspath(update_data)
+            return add_update(self._places, names, update_data, update=update_type or "")
         return add_as(self._places, names, update_type or "", force=force, rank=rank, tolerance=tolerance)
 
     def commit(self, message: str, *, metrics: Mapping[str, float] | None = None) -> Commit:
@@ -319,8 +310,8 @@ class Repository:
         """
         name = self._name(path)
         if rev is None:
-            return self._from_work_tree(name)
-        return self._from_manifest(self._manifest(name, rev), f"{name} at {rev or 'the index'}")
+            return checkpoint_in_work_tree(self._places, name, self._executor)
+        return checkpoint_at(self._places, name, rev, self._executor)
 
     def load(
         self, path: Name, rev: str | None = None, *, pattern: str | re.Pattern[str] | None = None
@@ -335,46 +326,6 @@ class Repository:
             Glob or compiled regular expression over parameter names.
         """
         return self.checkpoint(path, rev).state_dict(pattern)
-
-    def _from_work_tree(self, name: str) -> Checkpoint:
-        full = os.path.join(self._places.top, name)
-        try:
-            # Without O_NONBLOCK, opening a pipe of that name would wait for ever.
-            source = _OwnedFile(os.open(full, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK))
-        except OSError as error:
-            raise ThetaError(
-                f"{name} is not in the work tree ({error.strerror})", hint="Give rev='HEAD' to read it from git."
-            ) from error
-        if not stat.S_ISREG(os.fstat(source.fd).st_mode):
-            raise ThetaError(f"{name} is not a file", hint="Name a checkpoint.")
-        if is_manifest(source.read(0, min(64, source.size))):
-            manifest = parse(source.read(0, min(MAX_MANIFEST_NBYTES + 1, source.size)), source=name)
-            return self._from_manifest(manifest, name)
-        layout = locate(source, os.path.basename(name))
-        return Checkpoint(layout, FileStorages(source, layout), name)
-
-    def _from_manifest(self, manifest: Manifest, description: str) -> Checkpoint:
-        return Checkpoint.from_manifest(
-            manifest, self._places.store, self._executor, description, bring=partial(bring, self._places)
-        )
-
-    def _manifest(self, name: str, rev: str) -> Manifest:
-        cat_file = CatFile(self._places.top)
-        try:
-            names = [f"{resolve(rev, self._places.top)}:{name}"] if rev else index_blobs(name, self._places.top)
-            found = cat_file.size(names[0]) if names else None
-            if found is None:
-                raise ThetaError(
-                    f"{name} does not exist at {rev or 'the index'}", hint="'git log -- PATH' shows where it does."
-                )
-            text = read_text(found[0], cat_file)
-        finally:
-            cat_file.close()
-        if text is None:
-            raise NotTrackedError(
-                f"{name} at {rev or 'the index'} is not stored by theta-nb", hint="Run 'git theta track' and add it."
-            )
-        return parse(text, source=name)
 
     # --- comparing ----------------------------------------------------------------------------------------------------
 
@@ -538,47 +489,12 @@ class Repository:
         """
         name = self._name(path)
         self._require_gitpython()
-        if not self._is_tracked(name, branch):
+        if not is_tracked(self._places, name, branch):
             raise NotTrackedError(f"{name} is not tracked by theta", hint=f"Run repo.track({name!r}) first.")
         text = message_with_metrics(message, metrics)
-        content = self._clean_state(state_dict, name, metadata or {}, parent_of(self._places, branch))
-        return self.git.commit(commit_blob(self._places, name, content, text, branch=branch))
-
-    def _is_tracked(self, name: str, branch: str | None) -> bool:
-        if self._places.work_tree is not None:
-            return filters_of([name], self._places).get(name) == "theta"
-        # A bare repository has no attributes but those of the commit that the new one stands on.
         parent = parent_of(self._places, branch)
-        return parent is not None and filters_of([name], self._places, revision=parent).get(name) == "theta"
-
-    def _clean_state(
-        self, state: Mapping[str, Any], name: str, metadata: Mapping[str, str], parent: str | None
-    ) -> bytes:
-        folder = os.path.join(self._places.theta_dir, "tmp")
-        os.makedirs(folder, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix="save-") as scratch:
-            file = os.path.join(scratch, os.path.basename(name))
-            format_for_name(name).write(state, file, metadata)
-            return self._clean_file(file, name, parent)
-
-    def _clean_file(self, file: str, name: str, parent: str | None) -> bytes:
-        cat_file = CatFile(self._places.top)
-        encodings = self._places.encodings()
-        try:
-            versions = versions_at(name, self._places, cat_file)
-            known = KnownChunks((version.manifest for version in versions), behind=encodings)
-            previous = previous_of(name, self._places, cat_file, versions, revision=parent) if parent else None
-            cleaner = Cleaner(self._places.store, self._executor, previous=previous)
-            fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                manifest, _ = cleaner.file(fd, os.path.basename(name), known)
-            finally:
-                os.close(fd)
-            encodings.remember(manifest)
-        finally:
-            encodings.close()
-            cat_file.close()
-        return text_of(manifest, versions)
+        content = manifest_of_state(self._places, self._executor, state_dict, name, metadata or {}, parent)
+        return self.git.commit(commit_blob(self._places, name, content, text, branch=branch))
 
     # --- names --------------------------------------------------------------------------------------------------------
 
@@ -596,24 +512,3 @@ class Repository:
 
     def _pathspecs(self, paths: Sequence[Name]) -> list[str]:
         return [f":(top,literal){self._name(path)}" for path in paths]
-
-
-class _OwnedFile(FileSource):
-    """A file that is closed when nothing reads from it any more, and that must stay as it was when it was opened."""
-
-    def __init__(self, fd: int) -> None:
-        super().__init__(fd)
-        self._time = os.fstat(fd).st_mtime_ns
-
-    def read(self, offset: int, nbytes: int) -> bytes:
-        """Exactly ``nbytes`` bytes from ``offset``, which still stand where the layout was located."""
-        data = super().read(offset, nbytes)
-        now = os.fstat(self.fd)
-        if (now.st_size, now.st_mtime_ns) != (self.size, self._time):
-            raise CheckpointError(
-                "the file was overwritten after it was opened", hint="Open the checkpoint again when it is written."
-            )
-        return data
-
-    def __del__(self) -> None:
-        os.close(self.fd)

@@ -491,3 +491,9 @@ def test_json_is_not_offered_where_there_is_none(committed: GitSandbox) -> None:
     (item,) = (item for item in json_of(committed.path, "status")["checkpoints"] if item["path"] == "m.pt")
     assert item["changed"] == ["layer.0.weight"]
     assert item["staged"]
+
+
+@pytest.mark.parametrize("data", [5, [1, 2], b"bytes"])
+def test_what_is_no_update_is_told_what_one_is(committed: GitSandbox, data: object) -> None:
+    with pytest.raises(ThetaError, match=r"has to be a path, or arrays by name"):
+        Repository(committed.path).add("m.safetensors", update_type="low-rank", update_data=data)  # type: ignore[arg-type]

@@ -46,6 +46,9 @@ def test_the_content_stays_and_chains_go(chained: GitSandbox) -> None:
     assert "compacted m.safetensors" in out
     assert "have none" in out
     assert chained("status", "--porcelain") == f"M  {NAME}\n"
+    shown = chained("theta", "status")
+    assert "modified  m.safetensors (staged)" in shown
+    assert "The content is the same; how it is stored changed" in shown
     manifest = manifest_of(chained, NAME)
     assert longest_chain(manifest) == 0
     assert {value.update for value in manifest.values.values()} == {"dense"}

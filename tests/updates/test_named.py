@@ -233,7 +233,11 @@ WRONG = {
     "rank-0": ("low-rank", {"block.0.weight/R": R[:, :0], "block.0.weight/C": C[:0]}, "have no product"),
     "vector": ("low-rank", {"block.0.bias/R": R, "block.0.bias/C": C[:, :1]}, "has 1 dimensions"),
     "integers": ("low-rank", {"block.0.weight/R": R.astype(int), "block.0.weight/C": C}, "is int64, not floats"),
-    "nan": ("low-rank", {"block.0.weight/R": R * np.nan, "block.0.weight/C": C}, "not finite"),
+    "nan": (
+        "low-rank",
+        {"block.0.weight/R": R * np.nan, "block.0.weight/C": C},
+        r"'block\.0\.weight/R' holds .* not finite",
+    ),
     "infinite-scaling": ("ia3", {"block.0.weight/ia3": np.float32(np.inf)}, "not finite"),
     "integer-parameter": ("ia3", {"steps/ia3": np.float32(2)}, "'steps' is int64, and a scaling needs floats"),
     "wrong-scaling": ("ia3", {"block.0.weight/ia3": np.ones(40, np.float32)}, r"\[40\], which does not broadcast"),

@@ -14,7 +14,7 @@ from typing import Any
 from theta_nb.checkpoints.naming import ROOT, Other, Step, spell_step
 from theta_nb.checkpoints.pickle_objects import Instance, Items, Key, OrderedEntries, TensorView
 
-__all__ = ["named_tensors"]
+__all__ = ["MAX_DEPTH", "joined", "key_step", "named_tensors"]
 
 MAX_DEPTH = 200
 MAX_NAME_LENGTH = 2000
@@ -56,7 +56,7 @@ def named_tensors(root: object) -> tuple[dict[str, TensorView], int]:
             kind = type(child)
             if kind not in _CONTAINERS:
                 continue
-            name = _joined(parent, step)
+            name = joined(parent, step)
             if kind is TensorView:
                 if len(name) > MAX_NAME_LENGTH or len(tensors) >= MAX_NAMES:
                     left_out += 1
@@ -78,7 +78,8 @@ def named_tensors(root: object) -> tuple[dict[str, TensorView], int]:
 _HERE = Other("")  # the child has its parent's name
 
 
-def _joined(parent: str, step: Step) -> str:
+def joined(parent: str, step: Step) -> str:
+    """Name of what a step leads to from the container called ``parent``; the root has an empty name."""
     if step is _HERE:
         return parent
     return f"{parent}/{spell_step(step)}" if parent else spell_step(step)
@@ -101,7 +102,7 @@ def _children(container: Any) -> Iterator[Child]:
 
 def _entries(entries: dict[Any, Any]) -> Iterator[Child]:
     for position, (key, value) in enumerate(entries.items()):
-        yield (key if type(key) is str else _key_step(key, position)), value
+        yield (key if type(key) is str else key_step(key, position)), value
 
 
 def _parts(instance: Instance) -> Iterator[Child]:
@@ -120,7 +121,7 @@ def _parts(instance: Instance) -> Iterator[Child]:
             yield _HERE if type(part) is dict and instance.entries is None else Other("state"), part
 
 
-def _key_step(key: Any, position: int) -> Step:
+def key_step(key: Any, position: int) -> Step:
     """Step for a dict key that is not a string. Its ``repr`` may be long, but never a path and never endless."""
     value = key.value if type(key) is Key else key
     if type(value) is int and value.bit_length() <= 256:

@@ -29,14 +29,13 @@ from theta_nb.checkpoints.pickle_objects import (
 from theta_nb.checkpoints.pickle_tensors import CONSTRUCTORS, storage_dtype
 from theta_nb.errors import CheckpointError
 
-__all__ = ["read_pickle"]
+__all__ = ["MALFORMED", "MAX_PICKLE_NBYTES", "Operation", "PickleReader", "read_pickle"]
 
 MAX_PICKLE_NBYTES = 1 << 28
 MAX_OPERATIONS = 10_000_000  # 20,000 tensors take 800,000
 MAX_MARKS = 10_000
 
-# What the machine of the standard library raises on a malformed program.
-_MALFORMED = (
+MALFORMED = (
     ArithmeticError,
     AttributeError,
     EOFError,
@@ -48,6 +47,7 @@ _MALFORMED = (
     pickle.PickleError,
     struct.error,
 )
+"""What the machine of the standard library raises on a malformed program."""
 
 
 def read_pickle(data: bytes, records: Mapping[str, int]) -> Any:
@@ -83,24 +83,24 @@ def read_pickle(data: bytes, records: Mapping[str, int]) -> Any:
     if len(data) > MAX_PICKLE_NBYTES:
         raise CheckpointError(f"the pickle of {len(data)} bytes exceeds the limit of {MAX_PICKLE_NBYTES}")
     try:
-        return _Reader(data, records).load()
+        return PickleReader(data, records).load()
     except CheckpointError:
         raise
-    except _MALFORMED as error:
+    except MALFORMED as error:
         raise CheckpointError(f"the pickle cannot be read: {type(error).__name__}: {error}"[:300]) from error
 
 
-_Operation = Callable[["_Reader"], None]
+Operation = Callable[["PickleReader"], None]
 
 
-class _Reader(pickle._Unpickler):
+class PickleReader(pickle._Unpickler):
     """The stack machine. Its ``stack``, ``metastack``, ``memo``, ``append`` and ``pop_mark`` are the base class's."""
 
-    dispatch: ClassVar[dict[int, _Operation]] = dict(pickle._Unpickler.dispatch)  # type: ignore[assignment, arg-type]
+    dispatch: ClassVar[dict[int, Operation]] = dict(pickle._Unpickler.dispatch)  # type: ignore[assignment, arg-type]
 
     if TYPE_CHECKING:  # typeshed does not know it
 
-        def pop_mark(self) -> list[Any]: ...
+        def pop_mark(self) -> list[Any]: ...  # noqa: D102
 
     def __init__(self, data: bytes, records: Mapping[str, int]) -> None:
         # The file is never used: read and readline below replace the base class's, frames and all.
@@ -112,6 +112,7 @@ class _Reader(pickle._Unpickler):
         self.storages: dict[str, StorageRef] = {}
 
     def load(self) -> Any:
+        """Run the program."""
         file = io.BytesIO(self.data)
         self.read, self.readline = _strict(file)
         self.metastack: list[list[Any]] = []
@@ -136,6 +137,7 @@ class _Reader(pickle._Unpickler):
     # --- the outside world -----------------------------------------------------------------------------------------
 
     def find_class(self, module: str, name: str) -> Global:
+        """Stand-in for a global, one for each name."""
         key = (module, name)
         found = self.globals.get(key)
         if found is None:
@@ -143,9 +145,11 @@ class _Reader(pickle._Unpickler):
         return found
 
     def get_extension(self, code: int) -> None:
+        """Push the stand-in for a registered global."""
         self.append(self.find_class("copyreg", f"extension {code}"))
 
-    def persistent_load(self, pid: Any) -> StorageRef:
+    def persistent_load(self, pid: Any) -> Any:
+        """Stand-in for a storage of the archive, once it is known to be there and large enough."""
         if type(pid) is not tuple or len(pid) != 5 or pid[0] != "storage":
             raise CheckpointError("the pickle refers to something that is not a storage")
         _, kind, key, _, numel = pid
@@ -197,22 +201,22 @@ def _strict(file: io.BytesIO) -> tuple[Callable[[int], bytes], Callable[[], byte
 # --- operations ----------------------------------------------------------------------------------------------------
 
 
-def _operation(opcode: bytes) -> Callable[[_Operation], _Operation]:
-    def register(operation: _Operation) -> _Operation:
-        _Reader.dispatch[opcode[0]] = operation
+def _operation(opcode: bytes) -> Callable[[Operation], Operation]:
+    def register(operation: Operation) -> Operation:
+        PickleReader.dispatch[opcode[0]] = operation
         return operation
 
     return register
 
 
 @_operation(pickle.FRAME)
-def _frame(self: _Reader) -> None:
+def _frame(self: PickleReader) -> None:
     # A frame is a hint for buffering; its content is read like everything else, so its length does not matter.
     self.read(8)
 
 
 @_operation(pickle.MARK)
-def _mark(self: _Reader) -> None:
+def _mark(self: PickleReader) -> None:
     if len(self.metastack) >= MAX_MARKS:
         raise CheckpointError(f"the pickle nests more than {MAX_MARKS} marks")
     self.metastack.append(self.stack)
@@ -221,7 +225,7 @@ def _mark(self: _Reader) -> None:
 
 
 @_operation(pickle.STRING)
-def _string(self: _Reader) -> None:
+def _string(self: PickleReader) -> None:
     text = self.readline()[:-1]
     if len(text) < 2 or text[0] != text[-1] or text[0] not in b"\"'" or b"\\" in text:
         raise pickle.UnpicklingError("a quoted string is malformed or has escapes")
@@ -229,35 +233,35 @@ def _string(self: _Reader) -> None:
 
 
 @_operation(pickle.BYTEARRAY8)
-def _bytearray8(self: _Reader) -> None:
+def _bytearray8(self: PickleReader) -> None:
     # The base class allocates the claimed length before it reads.
     self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
 
 @_operation(pickle.READONLY_BUFFER)
-def _readonly_buffer(self: _Reader) -> None:
+def _readonly_buffer(self: PickleReader) -> None:
     raise pickle.UnpicklingError("out-of-band buffers have no place in a file")
 
 
 @_operation(pickle.EMPTY_SET)
-def _empty_set(self: _Reader) -> None:
+def _empty_set(self: PickleReader) -> None:
     self.append(Items())
 
 
 @_operation(pickle.FROZENSET)
-def _frozenset(self: _Reader) -> None:
+def _frozenset(self: PickleReader) -> None:
     self.append(Items(self.pop_mark()))
 
 
 @_operation(pickle.DICT)
-def _dict(self: _Reader) -> None:
+def _dict(self: PickleReader) -> None:
     entries: dict[Any, Any] = {}
     _fill(entries, self.pop_mark())
     self.append(entries)
 
 
 @_operation(pickle.SETITEM)
-def _setitem(self: _Reader) -> None:
+def _setitem(self: PickleReader) -> None:
     stack = self.stack
     value = stack.pop()
     key = stack.pop()
@@ -265,7 +269,7 @@ def _setitem(self: _Reader) -> None:
 
 
 @_operation(pickle.SETITEMS)
-def _setitems(self: _Reader) -> None:
+def _setitems(self: PickleReader) -> None:
     items = self.pop_mark()
     _fill(_entries(self.stack[-1]), items)
 
@@ -286,14 +290,14 @@ def _entries(target: Any) -> dict[Any, Any]:
 
 
 @_operation(pickle.APPEND)
-def _append(self: _Reader) -> None:
+def _append(self: PickleReader) -> None:
     value = self.stack.pop()
     _items(self.stack[-1]).append(value)
 
 
 @_operation(pickle.APPENDS)
 @_operation(pickle.ADDITEMS)
-def _appends(self: _Reader) -> None:
+def _appends(self: PickleReader) -> None:
     items = self.pop_mark()
     _items(self.stack[-1]).extend(items)
 
@@ -310,13 +314,13 @@ def _items(target: Any) -> list[Any]:
 
 @_operation(pickle.REDUCE)
 @_operation(pickle.NEWOBJ)
-def _reduce(self: _Reader) -> None:
+def _reduce(self: PickleReader) -> None:
     args = self.stack.pop()
     self.stack[-1] = self.call(self.stack[-1], args)
 
 
 @_operation(pickle.NEWOBJ_EX)
-def _newobj_ex(self: _Reader) -> None:
+def _newobj_ex(self: PickleReader) -> None:
     keywords = self.stack.pop()
     args = self.stack.pop()
     if type(args) is not tuple:
@@ -326,7 +330,7 @@ def _newobj_ex(self: _Reader) -> None:
 
 
 @_operation(pickle.INST)
-def _inst(self: _Reader) -> None:
+def _inst(self: PickleReader) -> None:
     module = self.readline()[:-1].decode("utf-8")
     name = self.readline()[:-1].decode("utf-8")
     args = tuple(self.pop_mark())
@@ -334,13 +338,13 @@ def _inst(self: _Reader) -> None:
 
 
 @_operation(pickle.OBJ)
-def _obj(self: _Reader) -> None:
+def _obj(self: PickleReader) -> None:
     maker, *args = self.pop_mark()
     self.append(self.call(maker, tuple(args)))
 
 
 @_operation(pickle.BUILD)
-def _build(self: _Reader) -> None:
+def _build(self: PickleReader) -> None:
     # Only a reference is kept: merging the state into a dict would let one state be copied a million times.
     state = self.stack.pop()
     target = self.stack[-1]

@@ -15,6 +15,7 @@ and the central directory) and in ``serialization_id``: those are the derived fi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from theta_nb.checkpoints.flattening import named_tensors
 from theta_nb.checkpoints.formats import FileFormat
@@ -26,7 +27,7 @@ from theta_nb.checkpoints.zip_directory import Record, read_directory
 from theta_nb.errors import CheckpointError
 from theta_nb.tensors.spec import TensorSpec
 
-__all__ = ["FORMAT", "locate", "matches"]
+__all__ = ["FORMAT", "Archive", "locate", "matches", "open_archive"]
 
 # A view may be larger than its storage (expanded dimensions have stride 0), but nobody saves a tensor that no
 # computer could hold, and whoever reads a view as an array may copy it.
@@ -45,6 +46,45 @@ def matches(head: bytes, size: int) -> bool:
     (True, False)
     """
     return head.startswith(b"PK\x03\x04")
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """The records of a PyTorch archive.
+
+    Parameters
+    ----------
+    records
+        All of them, by offset.
+    prefix
+        Folder that they are in, with its slash.
+    pickled
+        ``data.pkl``.
+    data
+        Storages by key, by offset.
+    """
+
+    records: tuple[Record, ...]
+    prefix: str
+    pickled: Record
+    data: Mapping[str, Record]
+
+
+def open_archive(source: ByteSource) -> Archive:
+    """Find the records of an archive.
+
+    Raises
+    ------
+    CheckpointError
+        If it is malformed, is not PyTorch's, or compresses what has to be located.
+    """
+    records = read_directory(source)
+    prefix = _prefix(records)
+    pickled = _stored(records, f"{prefix}data.pkl")
+    if pickled is None:
+        raise CheckpointError("the zip archive has no data.pkl and so is not PyTorch's")
+    data = {record.name.removeprefix(f"{prefix}data/"): record for record in _data_records(records, prefix)}
+    return Archive(records, prefix, pickled, data)
 
 
 def locate(source: ByteSource) -> Layout:
@@ -66,13 +106,9 @@ def locate(source: ByteSource) -> Layout:
     CheckpointError
         If the archive is malformed, is not PyTorch's, or compresses what has to be located.
     """
-    records = read_directory(source)
-    prefix = _prefix(records)
-    pickled = _stored(records, f"{prefix}data.pkl")
-    if pickled is None:
-        raise CheckpointError("the zip archive has no data.pkl and so is not PyTorch's")
-    data = {record.name.removeprefix(f"{prefix}data/"): record for record in _data_records(records, prefix)}
-    views, warnings = _read_views(source, records, prefix, pickled, data)
+    archive = open_archive(source)
+    records, prefix, data = archive.records, archive.prefix, archive.data
+    views, warnings = _read_views(source, records, prefix, archive.pickled, data)
     index_of = {key: index for index, key in enumerate(data)}
     tensors, claimed = _claim(views, data, index_of)
     if claimed < len(views):

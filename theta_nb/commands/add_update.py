@@ -68,14 +68,16 @@ def add_update(
         If work tree, index and HEAD do not agree on the path, or the update does not fit: nothing is changed then.
     """
     path = _only(places, paths)
+    source = ""
     if isinstance(data, str | os.PathLike):
+        source = os.fspath(data)
         data = os.path.join(places.cwd, data)
     loaded = read_update(data, update)
     committed = _committed(places, path)
     _check_work_tree(places, path, committed)
     manifest = committed.manifest
     bring(places, manifest.objects)
-    plan = plan_update(loaded, manifest, places.store)
+    plan = plan_update(loaded, manifest, places.store, source=source)
     check_place(places, path)
     full = os.path.join(places.top, path)
     before = os.lstat(full)

@@ -166,6 +166,8 @@ def _hook(argv: Sequence[str]) -> int:
         return _pre_push(argv[1:])
     if name == "pre-commit":
         return _pre_commit()
+    if name == "prepare-commit-msg":
+        return _prepare_commit_msg(argv[1:])
     if name in ("post-checkout", "post-merge", "post-commit"):
         return _complete()
     raise UsageError("'hook' is started by the hooks that 'git theta hooks' installs", hint=SEE_HELP)
@@ -189,6 +191,16 @@ def _pre_commit() -> int:
     from theta_nb.git.places import find_places
 
     pre_commit(find_places())
+    return _OK
+
+
+def _prepare_commit_msg(argv: Sequence[str]) -> int:
+    from theta_nb.git.merge_trailers import note_merges
+    from theta_nb.git.places import find_places
+
+    if not argv:
+        raise UsageError("the hook is given no message", hint=SEE_HELP)
+    note_merges(find_places(), argv[0])
     return _OK
 
 

@@ -30,27 +30,8 @@ def log(
 ) -> History:
     """History of one checkpoint, through renames of the file, from manifests alone.
 
-    Parameters
-    ----------
-    places
-        The repository.
-    path
-        Relative to the top of the work tree.
-    revisions
-        Commits where it starts, or ranges ``A..B``; HEAD by default.
-    first_parent
-        Whether to follow only the first parent of merges.
-    all_
-        Whether to start at all branches and tags.
-    limit
-        Most commits, the newest.
-
-    Raises
-    ------
-    NotTrackedError
-        If no version of the file is stored by theta-nb.
-    ThetaError
-        If a revision does not exist, or no commit has the path.
+    Parameters and errors are those of :func:`theta_nb.git.history.walk_history`, which finds the commits; values are
+    read when the history is measured.
     """
     walk = walk_history(places, path, revisions, first_parent=first_parent, all_=all_, limit=limit)
     steps = steps_of(walk.commits, walk.versions)

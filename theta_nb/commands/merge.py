@@ -16,7 +16,7 @@ from theta_nb.git.merge_inputs import open_session
 from theta_nb.git.merge_menu import MergeMenu
 from theta_nb.git.merge_plan import MergePlan, Versions, changed_files, plan_merge
 from theta_nb.git.merge_result import kept_from_theirs
-from theta_nb.git.merge_settle import ConflictCommitter, settle
+from theta_nb.git.merge_settle import ConflictCommitter, commit_prepared, require_index, settle
 from theta_nb.git.places import Places
 from theta_nb.git.process import git, git_ok, git_text
 from theta_nb.git.tracked import tracked_in_commit
@@ -219,8 +219,10 @@ def continue_merge(
         others = sorted(unmerged_paths(places))
         if others:
             raise ThetaError(f"no checkpoint is in conflict, but {others[0]} is", hint="Resolve it, then 'git add' it.")
-        end = "'git commit'" if what == "merge" else f"'git {what} --continue'"
-        raise ThetaError("no checkpoint is in conflict", hint=f"{end} ends the {what}." if what else "")
+        if what == "merge":  # only the commit is left, such as where a hook refused it
+            commit = commit_prepared(places)
+            return MergeResult("merged", commit, _subject(places, commit))
+        raise ThetaError("no checkpoint is in conflict", hint=f"'git {what} --continue' goes on." if what else "")
     sessions = open_conflicts(places, wishes or Wishes())
     _decide(sessions)
     commit = settle(places, sessions, stages, message, progress=progress)
@@ -241,6 +243,7 @@ def abort_merge(places: Places) -> MergeResult:
     if what != "merge":
         hint = f"'git {what} --abort' gives up the {what}." if what else ""
         raise ThetaError("no merge is under way", hint=hint)
+    require_index(places)
     git("merge", "--abort", cwd=places.top)
     return MergeResult("aborted", subject=_subject(places, "HEAD"))
 

@@ -160,6 +160,8 @@ class _Survey:
         head = self._manifest(self._heads.get(blob.path))
         changes = compare(head, index)
         staged = head is None or not head.same_content(index)
+        stored_anew = _stored_anew(head, index) if blob.oid != self._heads.get(blob.path) and not staged else ""
+        staged = staged or bool(stored_anew)
         state = "added" if head is None else "modified" if staged else "unchanged"
         new_bytes = _new_objects(index, head) if staged else 0
         work = self._work_tree(blob.path, index, head, dirty=dirty)
@@ -168,10 +170,10 @@ class _Survey:
             return _status(blob.path, work, index, changes, staged=staged, new_bytes=new_bytes, note=note)
         if work is not None:
             manifest, layout_note, raw = work
-            note = "Also has changes that are not staged." if staged else layout_note
+            note = "Also has changes that are not staged." if staged and not stored_anew else layout_note
             changes = compare(head, manifest)
             return _status(blob.path, "modified", manifest, changes, staged=False, new_bytes=raw, note=note)
-        found = _status(blob.path, state, index, changes, staged=staged, new_bytes=new_bytes)
+        found = _status(blob.path, state, index, changes, staged=staged, new_bytes=new_bytes, note=stored_anew)
         return replace(found, storage=new_storage(index, head.objects if head is not None else ())) if staged else found
 
     def _work_tree(
@@ -246,6 +248,13 @@ def _status(
     return CheckpointStatus(
         path, state, staged, changes.changed, changes.added, changes.removed, tensors, manifest.size, new_bytes, note
     )
+
+
+def _stored_anew(head: Manifest | None, index: Manifest) -> str:
+    """A sentence about a staged version that has the same content as the committed one, and is another text."""
+    if head is not None and head.recipe != index.recipe and head.objects == index.objects:
+        return "The content is the same; the recipe of its merge differs."
+    return "The content is the same; how it is stored changed ('git theta compact')."
 
 
 def _new_objects(index: Manifest, head: Manifest | None) -> int:

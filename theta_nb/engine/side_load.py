@@ -83,8 +83,17 @@ class Stored:
     dense: int
 
 
-def plan_update(update: UpdateSet, manifest: Manifest, store: ObjectStore) -> Plan:
+def plan_update(update: UpdateSet, manifest: Manifest, store: ObjectStore, *, source: str = "") -> Plan:
     """Find the parameters that an update changes, and check that it fits them.
+
+    Parameters
+    ----------
+    update
+        The update.
+    manifest, store
+        The version that it changes.
+    source
+        File that it came from, for messages.
 
     Raises
     ------
@@ -112,7 +121,8 @@ def plan_update(update: UpdateSet, manifest: Manifest, store: ObjectStore) -> Pl
             targets[spec.storage] = _Target(owner, parameter, change)
     if problems:
         raise ThetaError(
-            f"the update does not fit the checkpoint: {listed(problems, '; ')}", hint="Nothing was changed."
+            f"{source or 'the update'} does not fit the checkpoint: {listed(problems, '; ')}",
+            hint="Nothing was changed.",
         )
     named = {target.parameter.name for target in targets.values()}
     shared = sorted(spec.name for spec in layout.tensors if spec.storage in targets and spec.name not in named)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from blake3 import blake3
+
+import theta_nb
 from theta_nb.manifest.model import Entry, Manifest, Value
 
-__all__ = ["Merged", "merge_manifests"]
+__all__ = ["Merged", "digest_of", "is_without_choices", "merge_manifests", "three_way_recipe"]
 
 _Group = tuple[Entry, ...]
 """Entries that share one storage, sorted by name: they change together."""
@@ -65,6 +69,65 @@ def merge_manifests(base: Manifest | None, ours: Manifest, theirs: Manifest, *, 
     else:
         return Merged(fallback, ("the set of tensors, their shapes or dtypes",))
     return _Merge(base, frame, other, fallback).run()
+
+
+def three_way_recipe(base: Manifest | None, sides: Sequence[Manifest], revisions: Sequence[str]) -> str:
+    """Recipe of a merge in which nothing had to be chosen: the same text as that of a session without choices.
+
+    Parameters
+    ----------
+    base
+        The common ancestor.
+    sides
+        Ours and theirs.
+    revisions
+        Where the versions can be found again, the ancestor first if there is one.
+    """
+    versions = [one for one in (base, *sides) if one is not None]
+    labels = ["original"] * (base is not None) + ["ours", "theirs"]
+    sources = [
+        {"label": label, "revision": revision, "digest": digest_of({e.name: e.digest for e in one.entries.values()})}
+        for label, revision, one in zip(labels, revisions, versions, strict=True)
+    ]
+    form = {
+        "theta-merge": 1,
+        "version": theta_nb.__version__,
+        "base": sources.pop(0) if base is not None else None,
+        "inputs": sources,
+        "choice": None,
+        "overrides": [],
+    }
+    return json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def is_without_choices(recipe: str) -> bool:
+    """Whether a recipe, from wherever it comes, says that nothing had to be chosen; found out without numpy.
+
+    Examples
+    --------
+    >>> is_without_choices('{"choice": null, "overrides": []}'), is_without_choices("[")
+    (True, False)
+    """
+    try:
+        form = json.loads(recipe)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(form, dict) and form.get("choice", "") is None and form.get("overrides") == []
+
+
+def digest_of(tensors: Mapping[str, bytes]) -> str:
+    """Identity of a set of tensors: BLAKE3 over names and digests, sorted by name, in hexadecimal.
+
+    Examples
+    --------
+    >>> digest_of({"w": b"1"}) == digest_of({"w": b"2"})
+    False
+    """
+    hasher = blake3()
+    for name in sorted(tensors):
+        encoded = name.encode("utf-8", "surrogatepass")
+        hasher.update(len(encoded).to_bytes(8, "little") + encoded + tensors[name])
+    return hasher.hexdigest()
 
 
 class _Merge:

@@ -50,6 +50,11 @@ def read_update(data: UpdateData, update: str = "") -> UpdateSet:
         raise ThetaError(f"no file can bring the update type {update!r}", hint=f"Known: {', '.join(LOADED_TYPES)}.")
     if isinstance(data, Mapping):
         return _named({_text(key): _as_array(_text(key), value) for key, value in data.items()}, update, "the mapping")
+    if not isinstance(data, str | os.PathLike):
+        raise ThetaError(
+            f"an update is a {type(data).__name__}, and has to be a path, or arrays by name",
+            hint="Give the path of a file or of a PEFT folder, or {'layer.weight/R': …, 'layer.weight/C': …}.",
+        )
     path = os.fspath(data)
     if os.path.isdir(path):
         weights = next((p for p in (os.path.join(path, name) for name in _WEIGHTS) if os.path.exists(p)), None)

@@ -62,6 +62,19 @@ exit 0
 """
 )
 
+# Python is started only where a merge is committed: this hook runs with every commit.
+_TRAILERS = (
+    _HEAD
+    + _RUN_BEFORE
+    + """dir=${GIT_DIR:-.git}
+if [ -f "$dir" ]; then dir=$(git rev-parse --git-dir); fi
+if { [ -f "$dir/MERGE_HEAD" ] || [ -f "$dir/SQUASH_MSG" ]; } && command -v git-theta >/dev/null 2>&1; then
+    git-theta hook NAME "$@"
+fi
+exit 0
+"""
+)
+
 POINTER_HOOKS = ("pre-commit",)
 """Hooks that keep pointer files in step, installed only where there are any.
 
@@ -71,6 +84,7 @@ POINTER_HOOKS = ("pre-commit",)
 HOOKS = {
     "pre-push": _PRE_PUSH,
     **{name: _COMPLETE.replace("NAME", name) for name in ("post-checkout", "post-merge", "post-commit")},
+    "prepare-commit-msg": _TRAILERS.replace("NAME", "prepare-commit-msg"),
     **{name: _POINTERS.replace("NAME", name) for name in POINTER_HOOKS},
 }
 """Content of each hook file. ``post-commit`` is what runs at the end of a cherry-pick or revert."""

@@ -1,4 +1,4 @@
-"""Hooks: upload on push, complete what a checkout left as a manifest; chained with what was there.
+"""Hooks: upload on push, complete what a checkout left as a manifest, say how merges were made; chained with others.
 
 What the files hold is in :mod:`theta_nb.git.hook_scripts`.
 """
@@ -90,6 +90,7 @@ def hook_problems(places: Places) -> list[str]:
     }
     effect = dict.fromkeys(POINTER_HOOKS, "pointer files grow stale")
     effect["pre-push"] = "'git push' leaves the weights behind"
+    effect["prepare-commit-msg"] = "messages of merges do not say how checkpoints were merged"
     return [
         f"the hook {state.path} {lost[state.state]}: "
         f"{effect.get(state.name, 'large checkpoints stay manifests')}; run 'git theta hooks'"

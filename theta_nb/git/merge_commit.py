@@ -17,11 +17,11 @@ from theta_nb.errors import ThetaError
 from theta_nb.git.commits import message_with_metrics
 from theta_nb.git.merge_plan import MergePlan, default_message
 from theta_nb.git.merge_result import make_result
+from theta_nb.git.merge_trailers import MERGE_TRAILER, with_trailers
 from theta_nb.git.places import Places
 from theta_nb.git.process import GitError, child_environment, git, git_ok, git_text, run_gently
 
 __all__ = [
-    "MERGE_TRAILER",
     "MergeCommitter",
     "commit_merge",
     "merged_tree",
@@ -30,9 +30,6 @@ __all__ = [
     "require_new_branch",
     "under_way",
 ]
-
-MERGE_TRAILER = "Theta-Merge"
-"""Key of the trailers that say how a checkpoint was merged, ``Theta-Merge: model.pt: ties(density=0.3)``."""
 
 Progress = Callable[[int, int], None]
 
@@ -155,7 +152,7 @@ def commit_merge(
         entries.append(_entry(places, tree, plan.head, path, blob.decode("ascii").strip()))
     tree = _with_entries(places, tree, entries)
     parents = [word for commit in (plan.head, *plan.commits) for word in ("-p", commit)]
-    text = message_of(places, message or default_message(plan), sessions)
+    text = message_of(message or default_message(plan), sessions)
     commit = git("commit-tree", tree, *parents, "-F", "-", cwd=places.top, data=text).decode("ascii").strip()
     if branch:
         git("branch", "--no-track", branch, commit, cwd=places.top)
@@ -184,7 +181,7 @@ def _require_head(plan: MergePlan) -> None:
         raise ThetaError("HEAD is another commit than when the merge was begun", hint="Begin the merge again.")
 
 
-def message_of(places: Places, message: str, sessions: Mapping[str, MergeSession]) -> bytes:
+def message_of(message: str, sessions: Mapping[str, MergeSession]) -> bytes:
     """The message with trailers: how each checkpoint was merged, and what was measured of just this result."""
     metrics: dict[str, float] = {}
     for session in sessions.values():
@@ -195,11 +192,7 @@ def message_of(places: Places, message: str, sessions: Mapping[str, MergeSession
     for name, value in metrics.items():
         with suppress(ThetaError):  # a metric that is NaN, or has a name that no trailer can hold, is no reason to stop
             said.append(message_with_metrics("x", {name: value}).partition("\n\n")[2])
-    # A line break in a name would end the trailer.
-    words = [word for line in said for word in ("--trailer", " ".join(line.split()))]
-    options = ("--no-divider", "--where=end", "--if-exists=add", "--if-missing=add")
-    data = (text.rstrip("\n") + "\n").encode("utf-8", "surrogateescape")
-    return git("interpret-trailers", *options, *words, cwd=places.top, data=data)
+    return with_trailers(text.encode("utf-8", "surrogateescape"), said)
 
 
 # --- trees ------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from theta_nb.engine.three_way import merge_manifests
+from theta_nb.engine.three_way import merge_manifests, three_way_recipe
 from theta_nb.errors import ThetaError
 from theta_nb.git.merge_files import manifest_of_file
 from theta_nb.git.places import Places, find_places
@@ -56,24 +56,53 @@ def merge_driver(
     if left is None or right is None:
         return _keep(path, warn, ("the whole file",))
     merged = merge_manifests(before, left, right, keep_base=keep_base)
-    review = places.settings.merge_review and not keep_base and not _trivial(before, left, right)
-    if not review and (keep_base or not merged.conflicts):
+    if keep_base:
+        _replace(ours, dump(merged.manifest))
+        return 0
+    sides = before, left, right
+    review = places.settings.merge_review and not _trivial(*sides)
+    # git makes the blobs of the sides' files, so their names are where a recipe finds the inputs again.
+    names = [os.path.abspath(name) for name, side in zip((base, ours, theirs), sides, strict=True) if side is not None]
+    blobs = git_text("hash-object", "--no-filters", "--", *names, cwd=places.top).split("\n")
+    if not review and not merged.conflicts:
+        if not _trivial(*sides):
+            merged = replace(merged, manifest=_recorded(places, merged.manifest, before, (left, right), blobs))
         _replace(ours, dump(merged.manifest))
         return 0
     if places.settings.manual_merge:
-        return _write_versions(places, path, (before, left, right), warn)
-    # git makes the blobs of the sides' files, so their names are where a recipe finds the inputs again.
-    blobs = git_text("hash-object", "--no-filters", "--", *map(os.path.abspath, (base, ours, theirs)), cwd=places.top)
-    text = _chosen(places, path, (before, left, right), blobs.split("\n"), warn, review=review)
+        return _write_versions(places, path, sides, warn)
+    text = _chosen(places, path, sides, blobs, merged.conflicts, warn, review=review)
     if not isinstance(text, bytes):
-        return _keep(path, warn, text or merged.conflicts, review=review and not text)
+        return _keep(path, warn, text, review=review and not text)
     _replace(ours, text)
     return 0
+
+
+def _recorded(
+    places: Places, merged: Manifest, base: Manifest | None, sides: tuple[Manifest, Manifest], blobs: Sequence[str]
+) -> Manifest:
+    """The merged version with the recipe of a merge without choices."""
+    return merged if _applies_patches(places) else replace(merged, recipe=three_way_recipe(base, sides, blobs))
+
+
+def _applies_patches(places: Places) -> bool:
+    """Whether ``git am`` is running, which takes only what the filter makes of the file, and that has no recipe.
+
+    It cleans the file before its index has the result, and gives up unless the same text comes out again.
+    """
+    return os.path.exists(os.path.join(places.git_dir, "rebase-apply"))
 
 
 def _trivial(base: Manifest | None, ours: Manifest, theirs: Manifest) -> bool:
     """Whether there is nothing to review: one side has all that the other has."""
     return ours.same_content(theirs) or (base is not None and (base.same_content(ours) or base.same_content(theirs)))
+
+
+def _differ_in_form(base: Manifest | None, ours: Manifest, theirs: Manifest) -> bool:
+    """Whether the sides have other tensors, ties or values, so that their files tell more than the manifests."""
+    if base is None or len({base.format, ours.format, theirs.format}) > 1 or base.format == "opaque":
+        return False
+    return ours.skeleton != theirs.skeleton
 
 
 def _manifest(name: str, path: str, places: Places) -> Manifest | None:
@@ -89,41 +118,45 @@ def _chosen(
     path: str,
     sides: tuple[Manifest | None, Manifest, Manifest],
     blobs: Sequence[str],
+    conflicts: tuple[str, ...],
     warn: Callable[[str], None],
     *,
     review: bool,
 ) -> bytes | tuple[str, ...]:
-    """The merged manifest, by what is configured or what somebody chooses; else names of what no method resolved."""
+    """The merged manifest, by what is configured or what somebody chooses; else names of what no method resolved.
+
+    Also without a choice: where the sides' files have other tensors or values, manifests alone do not tell whether
+    both changed the same.
+    """
     from theta_nb.git.asking import open_terminal
     from theta_nb.git.merge_choice import configured_choice
     from theta_nb.git.merge_inputs import session_of
     from theta_nb.git.merge_menu import MergeMenu
     from theta_nb.git.merge_result import kept_from_theirs, make_result
 
+    base, ours, theirs = sides
     choice = configured_choice(places, path)
     with open_terminal() as terminal:
-        if terminal is None and (choice is None or review):
-            return ()
-        base, ours, theirs = sides
-        parts = [("ours", blobs[1], ours), ("theirs", blobs[2], theirs)]
+        if terminal is None and (review or (choice is None and not _differ_in_form(*sides))):
+            return () if review else conflicts
+        versions = [("ours", blobs[-2], ours), ("theirs", blobs[-1], theirs)]
         if base is not None:
-            parts.insert(0, ("original", blobs[0], base))
-        session = session_of(places, parts, has_base=base is not None)
+            versions.insert(0, ("original", blobs[0], base))
+        session = session_of(places, versions, has_base=base is not None)
         if choice is not None:
             session.use(choice.method, **choice.parameters)
+        elif terminal is None and session.contested:
+            return session.contested
         wanted = bool(session.open) or review
         if terminal is not None and wanted and not MergeMenu(session, path, terminal, review=review).run():
-            return ()
+            return () if review else session.contested
     if session.open:
         return session.open
     note = kept_from_theirs(session)
     if note:
         warn(f"{path}: {note}")
     with make_result(places, session, path) as result:
-        # 'git am' cleans the file before its index has the result, and gives up unless the same text comes out again:
-        # the filter cannot know of the recipe then.
-        applying = os.path.exists(os.path.join(places.git_dir, "rebase-apply"))
-        return dump(replace(result.manifest, recipe="")) if applying else result.text
+        return dump(replace(result.manifest, recipe="")) if _applies_patches(places) else result.text
 
 
 # --- conflicts --------------------------------------------------------------------------------------------------------

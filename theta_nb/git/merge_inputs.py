@@ -125,12 +125,14 @@ class _Fetch:
         bring(self._places, {**self._differing(), **missing}, progress=self._progress)
 
     def _differing(self) -> dict[str, int]:
-        """Objects of layouts, and of the tensors that are not the same everywhere."""
+        """Objects of layouts, of skeletons, and of the tensors that are not the same everywhere."""
         names = {name for manifest in self._manifests for name in manifest.entries}
         found = {name: {getattr(m.entries.get(name), "digest", b"") for m in self._manifests} for name in names}
         wanted: dict[str, int] = {}
+        skeletons = len({manifest.skeleton for manifest in self._manifests}) > 1
         for manifest in self._manifests:
             values = [manifest.values[manifest.layout]]
+            values += [manifest.values[manifest.skeleton]] * skeletons
             values += [manifest.value_of(name) for name in manifest.entries if len(found[name]) > 1]
             wanted.update((oid, manifest.objects[oid]) for value in values for oid in value.oids)
         return wanted

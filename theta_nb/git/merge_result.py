@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 from theta_nb.engine.clean import Cleaner
 from theta_nb.engine.known import KnownChunks
-from theta_nb.engine.merging.metadata import safetensors_metadata
+from theta_nb.engine.merging.rules import VALUES
 from theta_nb.engine.merging.session import MergeSession
+from theta_nb.engine.merging.states import contested
 from theta_nb.engine.merging.stored_inputs import ManifestInput
 from theta_nb.engine.previous import Previous
 from theta_nb.git.on_demand import bring
@@ -24,6 +25,8 @@ from theta_nb.manifest.text import dump
 __all__ = ["Result", "kept_from_theirs", "make_result"]
 
 Progress = Callable[[int, int], None]
+
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -114,17 +117,12 @@ def _stored(places: Places, session: MergeSession, path: str, file: str, *, writ
 
 
 def kept_from_theirs(session: MergeSession) -> str:
-    """A phrase for what theirs changed that is no tensor and does not come along; empty if there is nothing."""
-    manifests = [one.manifest for one in session.inputs if isinstance(one, ManifestInput)]
-    base = session.base.manifest if isinstance(session.base, ManifestInput) else None
-    if not manifests or base is None:
+    """A phrase for what is no tensor, was changed by both sides, and stays as ours has it; may be empty."""
+    if not session.values:
         return ""
-    if all(manifest.format == "safetensors" for manifest in (base, *manifests)):
-        # The rest of a header says which tensors there are.
-        ours, *theirs = (safetensors_metadata(one) for one in session.inputs)
-        if all(metadata in (ours, safetensors_metadata(session.base)) for metadata in theirs):
-            return ""
-    others = {one.skeleton for one in manifests[1:]} - {base.skeleton, manifests[0].skeleton}
-    if not others:
+    names = [name for name in contested(session.values) if name in session.decisions]
+    kept = [name for name in names if session.decisions[name].reason.startswith(VALUES.name)]
+    if not kept:
         return ""
-    return "metadata and values that are no tensors are those of ours, though theirs changed them"
+    shown = ", ".join(kept[:_SHOWN]) + (f" and {len(kept) - _SHOWN} more" if len(kept) > _SHOWN else "")
+    return f"both sides changed {shown}, no tensor: ours is kept ('--override NAME theirs' takes theirs)"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -14,10 +16,13 @@ from theta_nb.git.merge_commit import message_of, under_way
 from theta_nb.git.merge_files import manifest_of_file
 from theta_nb.git.merge_result import make_result
 from theta_nb.git.places import Places
-from theta_nb.git.process import GitError, git, git_text
+from theta_nb.git.process import CatFile, GitError, git, git_text
 from theta_nb.git.unmerged import unmerged_paths
+from theta_nb.git.versions import read_text
+from theta_nb.manifest.model import Manifest
+from theta_nb.manifest.text import parse
 
-__all__ = ["ConflictCommitter", "prepared_message", "settle"]
+__all__ = ["ConflictCommitter", "commit_prepared", "prepared_message", "require_index", "settle"]
 
 Progress = Callable[[int, int], None]
 
@@ -72,6 +77,7 @@ def settle(
     """
     for session in sessions.values():
         session.require_closed()
+    require_index(places)
     now = unmerged_paths(places)
     for path in sessions:
         if now.get(path) != stages[path]:
@@ -81,19 +87,58 @@ def settle(
             path: stack.enter_context(make_result(places, session, path, progress=progress))
             for path, session in sessions.items()
         }
+        blobs = {}
         for path, result in results.items():
             _refuse_changed(places, path, sessions[path])
             blob = git("hash-object", "-w", "--stdin", "--no-filters", cwd=places.top, data=result.text)
+            blobs[path] = blob.decode("ascii").strip()
+        # Work tree and index cannot change in one step. The conflict ends with the index; until then it can be
+        # continued or aborted, since what was placed is known as ours to replace.
+        _remember_placed(places, blobs)
+        for path, result in results.items():
             _place(places, path, result.file)
-            _stage(places, path, blob.decode("ascii").strip(), now[path])
+        _stage(places, blobs, now)
+    _forget_placed(places)
     if under_way(places) != "merge":
         return ""
-    text = message or prepared_message(places)
-    noted = message_of(places, text, sessions)
-    if unmerged_paths(places):
-        _write_prepared(places, noted)
-        return ""
-    git("commit", "--quiet", "--cleanup=verbatim", "--file=-", cwd=places.top, data=noted)
+    _write_prepared(places, message_of(message or prepared_message(places), sessions))
+    return "" if unmerged_paths(places) else commit_prepared(places)
+
+
+def require_index(places: Places) -> None:
+    """Refuse to begin what would fail at its end because the index is locked.
+
+    Raises
+    ------
+    ThetaError
+        If it is.
+    """
+    lock = os.path.join(places.git_dir, "index.lock")
+    if os.path.lexists(lock):
+        raise ThetaError(
+            "the index is locked by another git command",
+            hint=f"Nothing has changed: run this again when that has ended, or delete {lock} if it was killed.",
+        )
+
+
+def commit_prepared(places: Places) -> str:
+    """Make the merge commit of what is staged, with the message that was prepared; returns its id.
+
+    Raises
+    ------
+    GitError
+        If a hook refuses, or nobody is configured as author. The merge can be continued then.
+    """
+    _forget_placed(places)
+    text = prepared_message(places).encode("utf-8", "surrogateescape")
+    try:
+        git("commit", "--quiet", "--cleanup=verbatim", "--file=-", cwd=places.top, data=text + b"\n")
+    except GitError as error:
+        raise GitError(
+            error.message,
+            returncode=error.returncode,
+            hint="The result is staged. When that is out of the way, 'git theta merge --continue' commits it.",
+        ) from error
     return git_text("rev-parse", "HEAD", cwd=places.top)
 
 
@@ -108,11 +153,50 @@ def _refuse_changed(places: Places, path: str, session: MergeSession) -> None:
     finally:
         os.close(fd)
     sides = [one.manifest for one in (*session.inputs, session.base) if isinstance(one, ManifestInput)]
-    if not any(found.same_content(one) for one in sides):
+    if not any(found.same_content(one) for one in (*sides, *_placed(places, path))):
         raise ThetaError(
             f"{path} in the work tree is none of the versions that are merged",
             hint=f"Keep it with 'git add {path}', or give it up with 'git checkout --ours {path}'.",
         )
+
+
+# --- results that were placed and perhaps not staged ------------------------------------------------------------------
+
+_PLACED = "theta-merge-placed"
+"""File in the git directory of a work tree: results that are about to be placed, as blobs by path."""
+
+
+def _remember_placed(places: Places, blobs: Mapping[str, str]) -> None:
+    target = os.path.join(places.git_dir, _PLACED)
+    fd, partial = tempfile.mkstemp(dir=places.git_dir, prefix=f"{_PLACED}-")
+    with open(fd, "wb") as file:
+        file.write(b"".join(f"{blob} ".encode() + os.fsencode(path) + b"\0" for path, blob in blobs.items()))
+    os.replace(partial, target)
+
+
+def _placed(places: Places, path: str) -> list[Manifest]:
+    """What an earlier try placed at a path, if it came no further."""
+    try:
+        with open(os.path.join(places.git_dir, _PLACED), "rb") as file:
+            records = file.read(2**20).split(b"\0")[:-1]
+    except OSError:
+        return []
+    found = [blob.decode("ascii", "replace") for blob, _, name in (record.partition(b" ") for record in records)
+             if name == os.fsencode(path)]  # fmt: skip
+    cat_file = CatFile(places.top)
+    try:
+        texts = [read_text(blob, cat_file) for blob in found if _BLOB.fullmatch(blob)]
+    finally:
+        cat_file.close()
+    return [parse(text, source=path) for text in texts if text is not None]
+
+
+_BLOB = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def _forget_placed(places: Places) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(os.path.join(places.git_dir, _PLACED))
 
 
 def _place(places: Places, path: str, file: str) -> None:
@@ -123,16 +207,25 @@ def _place(places: Places, path: str, file: str) -> None:
     os.replace(file, full)
 
 
-def _stage(places: Places, path: str, blob: str, stages: Mapping[int, str]) -> None:
-    mode = "100755" if os.access(os.path.join(places.top, path), os.X_OK) else "100644"
-    name = os.fsencode(path)
-    zeros = "0" * len(next(iter(stages.values())))
-    entry = f"0 {zeros}\t".encode() + name + b"\0" + f"{mode} {blob} 0\t".encode() + name + b"\0"
-    git("update-index", "-z", "--index-info", cwd=places.top, data=entry)
-    # The entry has no times yet; git cleans the file once and finds that it is the same. Its exit status is about all
-    # files, of which others may be in conflict.
+def _stage(places: Places, blobs: Mapping[str, str], stages: Mapping[str, Mapping[int, str]]) -> None:
+    """End the conflicts in the index: all of them, or none."""
+    entries, names = b"", b""
+    for path, blob in blobs.items():
+        mode = "100755" if os.access(os.path.join(places.top, path), os.X_OK) else "100644"
+        name = os.fsencode(path)
+        zeros = "0" * len(next(iter(stages[path].values())))
+        entries += f"0 {zeros}\t".encode() + name + b"\0" + f"{mode} {blob} 0\t".encode() + name + b"\0"
+        names += name + b"\0"
+    try:
+        git("update-index", "-z", "--index-info", cwd=places.top, data=entries)
+    except GitError as error:
+        raise GitError(
+            error.message, returncode=error.returncode, hint="The conflict is as it was: run the same command again."
+        ) from error
+    # The entries have no times yet; git cleans each file once and finds that it is the same. Its exit status is about
+    # all files, of which others may be in conflict.
     with suppress(GitError):
-        git("update-index", "-q", "--refresh", "-z", "--stdin", cwd=places.top, data=name + b"\0")
+        git("update-index", "-q", "--refresh", "-z", "--stdin", cwd=places.top, data=names)
 
 
 def prepared_message(places: Places) -> str:

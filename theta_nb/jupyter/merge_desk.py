@@ -121,7 +121,7 @@ class MergeDesk:
             "shapes": [list(version.shape) for version in versions],
             "block": [blocks.index(block_of(unit.name)) for unit in units],
             "role": [roles.index(role_of(unit.name)) for unit in units],
-            "contested": [int(unit.name in session.contested) for unit in units],
+            "contested": [int(unit.name in session.governed) for unit in units],
             "depth": [round(session.depths[unit.name], 6) for unit in units],
             "tree": module_tree(units).indexed({id(unit): index for index, unit in enumerate(units)}),
             "methods": method_forms(

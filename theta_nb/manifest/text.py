@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from collections.abc import Callable, Iterable
 
 from theta_nb.errors import CheckpointError, ManifestError
+from theta_nb.manifest.checks import check, check_how
 from theta_nb.manifest.memo import Memo
-from theta_nb.manifest.model import INLINE_NBYTES, MAX_LINKS, UPDATE_NAME, ChunkRef, Entry, Manifest, Value
+from theta_nb.manifest.model import ChunkRef, Entry, Manifest, Value
+from theta_nb.manifest.words import PREFIX, VIEW, Prefixes, integer, read_entry, read_value, unhex
 from theta_nb.storage.objects import is_oid
-from theta_nb.tensors.chunks import chunk_digest, chunk_extents, row_nbytes, storage_digest, tensor_digest
-from theta_nb.tensors.dtypes import dtype_named
-from theta_nb.tensors.spec import TensorSpec, contiguous_strides
 
 __all__ = ["MAX_MANIFEST_NBYTES", "declared_size", "dump", "is_manifest", "parse"]
 
@@ -27,17 +25,12 @@ VERSION = 1
 MAX_MANIFEST_NBYTES = 256 * 2**20
 """Longer texts are refused before they are parsed."""
 
-_PREFIX = 16  # hexadecimal digits of a digest shown where the full one stands elsewhere in the manifest
 _MAX_LINES = 2**22
-_MAX_INT = 2**62
-_MAX_DIMS = 64
-_DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
 _HEADER_END = re.compile(rb"\n\r?\n")
 _SIZE_LINE = re.compile(rb"^size ([0-9]{1,19})\r?$", re.MULTILINE)
 # What names escape (see checkpoints/naming.py), so that none reads as another one or moves a terminal's cursor.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 _CONFLICT = ("<<<<<<<", "=======", ">>>>>>>", "|||||||")
-_VIEW = "view of "
 _HEADERS = frozenset({"format", "size", "layout", "skeleton", "derived", "recipe"})
 
 
@@ -97,10 +90,10 @@ def dump(manifest: Manifest) -> bytes:
 
 def _shortener(names: Iterable[str]) -> Callable[[str], str]:
     """A function that cuts hexadecimal names to a prefix, or leaves them whole where prefixes collide."""
-    count = Counter(name[:_PREFIX] for name in names)
+    count = Counter(name[:PREFIX] for name in names)
 
     def shorten(name: str) -> str:
-        return name[:_PREFIX] if count[name[:_PREFIX]] == 1 else name
+        return name[:PREFIX] if count[name[:PREFIX]] == 1 else name
 
     return shorten
 
@@ -177,17 +170,17 @@ class _Parser:
         missing = [key for key in ("format", "size", "layout", "skeleton") if key not in self.headers]
         if missing:
             raise ManifestError(f"the manifest has no line {missing[0]!r}")
-        oids = _Prefixes(self.objects, "object")
+        oids = Prefixes(self.objects, "object")
         values: dict[bytes, Value] = {}
         for words in self.value_words:
             value = self._value(words, oids)
             if value.digest in values:
-                raise ManifestError(f"value {words[1][:_PREFIX]!r} is described twice: lines of two versions are mixed")
+                raise ManifestError(f"value {words[1][:PREFIX]!r} is described twice: lines of two versions are mixed")
             values[value.digest] = value
-        digests = _Prefixes((digest.hex() for digest in values), "value")
+        digests = Prefixes((digest.hex() for digest in values), "value")
         manifest = Manifest(
             format=self.headers["format"],
-            size=_integer(self.headers["size"]),
+            size=integer(self.headers["size"]),
             layout=digests[self.headers["layout"]],
             skeleton=digests[self.headers["skeleton"]],
             entries={name: self._entry(name, row, digests) for name, row in self.rows.items()},
@@ -196,23 +189,23 @@ class _Parser:
             derived=self.derived,
             recipe=self.headers.get("recipe", ""),
         )
-        _check_how(manifest, self.rows)
-        _check(manifest, self.memo)
+        check_how(manifest, self.rows)
+        check(manifest, self.memo)
         return manifest
 
-    def _value(self, words: list[str], oids: _Prefixes) -> Value:
+    def _value(self, words: list[str], oids: Prefixes) -> Value:
         if self.memo is None:
-            return _value(words, oids, self.objects)
-        return self.memo.value(words, oids.name, self.objects, lambda: _value(words, oids, self.objects))
+            return read_value(words, oids, self.objects)
+        return self.memo.value(words, oids.name, self.objects, lambda: read_value(words, oids, self.objects))
 
-    def _entry(self, name: str, row: list[str], digests: _Prefixes) -> Entry:
-        if self.memo is None or row[4].startswith(_VIEW):
-            return _entry(name, row, digests)
+    def _entry(self, name: str, row: list[str], digests: Prefixes) -> Entry:
+        if self.memo is None or row[4].startswith(VIEW):
+            return read_entry(name, row, digests)
         try:
             digest = digests.name(row[3])
         except ManifestError:
-            return _entry(name, row, digests)  # which names the first of several faults, as it does without a memo
-        return self.memo.entry(row, digest, lambda: _entry(name, row, digests))
+            return read_entry(name, row, digests)  # which names the first of several faults, as it does without a memo
+        return self.memo.entry(row, digest, lambda: read_entry(name, row, digests))
 
     def _split(self) -> None:
         lines = self.text.split("\n")
@@ -252,10 +245,10 @@ class _Parser:
             raise ManifestError(f"header {key[:40]!r} is not known", hint="Upgrade theta-nb.")
         if key == "derived":
             number, _, data = rest.partition(" ")
-            index = _integer(number)
+            index = integer(number)
             if index in self.derived:
                 raise ManifestError(f"derived field {index} occurs twice: lines of two versions are mixed")
-            self.derived[index] = _unhex(data)
+            self.derived[index] = unhex(data)
         elif key in self.headers:
             raise ManifestError(f"header {key!r} occurs twice: lines of two versions are mixed")
         else:
@@ -276,190 +269,8 @@ class _Parser:
         if words[0] == "object" and len(words) == 3 and is_oid(words[1]):
             if words[1] in self.objects:
                 raise ManifestError(f"object {words[1][:12]} is described twice: lines of two versions are mixed")
-            self.objects[words[1]] = _integer(words[2])
+            self.objects[words[1]] = integer(words[2])
         elif words[0] == "value" and len(words) >= 4:
             self.value_words.append(words)
         else:
             raise ManifestError(f"line {line[:60]!r} is not known", hint="Upgrade theta-nb.")
-
-
-class _Prefixes:
-    """Resolves the unique full name that a prefix stands for; full names stand for themselves."""
-
-    def __init__(self, names: Iterable[str], what: str) -> None:
-        self._what = what
-        self._names: set[str] = set()
-        self._by_prefix: dict[str, str] = {}  # empty where several names begin alike
-        for name in names:
-            self._names.add(name)
-            prefix = name[:_PREFIX]
-            self._by_prefix[prefix] = "" if prefix in self._by_prefix else name
-
-    def name(self, prefix: str) -> str:
-        found = prefix if prefix in self._names else self._by_prefix.get(prefix)
-        if not found:
-            raise ManifestError(
-                f"{self._what} {prefix[:_PREFIX]!r} is {'not described' if found is None else 'ambiguous'} in the "
-                "manifest: lines of two versions are mixed",
-                hint="Take the whole file from one version.",
-            )
-        return found
-
-    def __getitem__(self, prefix: str) -> bytes:
-        return bytes.fromhex(self.name(prefix))
-
-
-def _integer(text: str) -> int:
-    if not _DECIMAL.fullmatch(text) or int(text) > _MAX_INT:
-        raise ManifestError(f"{text[:30]!r} is not a size")
-    return int(text)
-
-
-def _unhex(text: str) -> bytes:
-    try:
-        data = bytes.fromhex(text)
-    except ValueError:
-        data = b""
-    if data.hex() != text:
-        raise ManifestError(f"{text[:30]!r} is not hexadecimal")
-    return data
-
-
-def _shape(text: str) -> tuple[int, ...]:
-    if not (text.startswith("[") and text.endswith("]")):
-        raise ManifestError(f"{text[:40]!r} is not a shape")
-    inner = text[1:-1]
-    sizes = tuple(_integer(word) for word in inner.split(",")) if inner else ()
-    if len(sizes) > _MAX_DIMS:
-        raise ManifestError(f"a shape has {len(sizes)} dimensions, more than {_MAX_DIMS}")
-    return sizes
-
-
-def _entry(name: str, row: list[str], digests: _Prefixes) -> Entry:
-    _, dtype, shape, digest, how = row
-    if (dtype == "bytes") != name.startswith("@"):
-        raise ManifestError(f"parameter {name!r} cannot be of dtype {dtype[:40]!r}")
-    if dtype != "bytes":
-        dtype_named(dtype)
-    if how.startswith(_VIEW):
-        if not is_oid(digest):
-            raise ManifestError(f"parameter {name!r} has a digest of {len(digest)} digits instead of 64")
-        return Entry(name, dtype, _shape(shape), bytes.fromhex(digest), owner=how.removeprefix(_VIEW))
-    return Entry(name, dtype, _shape(shape), digests[digest])
-
-
-def _check_how(manifest: Manifest, rows: Mapping[str, list[str]]) -> None:
-    """Check the last column, which people read."""
-    for name, entry in manifest.entries.items():
-        if not entry.owner and rows[name][4] != manifest.values[entry.digest].update:
-            raise ManifestError(
-                f"parameter {name!r} is said to be stored as {rows[name][4][:40]!r}: lines of two versions are mixed",
-                hint="Take the whole file from one version.",
-            )
-
-
-def _value(words: list[str], oids: _Prefixes, objects: Mapping[str, int]) -> Value:
-    digest, update, nbytes = words[1:4]
-    if not is_oid(digest):
-        raise ManifestError(f"{digest[:30]!r} is not a digest")
-    crc32 = b""
-    rest = words[4:]
-    if rest and rest[0].startswith("crc32:"):
-        crc32 = _unhex(rest[0].removeprefix("crc32:"))
-        rest = rest[1:]
-        if len(crc32) != 4:
-            raise ManifestError("a CRC-32 has not 4 bytes")
-    chunks = tuple(_chunk(word, oids, objects) for word in rest)
-    value = Value(bytes.fromhex(digest), _integer(nbytes), chunks, crc32)
-    if update != value.update:
-        raise ManifestError(
-            f"value {digest[:_PREFIX]!r} is stored as {value.update!r} and listed as {update[:40]!r}",
-            hint="Upgrade theta-nb, or take the whole file from one version.",
-        )
-    return value
-
-
-def _chunk(word: str, oids: _Prefixes, objects: Mapping[str, int]) -> ChunkRef:
-    if word.startswith("x"):
-        inline = _unhex(word[1:])
-        if len(inline) > INLINE_NBYTES:
-            raise ManifestError(f"an inline chunk has {len(inline)} bytes, more than {INLINE_NBYTES}")
-        return ChunkRef(chunk_digest(inline), inline=inline)
-    ref: ChunkRef | None = None
-    steps = word.split("+")
-    if len(steps) > MAX_LINKS:
-        raise ManifestError(f"a chain of {len(steps)} updates is longer than {MAX_LINKS}")
-    for step in steps:
-        ref = _step(step, ref, oids, objects)
-    if ref is None:
-        raise ManifestError("a chunk is not described")
-    return ref
-
-
-def _step(text: str, base: ChunkRef | None, oids: _Prefixes, objects: Mapping[str, int]) -> ChunkRef:
-    parts = text.split(":")
-    update = "dense" if base is None else parts.pop(0)
-    if len(parts) != 4 or not is_oid(parts[0]) or not UPDATE_NAME.fullmatch(update) or (base and update == "dense"):
-        raise ManifestError(f"{text[:40]!r} does not describe a chunk")
-    oid = oids.name(parts[1])
-    offset, length = _integer(parts[2]), _integer(parts[3])
-    if length == 0 or offset + length > objects[oid]:
-        raise ManifestError(f"a chunk leaves its object {oid[:12]}")
-    return ChunkRef(bytes.fromhex(parts[0]), oid, offset, length, update=update, base=base)
-
-
-def _check(manifest: Manifest, memo: Memo | None) -> None:
-    """Check what needs no object: owners, lengths, digests against chunk digests, and that nothing is left over."""
-    _check_bytes("the layout", manifest.values[manifest.layout])
-    _check_bytes("the skeleton", manifest.values[manifest.skeleton])
-    for entry in manifest.entries.values():
-        if entry.owner:
-            owner = manifest.entries.get(entry.owner)
-            if owner is None or owner.owner:
-                raise ManifestError(f"parameter {entry.name!r} is a view of {entry.owner!r}, which holds no value")
-        elif entry.dtype == "bytes":
-            _check_bytes(entry.name, manifest.values[entry.digest])
-            if entry.shape != (manifest.values[entry.digest].nbytes,):
-                raise ManifestError(f"{entry.name} has another length than its value")
-        elif memo is None:
-            _check_tensor(entry, manifest.values[entry.digest])
-        else:
-            value = manifest.values[entry.digest]
-            memo.fits(entry, value, partial(_check_tensor, entry, value))
-    _check_nothing_is_left(manifest)
-
-
-def _check_nothing_is_left(manifest: Manifest) -> None:
-    # Nobody proves the digest of what nothing refers to, and a merge by lines leaves such lines.
-    used = {entry.digest for entry in manifest.entries.values() if not entry.owner}
-    used |= {manifest.layout, manifest.skeleton}
-    for digest in manifest.values.keys() - used:
-        raise ManifestError(f"nothing refers to value {digest.hex()[:_PREFIX]!r}: lines of two versions are mixed")
-    for oid in manifest.objects.keys() - {oid for value in manifest.values.values() for oid in value.oids}:
-        raise ManifestError(f"nothing refers to object {oid[:12]}: lines of two versions are mixed")
-
-
-def _check_bytes(name: str, value: Value) -> None:
-    if storage_digest(value.nbytes, (chunk.digest for chunk in value.chunks)) != value.digest:
-        raise ManifestError(f"the value of {name} does not have the digest it is listed under")
-    _check_count(name, value, 1, 1)
-
-
-def _check_tensor(entry: Entry, value: Value) -> None:
-    dtype = dtype_named(entry.dtype)
-    spec = TensorSpec(entry.name, dtype, entry.shape, contiguous_strides(entry.shape), 0)
-    if dtype.nbytes(spec.numel) != value.nbytes:
-        raise ManifestError(f"parameter {entry.name!r}: {value.nbytes} bytes do not fill its shape")
-    if tensor_digest(spec, (chunk.digest for chunk in value.chunks)) != value.digest:
-        raise ManifestError(f"parameter {entry.name!r}: its value does not have the digest it is listed under")
-    _check_count(entry.name, value, row_nbytes(dtype, entry.shape), dtype.itemsize)
-
-
-def _check_count(name: str, value: Value, row: int, itemsize: int) -> None:
-    chunks = iter(value.chunks)
-    for extent in chunk_extents(value.nbytes, row, itemsize):
-        chunk = next(chunks, None)
-        if chunk is None or (not chunk.oid and len(chunk.inline) != extent.nbytes):
-            raise ManifestError(f"the value of {name!r} does not have the chunks its length asks for")
-    if next(chunks, None) is not None:
-        raise ManifestError(f"the value of {name!r} has more chunks than its length asks for")

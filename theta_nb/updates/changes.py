@@ -155,12 +155,15 @@ class Product:
         A finite number.
     key
         What to call it in messages.
+    factors
+        What to call ``left`` and ``right``.
     """
 
     left: Array
     right: Array
     scale: float
     key: str
+    factors: tuple[str, str]
     update: str = "low-rank"
 
     def check(self, parameter: Parameter) -> None:
@@ -175,8 +178,8 @@ class Product:
             product = [shapes[0][0], shapes[1][1]]
             raise Unfit(f"{self.key!r}: the product is {product}, and {parameter.name!r} is {list(parameter.shape)}")
         _check_float(parameter, "a product of factors")
-        _check_numbers(self.left, self.key)
-        _check_numbers(self.right, self.key)
+        _check_numbers(self.left, self.factors[0])
+        _check_numbers(self.right, self.factors[1])
         if not math.isfinite(self.scale):
             raise Unfit(f"{self.key!r} has the scale {self.scale}")
 

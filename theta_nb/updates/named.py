@@ -137,7 +137,8 @@ class NamedUpdates:
 def _product(name: str, parts: Mapping[str, Array]) -> Change:
     rows, rest = parts["R"], parts["C"]
     # The factors of a parameter of more dimensions than two keep those in C.
-    return Product(rows, rest.reshape(rest.shape[0], -1) if rest.ndim > 2 else rest, 1.0, name)
+    columns = rest.reshape(rest.shape[0], -1) if rest.ndim > 2 else rest
+    return Product(rows, columns, 1.0, name, (f"{name}/R", f"{name}/C"))
 
 
 def _differences(name: str, parts: Mapping[str, Array]) -> Change:

@@ -225,18 +225,21 @@ class _Layer:
             return self._scalings(name, found, turned)
         if "lora_embedding_A" in self.parts:
             a, b = self.parts["lora_embedding_A"], self.parts["lora_embedding_B"]
-            return [(name, Product(a.T, b.T, self._scale(a), name))]
+            factors = f"{name}.lora_embedding_A", f"{name}.lora_embedding_B"
+            return [(name, Product(a.T, b.T, self._scale(a), name, factors))]
         a, b = self.parts["lora_A"], self.parts["lora_B"]
+        first, second = f"{name}.lora_A", f"{name}.lora_B"
         sizes = self.sizes()
         if sizes is not None and len(weight.shape) == 2:
             if turned(sizes, weight):
-                return [(name, Product(a.T, b.T, self._scale(a), name))]
-            return [(name, Product(b, a, self._scale(a), name))]
+                return [(name, Product(a.T, b.T, self._scale(a), name, (first, second)))]
+            return [(name, Product(b, a, self._scale(a), name, (second, first)))]
         if a.ndim < 3 or a.ndim != b.ndim or set(b.shape[2:]) != {1}:
             raise Unfit(f"factors of {list(a.shape)} and {list(b.shape)} do not fit {list(weight.shape)}")
         if a.shape[1:] != weight.shape[1:]:
             raise Unfit(f"factors of {list(a.shape)} do not fit {list(weight.shape)}; grouped convolutions cannot be")
-        return [(name, Product(b.reshape(b.shape[:2]), a.reshape(a.shape[0], -1), self._scale(a), name))]
+        left, right = b.reshape(b.shape[:2]), a.reshape(a.shape[0], -1)
+        return [(name, Product(left, right, self._scale(a), name, (second, first)))]
 
     def _scale(self, a: Array) -> float:
         alphas = self.config.get("alpha_pattern") or {}

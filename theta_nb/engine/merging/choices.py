@@ -95,7 +95,9 @@ class Choice:
         return first if share == 0 else second if share == 1 else (1 - share) * first + share * second
 
     def __str__(self) -> str:
-        return f"{self.method}({', '.join(f'{name}={_text(value)}' for name, value in self.parameters.items())})"
+        # In the order of the method's own, whatever order they came in: JSON sorts them.
+        names = [spec.name for spec in self.function.parameters if spec.name in self.parameters]
+        return f"{self.method}({', '.join(f'{name}={_text(self.parameters[name])}' for name in names)})"
 
     def json(self) -> dict[str, Any]:
         """As plain data."""

@@ -14,7 +14,8 @@ import numpy as np
 from theta_nb.engine.merging.choices import Choice, Override, Settings, compiled, depths, preset
 from theta_nb.engine.merging.decisions import Decider, Decision
 from theta_nb.engine.merging.inputs import MergeInput
-from theta_nb.engine.merging.states import Unit, units
+from theta_nb.engine.merging.states import Unit, contested, contested_ties, units
+from theta_nb.engine.merging.values import decide_attribute, is_attribute, outlines, value_units
 from theta_nb.errors import MergeError
 from theta_nb.merges.gram import Gram
 from theta_nb.merges.parameters import nearest
@@ -44,9 +45,16 @@ class Choosing:
         if len(set(self.labels)) < len(self.labels):
             raise MergeError(f"two inputs are called alike: {', '.join(self.labels)}")
         self.units: tuple[Unit, ...] = units(base.tensors if base else None, [source.tensors for source in inputs])
-        self._by_name = {unit.name: unit for unit in self.units}
-        self.depths: Mapping[str, float] = depths(self._by_name)
-        self._decider = Decider(self.units, self.depths, self.labels)
+        self.outlines = outlines(base, inputs)
+        self.values = value_units(self.outlines, {unit.name for unit in self.units})
+        named = tuple(unit for unit in self.values if not is_attribute(unit.name))
+        self._by_name = {unit.name: unit for unit in (*self.units, *named)}
+        # What is no tensor has no place in the model.
+        self.depths: Mapping[str, float] = {
+            **dict.fromkeys((unit.name for unit in self.values), 0.0),
+            **depths(unit.name for unit in self.units),
+        }
+        self._decider = Decider((*self.units, *named), self.depths, self.labels)
         self._steps: list[Settings] = [Settings()]
         self._place = 0
         self._watchers: list[Callable[[], None]] = []
@@ -213,14 +221,34 @@ class Choosing:
         return self.decide(self.settings)
 
     @property
+    def tensor_decisions(self) -> list[Decision]:
+        """What is done with every tensor."""
+        return [self.decisions[unit.name] for unit in self.units]
+
+    @property
+    def value_decisions(self) -> dict[str, Decision]:
+        """What is done with what is no tensor, by name: also with attributes, about which nobody is asked."""
+        known = self.decisions
+        return {
+            unit.name: known[unit.name] if unit.name in known else decide_attribute(unit, self.labels)
+            for unit in self.values
+        }
+
+    @property
+    def contested(self) -> tuple[str, ...]:
+        """What both sides changed differently, tensors first, whatever was chosen for it."""
+        ties = () if self.base is None else contested_ties(self.base.tensors, [one.tensors for one in self.inputs])
+        return tuple(dict.fromkeys((*contested(self._by_name.values()), *ties)))
+
+    @property
     def open(self) -> tuple[str, ...]:
         """Parameters about which somebody has to choose before the result can be kept."""
         return tuple(name for name, decision in self.decisions.items() if decision.open)
 
     @cached_property
-    def contested(self) -> frozenset[str]:
+    def governed(self) -> frozenset[str]:
         """Names of the parameters that a choice for everything is about, unless an override names them."""
-        return self._decider.contested()
+        return self._decider.governed()
 
     def decision(self, name: str) -> Decision:
         """What is done with one parameter.

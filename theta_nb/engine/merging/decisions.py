@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from theta_nb.engine.merging.choices import Choice, Override, Settings
-from theta_nb.engine.merging.inputs import TensorInfo
-from theta_nb.engine.merging.rules import Rule, mergeable, rule_for
+from theta_nb.engine.merging.inputs import VALUE, TensorInfo
+from theta_nb.engine.merging.rules import VALUES, Rule, mergeable, rule_for
 from theta_nb.engine.merging.states import Resolution, Unit
 from theta_nb.errors import MergeError
 from theta_nb.merges.method import Method
@@ -22,6 +22,9 @@ BASE = -1
 _MOST_PATTERNS = 1000
 
 _TAKES = {"ours": 0, "original": BASE}
+
+SIDES = frozenset({*_TAKES, "theirs"})
+"""Methods that take a version as it is."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +137,7 @@ class Decider:
             facts.unit.name: self._one(facts, settings, overridden.get(facts.unit.name), bound) for facts in self._facts
         }
 
-    def contested(self) -> frozenset[str]:
+    def governed(self) -> frozenset[str]:
         """Names of the parameters that the choice for everything is about, unless an override names them."""
         return frozenset(facts.unit.name for facts in self._facts if facts.contested)
 
@@ -161,12 +164,23 @@ class Decider:
             return replace(made, override=override)
         if facts.settled is not None:
             return facts.settled
+        if facts.value:
+            return self._value(facts, settings, bound)
         if facts.rule is not None:
             reason = f"{facts.rule.name}: {facts.rule.reason}"
             return self._chosen(facts, Choice(facts.rule.method, {}), reason, bound)
         if settings.default is None:
             return Decision(unit, take=0, reason="waits for a choice", open=True)
         return self._chosen(facts, settings.default, unit.state.value, bound)
+
+    def _value(self, facts: _Facts, settings: Settings, bound: dict[Any, Mapping[str, Value]]) -> Decision:
+        """What becomes of what is no tensor, and both sides changed: a side that is chosen counts for it as well."""
+        unit, default = facts.unit, settings.default
+        if default is None:
+            return Decision(unit, take=0, reason="waits for a choice", open=True)
+        if default.function.name in SIDES:
+            return self._chosen(facts, default, unit.state.value, bound)
+        return self._chosen(facts, Choice(VALUES.method, {}), f"{VALUES.name}: {VALUES.reason}", bound)
 
     def _chosen(self, facts: _Facts, choice: Choice, reason: str, bound: dict[Any, Mapping[str, Value]]) -> Decision:
         unit, method, labels, present = facts.unit, choice.function, self._labels, facts.present
@@ -203,17 +217,23 @@ class _Facts:
     numbers: bool
     rule: Rule | None
     settled: Decision | None
+    value: bool
 
     @property
     def contested(self) -> bool:
         """Whether the choice for everything is about it."""
-        return self.settled is None and self.rule is None
+        return self.settled is None and self.rule is None and not self.value
 
     @classmethod
     def of(cls, unit: Unit, depth: float) -> _Facts:
         present = tuple(k for k, info in enumerate(unit.versions) if info is not None)
         infos = [info for info in (unit.base, *unit.versions) if info is not None]
-        return cls(unit, depth, present, bool(present) and all(map(mergeable, infos)), rule_for(unit), _settled(unit))
+        numbers = bool(present) and all(map(mergeable, infos))
+        value = any(info.dtype == VALUE for info in infos)
+        settled = _settled(unit)
+        if value and settled is not None and settled.open:
+            settled = None
+        return cls(unit, depth, present, numbers, rule_for(unit), settled, value)
 
 
 def _settled(unit: Unit) -> Decision | None:

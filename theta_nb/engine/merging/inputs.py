@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from blake3 import blake3
 
 from theta_nb.checkpoints.layout import Layout
 from theta_nb.engine.layouts import anonymous
+from theta_nb.engine.three_way import digest_of
 from theta_nb.errors import CheckpointError
 from theta_nb.merges.group import Array, widen
 from theta_nb.tensors.chunks import chunk_digest, chunk_extents, storage_digest, tensor_digest
@@ -23,6 +23,7 @@ from theta_nb.tensors.dtypes import DTYPES, DType
 from theta_nb.tensors.spec import Shape, TensorSpec, contiguous_strides
 
 __all__ = [
+    "VALUE",
     "MergeInput",
     "RawReader",
     "StateInput",
@@ -33,6 +34,9 @@ __all__ = [
     "tensor_infos",
 ]
 
+VALUE = "value"
+"""What stands for the dtype of what is no tensor: it is taken as it is, or not."""
+
 
 @dataclass(frozen=True, slots=True)
 class TensorInfo:
@@ -41,7 +45,7 @@ class TensorInfo:
     Parameters
     ----------
     dtype
-        Canonical name; ``"bytes"`` for a storage that no tensor covers.
+        Canonical name; ``"bytes"`` for a storage that no tensor covers, :data:`VALUE` for what is no tensor.
     shape
         Shape; the byte length for such a storage.
     digest
@@ -123,13 +127,8 @@ class WideReader:
 
 
 def input_digest(tensors: Mapping[str, TensorInfo]) -> str:
-    """Identity of a set of tensors: BLAKE3 over names and digests, sorted by name."""
-    hasher = blake3()
-    for name in sorted(tensors):
-        info = tensors[name]
-        encoded = name.encode("utf-8", "surrogatepass")
-        hasher.update(len(encoded).to_bytes(8, "little") + encoded + info.digest)
-    return hasher.hexdigest()
+    """Identity of a set of tensors; see :func:`theta_nb.engine.three_way.digest_of`."""
+    return digest_of({name: info.digest for name, info in tensors.items()})
 
 
 class _Bytes:

@@ -13,7 +13,7 @@ from theta_nb.engine.merging.inputs import TensorInfo
 from theta_nb.engine.merging.states import Unit
 from theta_nb.tensors.dtypes import DTYPES
 
-__all__ = ["RULES", "Rule", "mergeable", "rule_for"]
+__all__ = ["RULES", "VALUES", "Rule", "mergeable", "rule_for"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,9 @@ RULES = (
 """Rules by name, the first that fits counts."""
 
 _NO_NUMBERS = Rule("no floats", "ours", "integers, booleans and quantized numbers are no weights")
+
+VALUES = Rule("no tensor", "ours", "metadata and pickled values are taken from one side")
+"""About what is no tensor, where a method was chosen that takes no side."""
 
 
 def mergeable(info: TensorInfo) -> bool:

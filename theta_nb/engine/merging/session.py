@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from theta_nb.engine.merging import saved, writing
+from theta_nb.engine.merging import placing, saving, writing
 from theta_nb.engine.merging.computing import nbytes_of
 from theta_nb.engine.merging.decisions import Decision
 from theta_nb.engine.merging.inputs import MergeInput
@@ -107,15 +107,15 @@ class MergeSession(Looking):
             If both sides changed something and no method was chosen.
         """
         self._require_choice()
-        wanted = [d for d in self.decisions.values() if not d.dropped]
+        wanted = [d for d in self.tensor_decisions if not d.dropped]
         stale = [d for d in wanted if self._held.get(d.unit.name, (None,))[0] != self._fingerprint(d)]
         self._each(stale, self._hold, progress)
         out = {d.unit.name: self._held[d.unit.name][1] for d in wanted}
-        return writing.with_views(self, out)
+        return placing.with_views(self, out)
 
     def state_dict(self, progress: Progress | None = None) -> dict[str, torch.Tensor]:
         """The result as torch tensors that share memory with the session; tied ones are one tensor."""
-        return {name: writing.as_torch(array) for name, array in self.arrays(progress).items()}
+        return {name: placing.as_torch(array) for name, array in self.arrays(progress).items()}
 
     def materialize(self, into: Any, progress: Progress | None = None) -> Any:
         """Put the result into a model or a state dict that exists already, in place.
@@ -140,10 +140,10 @@ class MergeSession(Looking):
             If it lacks a parameter of the result, or one has another shape or dtype; nothing was changed then.
         """
         self._require_choice()
-        places = writing.places(into, self)
+        places = placing.places(into, self)
         with self._filling.lock:
             filled = self._filling.of(into)
-            wanted = [d for d in self.decisions.values() if not d.dropped and d.unit.name in places]
+            wanted = [d for d in self.tensor_decisions if not d.dropped and d.unit.name in places]
             stale = [d for d in wanted if filled.get(d.unit.name) != self._fingerprint(d)]
 
             def fill(decision: Decision) -> None:
@@ -234,7 +234,7 @@ class MergeSession(Looking):
             flat[offset : offset + len(data)] = data
 
         self.produce(decision, sink)
-        shape = writing.shape_of(decision)
+        shape = placing.shape_of(decision)
         dtype = np.dtype(np.uint8) if info.dtype == "bytes" else DTYPES[info.dtype].to_numpy()
         self._held[name] = (self._fingerprint(decision), flat.view(dtype).reshape(shape))
 
@@ -320,7 +320,7 @@ class MergeSession(Looking):
         MergeError
             If it cannot be written.
         """
-        saved.save_session(self, path)
+        saving.save_session(self, path)
 
     def load(self, path: str) -> MergeSession:
         """Go on where a saved session was: choices, steps back, tries. Its inputs must be the same.
@@ -330,4 +330,4 @@ class MergeSession(Looking):
         MergeError
             If the file is none of ours, or from a merge of other checkpoints. Nothing has changed then.
         """
-        return saved.load_session(self, path)
+        return saving.load_session(self, path)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from theta_nb.engine.merging.inputs import TensorInfo
 from theta_nb.merges.tensors import overlap
 
-__all__ = ["TABLE", "Resolution", "Side", "State", "Unit", "side_of", "units"]
+__all__ = ["TABLE", "Resolution", "Side", "State", "Unit", "contested", "contested_ties", "side_of", "units"]
 
 
 class Side(StrEnum):
@@ -269,3 +269,36 @@ def _together(sides: Sequence[Side]) -> Side:
         if side in sides:
             return side
     return Side.ABSENT
+
+
+_BOTH = frozenset(state for state in State if state.resolution in (Resolution.MERGE, Resolution.CONFLICT))
+
+
+def contested(found: Iterable[Unit]) -> tuple[str, ...]:
+    """Names of what both sides changed, each in its own way."""
+    return tuple(unit.name for unit in found if unit.state in _BOTH)
+
+
+def contested_ties(base: Mapping[str, TensorInfo], inputs: Sequence[Mapping[str, TensorInfo]]) -> tuple[str, ...]:
+    """Names of tensors that one side tied to another or untied from it, while another side changed their value.
+
+    Examples
+    --------
+    >>> w, new = TensorInfo("float32", (2,), b"1"), TensorInfo("float32", (2,), b"2")
+    >>> tied = {"w": w, "head": TensorInfo("float32", (2,), b"1", "w")}
+    >>> trained = {"w": new, "head": TensorInfo("float32", (2,), b"2", "w")}
+    >>> contested_ties(tied, [trained, {"w": w, "head": TensorInfo("float32", (2,), b"3")}])
+    ('head',)
+    """
+    names = dict.fromkeys(name for one in (*inputs, base) for name, info in one.items() if info.owner)
+    return tuple(name for name in names if _tie_contested(name, base, inputs))
+
+
+def _tie_contested(name: str, base: Mapping[str, TensorInfo], inputs: Sequence[Mapping[str, TensorInfo]]) -> bool:
+    def seen(version: Mapping[str, TensorInfo]) -> tuple[str | None, bytes | None]:
+        info = version.get(name)
+        return (info.owner, info.digest) if info is not None else (None, None)
+
+    before, after = seen(base), [seen(one) for one in inputs]
+    changed = {one for one in after if one != before}
+    return len(changed) > 1 and any(owner != before[0] for owner, _ in changed)

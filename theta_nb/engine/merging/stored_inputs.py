@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
+from blake3 import blake3
 
 from theta_nb.checkpoints.detection import locate
-from theta_nb.checkpoints.layout import FileSource
+from theta_nb.checkpoints.layout import FileSource, Layout, Part
 from theta_nb.engine.layouts import anonymous, owners
 from theta_nb.engine.merging.inputs import RawReader, TensorInfo, describe_anonymous, input_digest, tensor_infos
 from theta_nb.engine.rebuild import Decoder, read_layout
@@ -20,6 +22,27 @@ from theta_nb.storage.objects import ObjectStore
 from theta_nb.tensors.chunks import chunk_digest, chunk_extents
 
 __all__ = ["FileInput", "ManifestInput"]
+
+
+def _names(layout: Layout) -> dict[str, str]:
+    """Entry name of each storage of a layout, and the name it has in a merge.
+
+    A storage that no tensor covers is only numbered, and its number changes with every tensor before it. In a merge it
+    is called by the first view on it, or versions would be compared that have nothing in common.
+    """
+    views: dict[int, str] = {}
+    for tensor in layout.tensors:
+        views[tensor.storage] = min(tensor.name, views.get(tensor.storage, tensor.name))
+    return {
+        name: f"@/{views[index]}" if name == anonymous(index) and index in views else name
+        for index, name in enumerate(owners(layout))
+    }
+
+
+def _renamed(tensors: Mapping[str, TensorInfo], names: Mapping[str, str]) -> dict[str, TensorInfo]:
+    return {
+        names.get(name, name): replace(info, owner=names.get(info.owner, info.owner)) for name, info in tensors.items()
+    }
 
 
 class _FilePart:
@@ -71,9 +94,10 @@ class FileInput:
             self.layout = locate(FileSource(self._fd), self.path)
             if self.layout.format == "opaque":
                 raise CheckpointError(f"{self.path} is no checkpoint that can be merged by tensor")
-            self._owners = owners(self.layout)
-            self._storage = {name: index for index, name in enumerate(self._owners)}
+            self._names = _names(self.layout)
+            self.storages = {name: index for index, name in enumerate(self._names.values())}
             self._tensors: dict[str, TensorInfo] | None = None
+            self._digest = ""
             self._seen = self._stamp()
         except BaseException:
             os.close(self._fd)
@@ -85,25 +109,40 @@ class FileInput:
         if self._tensors is None:
             with ThreadPoolExecutor(2) as executor:
                 digests = list(executor.map(self._chunks, range(len(self.layout.storages))))
-            self._tensors = tensor_infos(self.layout, self._owners, digests)
+            found = tensor_infos(self.layout, tuple(self._names), digests)
+            self._digest = input_digest(found)
+            self._tensors = _renamed(found, self._names)
         return self._tensors
 
     @property
     def digest(self) -> str:
         """Identity of all tensors."""
-        return input_digest(self.tensors)
+        _ = self.tensors
+        return self._digest
+
+    def source(self) -> FileSource:
+        """The file's bytes."""
+        return FileSource(self._fd)
+
+    def rest_digest(self) -> bytes:
+        """Identity of what is no number."""
+        hasher, source = blake3(), self.source()
+        for segment in self.layout.segments():
+            if segment.part is Part.SKELETON:
+                hasher.update(source.read(segment.offset, segment.nbytes))
+        return hasher.digest()
 
     def _chunks(self, index: int) -> list[bytes]:
         storage = self.layout.storages[index]
         raw = _FilePart(self._fd, storage.offset, self.path)
-        named = self._owners[index] != anonymous(index)
+        named = tuple(self._names)[index] != anonymous(index)
         row, item = (storage.row_nbytes, storage.itemsize) if named else (1, 1)
         extents = chunk_extents(storage.nbytes, row, item)
         return [chunk_digest(raw.read(e.offset, e.offset + e.nbytes).data) for e in extents]
 
     def reader(self, name: str, /) -> RawReader:
         """The bytes of a storage, under the name of its owner."""
-        return _FilePart(self._fd, self.layout.storages[self._storage[name]].offset, self.path)
+        return _FilePart(self._fd, self.layout.storages[self.storages[name]].offset, self.path)
 
     def _stamp(self) -> tuple[int, int]:
         status = os.fstat(self._fd)
@@ -214,11 +253,22 @@ class ManifestInput:
         }
         describe_anonymous(self.tensors)
         self.digest = input_digest(self.tensors)
-        self._storage = {name: index for index, name in enumerate(owners(self.layout))}
+        names = _names(self.layout)
+        self.tensors = _renamed(self.tensors, names)
+        self.storages = {name: index for index, name in enumerate(names.values())}
+        self._entries = {new: old for old, new in names.items()}
 
     def prepare(self, names: Iterable[str]) -> None:
         """Have the objects of some tensors at hand, fetched in one batch."""
-        self._fetch(oid for name in names for oid in self.manifest.value_of(name).oids)
+        self._fetch(oid for name in names for oid in self.manifest.value_of(self._entries.get(name, name)).oids)
+
+    def prepare_all(self) -> None:
+        """Have all objects at hand."""
+        self._fetch(self.manifest.objects)
+
+    def rest_digest(self) -> bytes:
+        """Identity of what is no number."""
+        return self.manifest.skeleton
 
     def skeleton(self) -> bytes:
         """Everything of the file that is no number."""
@@ -239,10 +289,11 @@ class ManifestInput:
 
     def reader(self, name: str, /) -> RawReader:
         """The bytes of a storage, under the name of its owner; every chunk is verified."""
-        value = self.manifest.value_of(name)
-        index = self._storage[name]
+        entry = self._entries[name]
+        value = self.manifest.value_of(entry)
+        index = self.storages[name]
         storage = self.layout.storages[index]
-        row, item = (1, 1) if name == anonymous(index) else (storage.row_nbytes, storage.itemsize)
+        row, item = (1, 1) if entry == anonymous(index) else (storage.row_nbytes, storage.itemsize)
         extents = chunk_extents(value.nbytes, row, item)
         chunks = ((e.offset, e.nbytes, ref) for e, ref in zip(extents, value.chunks, strict=True))
         return _ObjectPart(self._decoder, chunks, name)
