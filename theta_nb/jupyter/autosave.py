@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from theta_nb.engine.merging.choices import Settings
-from theta_nb.engine.merging.saving import read_session
+from theta_nb.engine.merging.saved import read_session
 from theta_nb.engine.merging.session import MergeSession
 from theta_nb.errors import ThetaError
 from theta_nb.jupyter.worker import Stop

@@ -99,7 +99,7 @@ class MergeDesk:
         """
         session, units = self.session, self._units
         versions = [next(info for info in (*unit.versions, unit.base) if info is not None) for unit in units]
-        blocks = list(dict.fromkeys(sorted((block_of(unit.name) for unit in units), key=natural)))
+        blocks = list(dict.fromkeys(block_of(name) for name in sorted(self._names, key=self._place)))
         roles = list(dict.fromkeys(role_of(unit.name) for unit in units))
         states = list(dict.fromkeys(unit.state.value for unit in units))
         dtypes = list(dict.fromkeys(version.dtype for version in versions))
@@ -121,7 +121,7 @@ class MergeDesk:
             "shapes": [list(version.shape) for version in versions],
             "block": [blocks.index(block_of(unit.name)) for unit in units],
             "role": [roles.index(role_of(unit.name)) for unit in units],
-            "contested": [int(unit.name in session.governed) for unit in units],
+            "contested": [int(unit.name in session.undecided) for unit in units],
             "depth": [round(session.depths[unit.name], 6) for unit in units],
             "tree": module_tree(units).indexed({id(unit): index for index, unit in enumerate(units)}),
             "methods": method_forms(
@@ -131,6 +131,12 @@ class MergeDesk:
             "measure": measure,
             "left_out": len(session.units) - len(units),
         }
+
+    def _place(self, name: str) -> Any:
+        """Where the block of a parameter stands: stems, then layers, then heads."""
+        block, depth = block_of(name), self.session.depths[name]
+        numbered = block.rstrip("]")[-1:].isdigit()
+        return (1 if numbered else 2 * round(depth), natural(block))
 
     def chosen(self) -> dict[str, Any]:
         """What is chosen now, as the view and its panels show it."""

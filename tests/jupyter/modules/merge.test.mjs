@@ -7,7 +7,7 @@ import { draftOutcome, graded, isLocal } from "./static/gram.js";
 import { createMergeData } from "./static/merge_data.js";
 import { quickPicks } from "./static/quick_picks.js";
 import { SHAPES, mirrored, moved, parsedList, shaped, written } from "./static/shapes.js";
-import { sliderParameters } from "./static/merge_blocks.js";
+import { shapeRange, sliderParameters } from "./static/merge_blocks.js";
 import { createLive } from "./static/live.js";
 import { createCategories, colorAt, categoryColor } from "./static/colors.js";
 
@@ -65,6 +65,8 @@ test("sliders stand for floats, the usual ones first", () => {
   assert.deepEqual(found.slice(0, 3), ["weight of theirs", "weight of ours", "weight"]);
   assert.equal(found.at(-1), "epsilon");
   assert.deepEqual(sliderParameters(undefined, ["ours"]), []);
+  assert.deepEqual(shapeRange({ default: 1, low: -1, high: 2, soft: true }), [0, 1]);
+  assert.deepEqual(shapeRange({ default: 0.1, low: 0, high: 0.5, soft: false }), [0, 0.5]);
 });
 
 test("sets that people mean", () => {

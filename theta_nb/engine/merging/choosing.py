@@ -246,9 +246,9 @@ class Choosing:
         return tuple(name for name, decision in self.decisions.items() if decision.open)
 
     @cached_property
-    def governed(self) -> frozenset[str]:
+    def undecided(self) -> frozenset[str]:
         """Names of the parameters that a choice for everything is about, unless an override names them."""
-        return self._decider.governed()
+        return self._decider.undecided()
 
     def decision(self, name: str) -> Decision:
         """What is done with one parameter.

@@ -137,7 +137,7 @@ class Decider:
             facts.unit.name: self._one(facts, settings, overridden.get(facts.unit.name), bound) for facts in self._facts
         }
 
-    def governed(self) -> frozenset[str]:
+    def undecided(self) -> frozenset[str]:
         """Names of the parameters that the choice for everything is about, unless an override names them."""
         return frozenset(facts.unit.name for facts in self._facts if facts.contested)
 

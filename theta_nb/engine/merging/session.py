@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from theta_nb.engine.merging import placing, saving, writing
+from theta_nb.engine.merging import placing, saved, writing
 from theta_nb.engine.merging.computing import nbytes_of
 from theta_nb.engine.merging.decisions import Decision
 from theta_nb.engine.merging.inputs import MergeInput
@@ -320,7 +320,7 @@ class MergeSession(Looking):
         MergeError
             If it cannot be written.
         """
-        saving.save_session(self, path)
+        saved.save_session(self, path)
 
     def load(self, path: str) -> MergeSession:
         """Go on where a saved session was: choices, steps back, tries. Its inputs must be the same.
@@ -330,4 +330,4 @@ class MergeSession(Looking):
         MergeError
             If the file is none of ours, or from a merge of other checkpoints. Nothing has changed then.
         """
-        return saving.load_session(self, path)
+        return saved.load_session(self, path)

@@ -20,6 +20,12 @@ export function sliderParameters(method, labels) {
   });
 }
 
+/** Between what a shape lies: the range, and where its ends only guide sliders what is usual, 0 and 1. */
+export function shapeRange(spec) {
+  const [low, high] = sliderRange(spec);
+  return spec.soft && low <= 0 && high >= 1 ? [0, 1] : [low, high];
+}
+
 /** @param {HTMLElement} root where to draw; @param {{index, onDraft, onChoose, onSelect}} options */
 export function createBlocks(root, options) {
   const { index } = options;
@@ -106,7 +112,7 @@ export function createBlocks(root, options) {
   function useShape() {
     const name = shape.value;
     shape.value = "";
-    if (name && rows.length) apply(shaped(name, rows.length, ...range()));
+    if (name && rows.length) apply(shaped(name, rows.length, ...shapeRange(parameter().spec)));
   }
   function even() {
     if (rows.length) options.onChoose(rows.map((row) => ({ method: null, block: row.block })));

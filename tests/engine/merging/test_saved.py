@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.engine.merging.checkpoints import model, session_of
-from theta_nb.engine.merging.saving import SCHEMA
+from theta_nb.engine.merging.saved import SCHEMA
 from theta_nb.engine.merging.session import MergeSession
 from theta_nb.errors import MergeError
 
