@@ -8,7 +8,7 @@
 // onNotice(notice | null) of createNotice().
 
 import { oncePerFrame } from "./dom.js";
-import { Lost, Superseded } from "./messages.js";
+import { Superseded } from "./messages.js";
 import { createLive } from "./live.js";
 import { createMergeData } from "./merge_data.js";
 import { draftOutcome } from "./gram.js";
@@ -53,7 +53,7 @@ export function createMergeModel({ index, state, client }, listeners) {
     if (dragged) redrag(); // a hand holds a slider meanwhile
   }
   function fail(error) {
-    if (error instanceof Superseded || error instanceof Lost || gone) return;
+    if (error instanceof Superseded || gone) return;
     draft = null;
     listeners.onNumbers();
     listeners.onNotice({ error: error.message, action: ["dismiss", () => listeners.onNotice(null)] });
@@ -161,11 +161,15 @@ export function createMergeModel({ index, state, client }, listeners) {
       await client.ask("measure", "measure", {}, (done, total) => listeners.onNotice({ text, share: total ? done / total : 0, action }));
       listeners.onNotice(null);
     } catch (error) {
-      if (!(error instanceof Superseded || error instanceof Lost || gone)) listeners.onNotice({ error: error.message, action: ["try again", measure] });
+      if (!(error instanceof Superseded || gone)) listeners.onNotice({ error: error.message, action: ["try again", measure] });
     }
   }
 
-  const off = state.on("_chosen", (next) => ((model.chosen = next), (model.busy = false), load()));
+  const off = state.on("_chosen", (next) => {
+    if (!next.revision) return; // Python closes the widget
+    [model.chosen, model.busy] = [next, false];
+    load();
+  });
   model.ready = load().then(() => {
     if (gone || opening.measured) return;
     if (index.measure) measure();

@@ -282,7 +282,7 @@ export function createMergeView(root, options) {
     press();
   });
   offs.push(
-    state.on("_chosen", () => (refreshHead(), slots.update(slotState()))),
+    state.on("_chosen", (next) => next.revision && (refreshHead(), slots.update(slotState()))),
     state.on("_panels", () => slots.update(slotState())),
     state.on("metric", refreshNumbers), state.on("filter", refreshAll), state.on("sort", refreshAll), state.on("selection", refreshSelection),
   );
