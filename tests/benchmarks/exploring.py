@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from circumstances import load, machine
+from exploring_merges import rows as dragging
 from exploring_pages import remembering
 from measuring import BenchmarkError
 
@@ -104,7 +105,7 @@ def main() -> int:
     options = parser.parse_args()
     before = load()
     try:
-        rows = remembering() if options.pages else [*_opening(), *_drawing(options.repeat)]
+        rows = remembering() if options.pages else [*_opening(), *_drawing(options.repeat), *dragging(options.repeat)]
     except BenchmarkError as failure:
         print(f"benchmark: {failure}", file=sys.stderr)
         return 1
