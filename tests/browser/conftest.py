@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.browser.lab import CHROMIUM, Lab, Notebook, launched, open_page, running_lab
+from tests.browser.lab import CHROMIUM, KERNEL, Lab, Notebook, launched, open_page, running_lab, serving
 from tests.browser.models import trained_repository
 
-__all__ = ["Lab", "Notebook"]
+__all__ = ["KERNEL", "Lab", "Notebook", "serving"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

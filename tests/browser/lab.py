@@ -18,7 +18,7 @@ from typing import Any
 import jupyterlab
 import nbformat
 
-__all__ = ["CHROMIUM", "Lab", "Notebook", "launched", "open_page", "running_lab"]
+__all__ = ["CHROMIUM", "KERNEL", "Lab", "Notebook", "launched", "open_page", "running_lab", "serving"]
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -30,7 +30,7 @@ _NOTIFICATIONS = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbM
 
 @dataclass(frozen=True)
 class Lab:
-    """A JupyterLab that runs.
+    """A JupyterLab, or a Notebook 7, that runs.
 
     Parameters
     ----------
@@ -40,11 +40,14 @@ class Lab:
         What it wants to be told.
     root
         The folder that it shows: a repository with a history.
+    environment
+        What its processes see.
     """
 
     url: str
     token: str
     root: Path
+    environment: dict[str, str]
 
 
 @contextmanager
@@ -64,23 +67,30 @@ def running_lab(own: Path, prepare: Callable[[Path, dict[str, str]], None]) -> I
     settings = own / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "notification.jupyterlab-settings").write_text(json.dumps(_NOTIFICATIONS))
+    shared = Path(jupyterlab.__file__).parents[4] / "share" / "jupyter"
+    options = ["--LabApp.expose_app_in_browser=True", f"--app-dir={shared / 'lab'}"]
+    with serving("jupyterlab", options, root, environment, own / "log") as url:
+        yield Lab(url, "test", root, environment)
+
+
+@contextmanager
+def serving(module: str, options: list[str], root: Path, environment: dict[str, str], log: Path) -> Iterator[str]:
+    """Run a server of notebooks; the URL at which it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = Path(jupyterlab.__file__).parents[4] / "share" / "jupyter"
     command = [
-        *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
-        *("--ServerApp.port_retries=0", "--IdentityProvider.token=test", f"--ServerApp.root_dir={root}"),
-        *("--LabApp.expose_app_in_browser=True", f"--app-dir={shared / 'lab'}"),
+        *(sys.executable, "-m", module, "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}"),
+        *("--ServerApp.port_retries=0", "--IdentityProvider.token=test", f"--ServerApp.root_dir={root}", *options),
     ]
-    with open(own / "log", "wb") as log:
+    with open(log, "wb") as out:
         server = subprocess.Popen(
-            command, env=environment, cwd=root, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            command, env=environment, cwd=root, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        _answers(server, f"{url}/api/status?token=test", own / "log")
-        yield Lab(url, "test", root)
+        _answers(server, f"{url}/api/status?token=test", log)
+        yield url
     finally:
         server.terminate()
         try:
@@ -122,7 +132,7 @@ def _answers(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
                 server.wait(0.1)
             except subprocess.TimeoutExpired:
                 continue
-    raise AssertionError(f"JupyterLab did not start:\n{log.read_text(errors='replace')[-4000:]}")
+    raise AssertionError(f"the server did not start:\n{log.read_text(errors='replace')[-4000:]}")
 
 
 @contextmanager
@@ -169,7 +179,7 @@ class Notebook:
 
 
 # Without it JupyterLab asks which kernel is wanted.
-_KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+KERNEL = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
 _OPEN = """async (path) => {
   const late = new Promise((_, reject) => setTimeout(() => reject(new Error("the notebook did not open")), 60000));
   return Promise.race([late, (async () => {
@@ -202,7 +212,7 @@ _VALUE = """async (code) => {
 def open_page(lab: Lab, context: Any, *cells: str) -> Notebook:
     """A new notebook with some cells, which it begins to run, in a page of its own."""
     name = f"test-{os.urandom(4).hex()}.ipynb"
-    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=_KERNEL)
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=KERNEL)
     nbformat.write(made, lab.root / name)
     page = context.new_page()
     page.set_default_timeout(30_000)

@@ -111,10 +111,10 @@ def test_a_kernel_that_is_gone_is_said(open_notebook: Open) -> None:
     notebook = opened(open_notebook)
     page = notebook.page
     page.evaluate("async () => { await jupyterapp.shell.currentWidget.sessionContext.restartKernel(); }")
-    page.wait_for_function("document.querySelector('.theta-merge')?.hasAttribute('data-dead') ?? true")
-    if page.locator(".theta-merge").count():
-        assert "kernel is gone" in page.locator(".theta-notice").inner_text()
-        assert page.locator(".theta-method").is_disabled()
+    page.wait_for_selector(".theta-merge[data-lost]")
+    assert "The kernel was restarted" in page.locator(".theta-lost").inner_text()
+    assert page.locator(".theta-method").is_disabled()
+    assert page.locator("button:has-text('undo')").is_disabled()
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from theta_nb.errors import ThetaError
 from theta_nb.jupyter.answers import Answer, Request
 from theta_nb.jupyter.worker import Stop
 from theta_nb.report.diff_json import highest_octaves
-from theta_nb.report.diff_text import heading, notes_of, summary, what
+from theta_nb.report.diff_text import heading, missing, notes_of, summary, what
 from theta_nb.report.grouping import block_of, role_of
 from theta_nb.report.numbers import cosine, percent, short, size
 from theta_nb.report.tree import module_tree
@@ -71,7 +71,7 @@ class DiffDesk:
         return {
             "title": heading(self.diff),
             "summary": summary(self.diff),
-            "unavailable": self.diff.unavailable,
+            "missing": missing(self.diff),
             "columns": list(COLUMNS),
             "statuses": list(STATUSES),
             "dtypes": list(dtypes),
@@ -142,7 +142,7 @@ class DiffDesk:
             change = alone.measure(histograms=True, progress=lambda done, total: stop()).parameters[0]
             found = change.statistics
         answer = Answer()
-        answer.result = {"facts": _facts(change), "note": ", ".join(notes_of(change)), "histograms": None}
+        answer.result = {"facts": _facts(change), "note": ", ".join(notes_of(change, reason=True)), "histograms": None}
         if found is not None and found.old_histogram and found.new_histogram and found.delta_histogram:
             sides = {"old": found.old_histogram, "new": found.new_histogram, "delta": found.delta_histogram}
             answer.result["histograms"] = {side: _octaves(answer, histogram) for side, histogram in sides.items()}

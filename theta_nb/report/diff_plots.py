@@ -81,14 +81,14 @@ def middle_grey() -> Iterator[None]:
 
 
 def _figure(width: float, height: float, ax: Axes | None) -> tuple[Figure, Axes]:
-    """Axes to draw in: the given ones, or those of a figure that no window or notebook shows by itself."""
+    """Axes to draw in: the given ones, or those of a new figure that pyplot does not know."""
     if ax is not None:
         figure = ax.get_figure(root=True)
         if figure is not None:
             return figure, ax
-    from matplotlib.figure import Figure
+    from theta_nb.report.figure import ShownFigure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = ShownFigure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
@@ -240,11 +240,11 @@ def _chosen(diff: CheckpointDiff, top: int, names: Sequence[str] | None) -> list
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
+    from theta_nb.report.figure import ShownFigure
 
     columns = min(3, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(3.1 * columns + 0.4, 2.1 * rows + 0.4), layout="constrained")
+    figure = ShownFigure(figsize=(3.1 * columns + 0.4, 2.1 * rows + 0.4), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for unused in grid[count:]:
         unused.remove()

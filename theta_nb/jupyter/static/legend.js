@@ -14,9 +14,10 @@ export const tableOf = (scale, dark) => scale.table?.() ?? (scale.symmetric ? si
  * @param {CanvasRenderingContext2D} context with its font set
  * @param {Object} theme of readTheme()
  * @param {{left, top, down: {length}, width}} place below which cells
- * @param {{scale, title: string, writeTick?: function(number): string}} what of createScale() or createCategories()
+ * @param {{scale, title, writeTick?, hatching?: [string, CanvasPattern]}} what of createScale() or createCategories();
+ *   what hatched cells stand for
  */
-export function drawLegend(context, theme, { left, top, down, width }, { scale, title, writeTick = short }) {
+export function drawLegend(context, theme, { left, top, down, width }, { scale, title, writeTick = short, hatching = null }) {
   if (!title) return;
   const y = top + down.length + 12;
   context.textAlign = "left";
@@ -43,7 +44,15 @@ export function drawLegend(context, theme, { left, top, down, width }, { scale, 
   }
   context.textAlign = "left";
   context.textBaseline = "middle";
-  context.fillText(fitted(context, title + (scale.log ? "  (log)" : ""), width - left - length - 18), left + length + 16, y + 4);
+  const name = fitted(context, title + (scale.log ? "  (log)" : ""), width - left - length - 18);
+  context.fillText(name, left + length + 16, y + 4);
+  if (!hatching) return;
+  const x = left + length + 16 + context.measureText(name).width + 18;
+  context.fillText(hatching[0], x + 18, y + 4);
+  for (const style of [theme.dark ? "#ffffff2a" : "#00000018", hatching[1]]) {
+    context.fillStyle = style;
+    context.fillRect(x, y - 1, 12, 10);
+  }
 }
 
 /** As many names as there is room for. */

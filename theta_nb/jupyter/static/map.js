@@ -5,6 +5,7 @@
 //   values          Float32Array of rows × columns, row by row; NaN where there is nothing to colour
 //   present         Uint8Array likewise: 0 where there is no cell at all (optional: all are there)
 //   marks           Map from index to a sign drawn in a cell ("+") (optional)
+//   hatched         Set of indices of cells that are hatched instead of coloured; options.hatching says what it means
 // Indices of cells are row * columns.length + column. The map knows nothing of models or commits.
 
 import { element, fitted, oncePerFrame, sharp, uniqueId } from "./dom.js";
@@ -21,7 +22,7 @@ const LABEL = 11; // px, size of the font
  *   describe(row, column): lines about a cell, the first one bold;
  *   onSelect(index, {extend, range}): a cell was chosen; with shift (`range`) or ctrl (`extend`);
  *   onHover(index): -1 for none; onLayout({left, cell, scroll, length}): where the columns lie;
- *   heads: whether columns have labels; least, most: px per cell [across, down]; height: most px of the cells.
+ *   hatching: what hatched cells are, for the legend; heads: whether columns have labels; least, most: px per cell [across, down]; height: most px of the cells.
  */
 export function createMap(root, options) {
   const { describe = () => [], heads = true, least = [7, 4], most = [84, 22], height = 440 } = options;
@@ -70,7 +71,7 @@ export function createMap(root, options) {
     for (let i = 0; i < words.length && i < data.values.length; i += 1) {
       if (data.present && !data.present[i]) continue;
       const share = scale.share(data.values[i]);
-      words[i] = share === share ? colors[(share * 255 + 0.5) | 0] : blank;
+      words[i] = share === share && !data.hatched?.has(i) ? colors[(share * 255 + 0.5) | 0] : blank;
     }
     const made = document.createElement("canvas");
     [made.width, made.height] = [pixels.width, pixels.height];
@@ -102,13 +103,15 @@ export function createMap(root, options) {
       const [x, y] = [left + columns[0] * across.cell - scrollX, top + rows[0] * down.cell - scrollY];
       context.drawImage(image.canvas, columns[0], rows[0], w, h, x, y, w * across.cell, h * down.cell);
       drawGaps(context, theme, rows, columns, geometry);
+      drawHatches(context, theme, rows, columns, geometry);
       drawMarks(context, theme, rows, columns, geometry);
       drawOutlines(context, theme, geometry);
       context.restore();
     }
     drawLabels(context, theme, rows, columns, geometry);
     drawScrolls(context, theme, geometry);
-    drawLegend(context, theme, geometry, { scale, title, writeTick: options.writeTick });
+    const hatched = data.hatched?.size && options.hatching ? [options.hatching, hatching(context, theme.dim)] : null;
+    drawLegend(context, theme, geometry, { scale, title, writeTick: options.writeTick, hatching: hatched });
     options.onLayout?.({ left, cell: across.cell, scroll: scrollX, length: across.length, width: geometry.width });
     canvas.dataset.drawn = String(Number(canvas.dataset.drawn ?? 0) + 1);
     canvas.dataset.took = (performance.now() - start).toFixed(2);
@@ -131,6 +134,18 @@ export function createMap(root, options) {
       }
     }
     context.stroke();
+  }
+
+  function drawHatches(context, theme, rows, columns, { left, top, across, down }) {
+    if (!data.hatched?.size) return;
+    context.beginPath();
+    for (const index of data.hatched) {
+      const [r, c] = [Math.floor(index / data.columns.length), index % data.columns.length];
+      if (r < rows[0] || r >= rows[1] || c < columns[0] || c >= columns[1]) continue;
+      context.rect(left + c * across.cell - scrollX, top + r * down.cell - scrollY, across.cell, down.cell);
+    }
+    context.fillStyle = hatching(context, theme.dim);
+    context.fill();
   }
 
   function drawMarks(context, theme, rows, columns, { left, top, across, down }) {
@@ -369,4 +384,16 @@ export function createMap(root, options) {
       [data, image] = [{ rows: [], columns: [], values: new Float32Array(0) }, null];
     },
   };
+}
+
+/** Thin diagonal lines. */
+function hatching(context, color) {
+  const tile = document.createElement("canvas");
+  [tile.width, tile.height] = [6, 6];
+  const pen = tile.getContext("2d");
+  pen.strokeStyle = color;
+  pen.globalAlpha = 0.7;
+  for (const at of [-6, 0, 6]) pen.moveTo(at, 6), pen.lineTo(at + 6, 0);
+  pen.stroke();
+  return context.createPattern(tile, "repeat");
 }

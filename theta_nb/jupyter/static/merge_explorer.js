@@ -15,20 +15,8 @@ async function render({ model, el }) {
   waiting.remove();
   if (closed) return;
   view = createMergeView(el, { index, state, client });
-  // What has lost its kernel (a restart, a kernel that died) cannot send any more.
-  const reachable = () => {
-    try {
-      model.send({ requests: [], cancel: [] });
-      return true;
-    } catch {
-      return false;
-    }
-  };
-  const heard = () => view?.setAlive(reachable());
-  model.on("comm_live_update", heard);
   return () => {
     closed = true;
-    model.off("comm_live_update", heard);
     view.destroy();
     client.close();
     state.close();

@@ -87,6 +87,10 @@ export function createParameterList(root, options) {
     },
     setSelection: (leaves) => tree.setSelection(leaves),
     reveal: (leaf) => tree.reveal(leaf),
+    /** Sliders of blocks do nothing without a kernel. */
+    setAlive(alive) {
+      for (const control of second.querySelectorAll("select, input, button")) control.disabled = !alive;
+    },
     turnTo,
     destroy: () => (tree.destroy(), blocks.destroy(), fill(root)),
   };

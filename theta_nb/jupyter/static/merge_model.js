@@ -161,11 +161,15 @@ export function createMergeModel({ index, state, client }, listeners) {
       await client.ask("measure", "measure", {}, (done, total) => listeners.onNotice({ text, share: total ? done / total : 0, action }));
       listeners.onNotice(null);
     } catch (error) {
-      if (!(error instanceof Superseded) && !gone) listeners.onNotice({ error: error.message, action: ["try again", measure] });
+      if (!(error instanceof Superseded || gone)) listeners.onNotice({ error: error.message, action: ["try again", measure] });
     }
   }
 
-  const off = state.on("_chosen", (next) => ((model.chosen = next), (model.busy = false), load()));
+  const off = state.on("_chosen", (next) => {
+    if (!next.revision) return; // Python closes the widget
+    [model.chosen, model.busy] = [next, false];
+    load();
+  });
   model.ready = load().then(() => {
     if (gone || opening.measured) return;
     if (index.measure) measure();

@@ -24,6 +24,7 @@ import { createNotice } from "./notice.js";
 import { createParameterList } from "./merge_list.js";
 import { createPicker } from "./merge_picker.js";
 import { createSlots } from "./merge_slots.js";
+import { heedLoss } from "./lost.js";
 import { nameFilter } from "./filter.js";
 
 const KEYS = [
@@ -114,10 +115,11 @@ export function createMergeView(root, options) {
 
   // --- what is said of a cell -----------------------------------------------------------------------------------------
   let explained = { leaf: -1, revision: -1, lines: [] };
-  let timer = 0;
+  let [timer, pointed] = [0, -1];
   /** The formula of what is under the pointer, once it rests there. */
   function explain(leaf) {
     clearTimeout(timer);
+    pointed = leaf;
     if (leaf < 0 || model.draft || (explained.leaf === leaf && explained.revision === model.chosen.revision)) return;
     timer = setTimeout(async () => {
       try {
@@ -175,6 +177,7 @@ export function createMergeView(root, options) {
     if (!model.busy) picker.setData(model.data, model.chosen);
     refreshNumbers();
     refreshSelection();
+    explain(pointed); // what was said of it was about other choices
   }
 
   function refreshHead() {
@@ -279,24 +282,22 @@ export function createMergeView(root, options) {
     press();
   });
   offs.push(
-    state.on("_chosen", () => (refreshHead(), slots.update(slotState()))),
+    state.on("_chosen", (next) => next.revision && (refreshHead(), slots.update(slotState()))),
     state.on("_panels", () => slots.update(slotState())),
     state.on("metric", refreshNumbers), state.on("filter", refreshAll), state.on("sort", refreshAll), state.on("selection", refreshSelection),
   );
   refreshAll();
+  offs.push(heedLoss(frame, client, () => {
+    alive = false;
+    picker.setAlive(false);
+    list.setAlive(false);
+    refreshHead();
+    slots.update(slotState());
+  }));
 
   return {
     element: frame,
     map,
-    /** Whether the kernel answers; controls that need it are off when it does not. */
-    setAlive(now) {
-      alive = now;
-      frame.toggleAttribute("data-dead", !now);
-      notice(now ? null : { error: "The kernel is gone. Run the cell again to go on; what was committed is safe." });
-      picker.setAlive(now);
-      refreshHead();
-      slots.update(slotState());
-    },
     destroy() {
       clearTimeout(timer);
       for (const off of offs) off();
