@@ -22,7 +22,8 @@ CELLS = {
     "mistake": "%theta diff nope",
     "after": "1 + 1",
     "merge": (
-        "import theta_nb\nsession = theta_nb.Repository('.').merge('model.safetensors', 'HEAD~1')\nsession.use('linear')"
+        "import theta_nb\nsession = theta_nb.Repository('.').merge('model.safetensors', 'HEAD~1')\n"
+        "session.use('linear')"
     ),
     "await": "import asyncio\nawait asyncio.sleep(0)\nh = %theta log -n 1\nh[0].commit.subject",
 }
