@@ -121,7 +121,7 @@ def test_a_kernel_that_is_gone_is_said(open_notebook: Open) -> None:
 def test_keys_alone(open_notebook: Open) -> None:
     notebook = opened(open_notebook)
     page = notebook.page
-    page.locator(".theta-map canvas").focus()
+    page.locator(".theta-middle canvas").focus()
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     wait_for(notebook, "len(explorer.selection)", 1)

@@ -22,8 +22,9 @@ CELLS = {
     "mistake": "%theta diff nope",
     "after": "1 + 1",
     "merge": (
-        "import theta_nb\nsession = theta_nb.Repository('.').merge('model.safetensors', 'HEAD~1')\n"
-        "session.use('linear')"
+        "import numpy as np\nfrom theta_nb.engine.merging.inputs import StateInput\n"
+        "from theta_nb.engine.merging.session import MergeSession\n"
+        "MergeSession(None, [StateInput(label, {'w': np.ones(2)}) for label in ('ours', 'theirs')]).use('linear')"
     ),
     "await": "import asyncio\nawait asyncio.sleep(0)\nh = %theta log -n 1\nh[0].commit.subject",
 }
