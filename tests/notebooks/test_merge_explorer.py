@@ -17,10 +17,9 @@ def test_the_notebook_keeps_its_promises(execute: Callable[[Any], dict[str, Any]
 
     assert "tracking *.safetensors" in texts(cells["setup"])
     assert "20 changed by both" in texts(cells["open"]), "every tensor has a state"
-    [shown] = [output["data"] for output in cells["explore"].outputs if "data" in output]
+    shown = {kind: data for output in cells["explore"].outputs for kind, data in output["data"].items()}
     assert "application/vnd.jupyter.widget-view+json" in shown
     assert "blocks.0.up.weight" in shown["text/html"], "a saved notebook shows something, too"
-    assert "image/png" in shown
     assert len(re.findall(r"^try \d+ ", texts(cells["sweep"]), re.MULTILINE)) == 6
     assert "the best is try" in texts(cells["ties"])
     assert "with an averaged head" in texts(cells["override"])

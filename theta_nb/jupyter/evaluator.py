@@ -248,10 +248,11 @@ class Bench:
             except Stopped as moved_on:
                 raise _Ended from moved_on
 
-        before = sys.gettrace()
+        before = sys.getprofile()
         try:
-            if before is None:  # a debugger that is at work has precedence
-                sys.settrace(at_call)
+            # Python cannot end a thread from outside: whatever the function calls is where it can be ended.
+            if before is None:  # a profiler that is at work has precedence
+                sys.setprofile(at_call)
             found = self.function(model)
         except _Ended:
             raise Stopped from None
@@ -259,7 +260,7 @@ class Bench:
             raise MergeError(f"the evaluation ended with {error!r}") from error
         finally:
             if before is None:
-                sys.settrace(None)
+                sys.setprofile(None)
         self.stop()
         return found
 
