@@ -29,6 +29,9 @@ __all__ = ["PANELS", "MergeExplorer", "PanelDesk"]
 METRICS = ("to_ours", "to_theirs", "moved", "cosine", "conflict", "norm", "choice", "change")
 """What the map can be coloured by."""
 
+ROWS = ("role", "kind")
+"""What the rows of the map are: what a parameter is within its block, or attention, norms and other kinds."""
+
 SORTS = ("model", "change", "conflict")
 """How the list of parameters can be sorted."""
 
@@ -79,7 +82,7 @@ class MergeExplorer(Explorer):
         Whether values are read without being asked to.
     options
         ``metric`` (``"to_ours"``, ``"to_theirs"``, ``"moved"``, ``"cosine"``, ``"conflict"``, ``"norm"``,
-        ``"choice"``, ``"change"``), ``sort``, ``filter``, ``selection``: the traits below.
+        ``"choice"``, ``"change"``), ``rows`` (``"role"``, ``"kind"``), ``sort``, ``filter``, ``selection``: the traits below.
 
     Raises
     ------
@@ -104,6 +107,9 @@ class MergeExplorer(Explorer):
     _module = traitlets.Unicode(linked("merge_explorer"), help="The ES module that draws.").tag(sync=True)
 
     metric = traitlets.Enum(METRICS, "to_ours", help="What the colours of the map stand for.").tag(
+        sync=True, option=True
+    )
+    rows = traitlets.Enum(ROWS, "role", help="What the rows of the map are: parameters of a block, or kinds.").tag(
         sync=True, option=True
     )
     sort = traitlets.Enum(SORTS, "model", help="How parameters are listed: by module, or the largest first.").tag(

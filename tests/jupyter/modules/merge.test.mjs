@@ -5,7 +5,8 @@ import test from "node:test";
 import assert from "node:assert/strict";
 import { draftOutcome, graded, isLocal } from "./static/gram.js";
 import { createMergeData } from "./static/merge_data.js";
-import { quickPicks } from "./static/quick_picks.js";
+import { between, cellValues, cellsWith, extent, toggled } from "./static/merge_cells.js";
+import { KIND_NAMES, kindOf, quickPicks } from "./static/quick_picks.js";
 import { SHAPES, mirrored, moved, parsedList, shaped, written } from "./static/shapes.js";
 import { shapeRange, sliderParameters } from "./static/merge_blocks.js";
 import { createLive } from "./static/live.js";
@@ -106,4 +107,31 @@ test("categories have colours of their own", () => {
   const [r, g, b] = color(1).match(/\d+/g).map(Number);
   assert.equal(`#${[r, g, b].map((part) => part.toString(16).padStart(2, "0")).join("")}`, categoryColor(1));
   assert.ok(Number.isNaN(createCategories(["a"]).share(NaN)));
+});
+
+test("kinds of parameters", () => {
+  const kind = (name) => KIND_NAMES[kindOf(name)];
+  const wanted = {
+    "encoder.layer.5.attention.self.query.weight": "attention", "h.0.mlp.up_proj.weight": "feed-forward", "encoder.layer.5.output.LayerNorm.bias": "norms",
+    "model.embed_tokens.weight": "embeddings", "encoder.layer.5.attention.self.query.bias": "biases", "lm_head.weight": "heads", "conv1.weight": "weights", steps: "others",
+  };
+  for (const [name, of] of Object.entries(wanted)) assert.equal(kind(name), of, name);
+});
+
+test("cells of several parameters", () => {
+  const opening = { facts: floats(told.facts), gram: floats(told.gram) };
+  const data = createMergeData(told.index, opening, { numbers: floats(told.cases[0].before.numbers), choices: told.cases[0].before.choices });
+  for (const rows of ["role", "kind"]) {
+    const cells = data.layout(() => true, rows);
+    assert.deepEqual(cells.leaves.flat().sort((a, b) => a - b), data.index.names.map((_, i) => i), "each parameter is in one cell");
+    cells.leaves.forEach((leaves, cell) => assert.equal(Boolean(cells.present[cell]), leaves.length > 0));
+  }
+  const cells = { columns: ["a", "b"], leaves: [[0, 1], [2], [3], []] };
+  assert.deepEqual([...cellValues(cells, Float32Array.of(1, 2, NaN, 4))], [1.5, NaN, 4, NaN]);
+  assert.deepEqual([...cellValues({ leaves: [[0, 1, 2]] }, Float32Array.of(7, NaN, 2))], [4.5], "what is not known does not count");
+  assert.deepEqual([...cellValues({ leaves: [[0, 1, 2]] }, Float32Array.of(2, 5, 5), true)], [5]);
+  assert.deepEqual([extent([NaN, 3, -1]), extent([NaN])], [[-1, 3], null]);
+  assert.deepEqual(cellsWith(cells, [1, 3]), [0, 2]);
+  assert.deepEqual([between(cells, 1, 1), between(cells, 1, 2), between(cells, 9, 1)], [[0, 1, 2], [0, 1, 3], [2]]);
+  assert.deepEqual([toggled([0], [0, 1]), toggled([0, 1, 2], [0, 1])], [[0, 1], [2]]);
 });

@@ -6,6 +6,7 @@
 //   outcome  {numbers: Float32Array of index.outcome × parameters, choices}: what the choices give
 // NaN stands where nothing is known.
 
+import { KIND_NAMES, kindOf } from "./quick_picks.js";
 import { percent, short } from "./numbers.js";
 
 const signedPercent = (value) => (Number.isNaN(value) ? "—" : `${value > 0 ? "+" : value < 0 ? "−" : ""}${percent(Math.abs(value))}`);
@@ -56,6 +57,8 @@ export function createMergeData(index, opening, outcome) {
     }
     return total / number;
   }
+  let kindsFound = null;
+  const kinds = () => (kindsFound ??= index.names.map(kindOf));
   const means = Float32Array.from({ length: many }, (_, i) => meanNorm(i));
   let named = { from: null };
   /** Names of what is done, and for each choice the position of its name: parameters are named where they differ. */
@@ -110,25 +113,28 @@ export function createMergeData(index, opening, outcome) {
       return Float32Array.from({ length: many }, (_, i) => of(i, from));
     },
     /**
-     * Blocks against roles, of the parameters that are wanted; rows and columns without any are left out.
+     * Blocks against roles or kinds, of the parameters that are wanted; rows and columns without any are left out.
      *
-     * @returns {{rows, columns, present: Uint8Array, marks: Map, leaf: Int32Array}} without values
+     * @returns {{rows, columns, present: Uint8Array, marks: Map, leaves: Array<number[]>}} without values; `leaves` are
+     *   the parameters of each cell: one, or several of a kind
      */
-    layout(keep) {
+    layout(keep, rows = "role") {
       const wanted = [];
       for (let i = 0; i < many; i += 1) if (keep(i)) wanted.push(i);
-      const rowAt = places(wanted.map((i) => index.role[i]));
+      const [rowOf, titles] = rows === "kind" ? [(i) => kinds()[i], KIND_NAMES] : [(i) => index.role[i], index.roles];
+      const rowAt = places(wanted.map(rowOf));
       const columnAt = places(wanted.map((i) => index.block[i]));
       const cells = rowAt.size * columnAt.size;
-      const [present, leaf, marks] = [new Uint8Array(cells), new Int32Array(cells).fill(-1), new Map()];
+      const [present, leaves, marks] = [new Uint8Array(cells), Array.from({ length: cells }, () => []), new Map()];
       for (const i of wanted) {
-        const cell = rowAt.get(index.role[i]) * columnAt.size + columnAt.get(index.block[i]);
-        [present[cell], leaf[cell]] = [1, i];
+        const cell = rowAt.get(rowOf(i)) * columnAt.size + columnAt.get(index.block[i]);
+        present[cell] = 1;
+        leaves[cell].push(i);
         if (["conflict", "added", "deleted", "renamed"].includes(this.badge(i))) marks.set(cell, BADGES[this.badge(i)].sign);
       }
       return {
-        rows: [...rowAt.keys()].map((at) => index.roles[at] || "(itself)"), columns: [...columnAt.keys()].map((at) => index.blocks[at]),
-        present, marks, leaf,
+        rows: [...rowAt.keys()].map((at) => titles[at] || "(itself)"), columns: [...columnAt.keys()].map((at) => index.blocks[at]),
+        present, marks, leaves,
       };
     },
   };

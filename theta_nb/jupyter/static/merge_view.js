@@ -3,7 +3,7 @@
 //
 // The view knows no widget. It gets
 //   index    what never changes (merge_data.js)
-//   state    shared with Python (get, set, on): metric, sort, filter, selection (names), and, set by Python alone,
+//   state    shared with Python (get, set, on): metric, rows, sort, filter, selection (names), and, set by Python alone,
 //            _chosen (what is chosen, see MergeDesk.chosen()) and _panels (states of the panels by name)
 //   client   asks Python (messages.js): opening, numbers, measure, preview, choose, restore, undo, redo, reset, explain,
 //            and NAME.WHAT for panels; theta_nb/jupyter/merge_desk.py says what they are
@@ -23,6 +23,8 @@ import { createMap } from "./map.js";
 import { createNotice } from "./notice.js";
 import { createParameterList } from "./merge_list.js";
 import { createPicker } from "./merge_picker.js";
+import { createMergeTable } from "./merge_table.js";
+import { between, cellValues, cellsWith, extent, toggled } from "./merge_cells.js";
 import { createSlots } from "./merge_slots.js";
 import { heedLoss } from "./lost.js";
 import { nameFilter } from "./filter.js";
@@ -33,6 +35,8 @@ const KEYS = [
   ["Enter", "choose what is under the cursor; Space adds it to the selection"],
   ["Shift / Ctrl", "with a click or Enter: a range, one more"],
   ["m / M", "next or previous metric of the map"],
+  ["r", "rows of the map: parameters, or kinds of them"],
+  ["t", "map or table"],
   ["b", "before or after the last choice"],
   ["z / y", "take the last choice back, or bring it back"],
   ["+ / -", "zoom; 0 shows everything. Ctrl and the wheel zoom as well"],
@@ -43,16 +47,20 @@ const KEYS = [
 /** @param {HTMLElement} root where to draw; @param {{index, state, client}} options */
 export function createMergeView(root, options) {
   const { index, state, client } = options;
-  let [showsBefore, alive] = [false, true];
+  let [showsBefore, asTable, alive] = [false, false, true];
   let [hidden, test, anchor] = [new Set(), () => true, -1];
   if (index.badge.some((badge) => index.badges[badge] !== "equal")) hidden.add("equal");
-  let cells = { rows: [], columns: [], leaf: new Int32Array(0), present: new Uint8Array(0) };
+  let cells = { rows: [], columns: [], leaves: [], present: new Uint8Array(0) };
   const offs = [];
 
   // --- elements -------------------------------------------------------------------------------------------------------
   const button = (label, title, onclick) => element("button.theta-button", { type: "button", title, onclick }, label);
   const metric = element("select.theta-select", { "aria-label": "what the map shows", onchange: () => state.set("metric", metric.value) },
     ...Object.entries(MERGE_METRICS).filter(([key]) => fits(key)).map(([key, { label, long }]) => element("option", { value: key, title: long }, label)));
+  const rows = element("select.theta-select", { "aria-label": "rows of the map", onchange: () => state.set("rows", rows.value) },
+    element("option", { value: "role", title: "a row for each parameter of a block" }, "by parameter"),
+    element("option", { value: "kind", title: "attention, feed-forward, norms …: means over what is of a kind" }, "by kind"));
+  const mapOrTable = button("table", "map or table (t)", () => showTable(!asTable));
   const beforeAfter = button("before", "the map before the last choice (b)", () => showBefore(!showsBefore));
   const filter = element("input.theta-input", {
     type: "search", placeholder: "filter: query, layer.[0-3].*, /bias$/", "aria-label": "filter parameters by name", spellcheck: "false",
@@ -66,13 +74,13 @@ export function createMergeView(root, options) {
   const help = button("?", "keys (?)");
   help.setAttribute("aria-label", "keys");
   const bar = element("div.theta-bar", { role: "toolbar", "aria-label": "what is shown" },
-    metric, beforeAfter, filter, problem, chips, element("span.theta-spring"), undo, redo, reset, help);
+    metric, rows, mapOrTable, beforeAfter, filter, problem, chips, element("span.theta-spring"), undo, redo, reset, help);
   const heading = element("div.theta-head");
   const notice = createNotice();
-  const [listBox, mapBox, pickerBox, slotBox] = [element("div.theta-left"), element("div.theta-pane.theta-middle"), element("div.theta-right"), element("div.theta-slots")];
+  const [listBox, mapBox, tableBox, pickerBox, slotBox] = [element("div.theta-left"), element("div.theta-pane"), element("div.theta-pane", { hidden: true }), element("div.theta-right"), element("div.theta-slots")];
   const footer = element("div.theta-foot", { "aria-live": "polite" });
   const frame = element("div.theta-explorer.theta-merge", { "data-lm-suppress-shortcuts": "true", role: "region", "aria-label": "merge" },
-    heading, bar, notice.element, element("div.theta-three", {}, listBox, mapBox, pickerBox), footer, slotBox);
+    heading, bar, notice.element, element("div.theta-three", {}, listBox, element("div.theta-middle", {}, mapBox, tableBox), pickerBox), footer, slotBox);
   root.append(frame);
   const overlay = createHelp(frame, "Keys of the merge explorer", KEYS);
   help.addEventListener("click", overlay.show);
@@ -92,18 +100,19 @@ export function createMergeView(root, options) {
     ...choosing,
   });
   const map = createMap(mapBox, {
-    label: "heat map of parameters: roles against blocks", most: [84, 24],
-    describe: (row, column) => describe(cells.leaf[row * cells.columns.length + column]),
+    label: "heat map of parameters against blocks", most: [84, 24],
+    describe: (row, column) => describeCell(row, column),
     writeTick: (value) => MERGE_METRICS[metricKey()].write(value),
     onSelect(at, { extend, range }) {
-      const leaf = cells.leaf[at];
-      if (leaf < 0) return;
-      select(range && anchor >= 0 ? between(anchor, leaf) : extend ? toggled(leaf) : [leaf]);
-      anchor = leaf;
-      list.reveal(leaf);
+      const leaves = cells.leaves[at];
+      if (!leaves?.length) return;
+      select(range && anchor >= 0 ? between(cells, anchor, at) : extend ? toggled(selected(), leaves) : leaves);
+      [anchor] = leaves;
+      list.reveal(anchor);
     },
-    onHover: (at) => explain(at < 0 ? -1 : cells.leaf[at]),
+    onHover: (at) => explain(cells.leaves[at]?.length === 1 ? cells.leaves[at][0] : -1),
   });
+  const table = createMergeTable(tableBox, { metrics: Object.keys(MERGE_METRICS).filter(fits), onActivate: (leaf) => ((anchor = leaf), select([leaf]), list.reveal(leaf)) });
   const picker = createPicker(pickerBox, { index, ...choosing });
   const slots = createSlots(slotBox, PANELS, { client, choose: model.choose, restore: model.restore, select: (names) => select(names.map((name) => model.data.ids.get(name)).filter((i) => i !== undefined)), notice });
   function fits(key) {
@@ -132,6 +141,24 @@ export function createMergeView(root, options) {
     }, 80);
   }
 
+  function describeCell(row, column) {
+    const leaves = cells.leaves[row * cells.columns.length + column] ?? [];
+    if (leaves.length < 2) return describe(leaves[0] ?? -1);
+    const key = metricKey();
+    const { label, write, categories } = MERGE_METRICS[key];
+    const lines = [`${cells.rows[row]} of ${cells.columns[column]}`, count(leaves.length, "parameter")];
+    const values = leaves.map((i) => model.data.value(key, i, shown()));
+    const range = categories ? null : extent(values);
+    if (range) lines.push(`${label}: mean ${write(cellValues({ leaves: [leaves] }, model.data.values(key, shown()))[0])}, from ${write(range[0])} to ${write(range[1])}`);
+    const done = new Map();
+    for (const i of leaves) {
+      const made = model.data.choice(i, shown());
+      const name = made?.open ? "waits for a choice" : made?.name;
+      if (name) done.set(name, (done.get(name) ?? 0) + 1);
+    }
+    return [...lines, ...[...done].map(([name, number]) => (done.size > 1 ? `${number}: ${name}` : name))];
+  }
+
   function describe(i) {
     if (i < 0) return [];
     const key = metricKey();
@@ -144,23 +171,6 @@ export function createMergeView(root, options) {
     return made ? [...lines, made.open ? "waits for a choice" : made.name] : lines;
   }
 
-  // --- selecting ------------------------------------------------------------------------------------------------------
-  function between(from, to) {
-    const width = cells.columns.length;
-    const [a, b] = [cells.leaf.indexOf(from), cells.leaf.indexOf(to)];
-    if (a < 0) return [to];
-    const [rows, columns] = [[a, b].map((cell) => Math.floor(cell / width)), [a, b].map((cell) => cell % width)];
-    const found = [];
-    for (let r = Math.min(...rows); r <= Math.max(...rows); r += 1) {
-      for (let c = Math.min(...columns); c <= Math.max(...columns); c += 1) if (cells.leaf[r * width + c] >= 0) found.push(cells.leaf[r * width + c]);
-    }
-    return found;
-  }
-  function toggled(leaf) {
-    const now = selected();
-    return now.includes(leaf) ? now.filter((i) => i !== leaf) : [...now, leaf];
-  }
-
   // --- drawing --------------------------------------------------------------------------------------------------------
   const keep = (i) => !hidden.has(model.data.badge(i)) && test(index.names[i]);
 
@@ -170,7 +180,7 @@ export function createMergeView(root, options) {
     problem.textContent = found.error;
     filter.setAttribute("aria-invalid", String(Boolean(found.error)));
     if (filter.value !== (state.get("filter") ?? "")) filter.value = state.get("filter") ?? "";
-    cells = model.data.layout(keep);
+    cells = model.data.layout(keep, state.get("rows"));
     refreshHead();
     refreshChips();
     list.setData(model.data, keep, state.get("sort"), model.chosen, model.busy);
@@ -217,20 +227,18 @@ export function createMergeView(root, options) {
   function refreshNumbers() {
     const key = metricKey();
     const all = model.data.values(key, shown());
-    const values = new Float32Array(cells.leaf.length);
-    for (let cell = 0; cell < values.length; cell += 1) values[cell] = cells.leaf[cell] < 0 ? NaN : all[cells.leaf[cell]];
     metric.value = key;
-    map.setData({ ...cells, values });
+    rows.value = state.get("rows") === "kind" ? "kind" : "role";
+    map.setData({ ...cells, values: cellValues(cells, all, MERGE_METRICS[key].categories) });
     map.setScale(scaleOf(key, all), MERGE_METRICS[key].label + (showsBefore ? ", before" : ""));
     list.setValues(all, scale.of, MERGE_METRICS[key].write, shown());
+    if (asTable) table.setData(model.data, keep, shown());
   }
 
   function refreshSelection() {
     const now = selected();
-    const wanted = new Set(now);
-    const outlined = [];
-    cells.leaf.forEach((leaf, cell) => wanted.has(leaf) && outlined.push(cell));
-    map.setSelection(outlined);
+    map.setSelection(cellsWith(cells, now));
+    if (asTable) table.setSelection(now);
     list.setSelection(now);
     picker.setSelection(now);
     refreshFoot(now);
@@ -257,6 +265,16 @@ export function createMergeView(root, options) {
     refreshNumbers();
   }
 
+  function showTable(wanted) {
+    const within = mapBox.contains(document.activeElement) || tableBox.contains(document.activeElement);
+    asTable = wanted;
+    [mapBox.hidden, tableBox.hidden, rows.disabled] = [wanted, !wanted, wanted];
+    mapOrTable.textContent = wanted ? "map" : "table";
+    refreshNumbers();
+    refreshSelection();
+    if (within) (wanted ? table.element : map.canvas).focus(); // what is hidden loses the keyboard
+  }
+
   // --- keys and state -------------------------------------------------------------------------------------------------
   function turn(step) {
     const keys = [...metric.options].map((option) => option.value);
@@ -269,6 +287,7 @@ export function createMergeView(root, options) {
   }
   const PRESSED = {
     "/": () => filter.focus(), "?": overlay.show, m: () => turn(1), M: () => turn(-1), b: () => showBefore(!showsBefore),
+    r: () => rows.disabled || state.set("rows", rows.value === "kind" ? "role" : "kind"), t: () => showTable(!asTable),
     z: () => undo.disabled || model.act("undo"), y: () => redo.disabled || model.act("redo"), Escape: escape,
   };
   frame.addEventListener("keydown", (event) => {
@@ -284,7 +303,7 @@ export function createMergeView(root, options) {
   offs.push(
     state.on("_chosen", (next) => next.revision && (refreshHead(), slots.update(slotState()))),
     state.on("_panels", () => slots.update(slotState())),
-    state.on("metric", refreshNumbers), state.on("filter", refreshAll), state.on("sort", refreshAll), state.on("selection", refreshSelection),
+    state.on("metric", refreshNumbers), state.on("rows", refreshAll), state.on("filter", refreshAll), state.on("sort", refreshAll), state.on("selection", refreshSelection),
   );
   refreshAll();
   offs.push(heedLoss(frame, client, () => {
@@ -301,7 +320,7 @@ export function createMergeView(root, options) {
     destroy() {
       clearTimeout(timer);
       for (const off of offs) off();
-      for (const part of [model, list, map, picker, slots]) part.destroy();
+      for (const part of [model, list, map, table, picker, slots]) part.destroy();
       frame.remove();
     },
   };

@@ -10,6 +10,18 @@ const KINDS = [
   ["all weights", /weight$/i],
 ];
 
+const FIRST = ["all norms", "all embeddings", "all biases", "all heads", "all attention", "all feed-forward", "all weights"];
+const ORDER = FIRST.map((wanted) => KINDS.find(([name]) => name === wanted));
+
+/** Kinds of parameters in the order of the rows of a map. */
+export const KIND_NAMES = [...KINDS.map(([name]) => name.slice(4)), "others"];
+
+/** The kind that a parameter is of, as a position in KIND_NAMES; a bias of a norm is of the norms. */
+export function kindOf(name) {
+  const found = ORDER.find(([, pattern]) => pattern.test(name));
+  return found ? KINDS.indexOf(found) : KINDS.length;
+}
+
 /**
  * @param {{names: string[], badge: number[], badges: string[], block: number[], blocks: string[]}} index
  * @returns {Array<{label: string, items: Array<{name: string, leaves: number[]}>}>} only sets that are not empty
