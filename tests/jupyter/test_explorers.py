@@ -303,7 +303,9 @@ def test_a_cell_has_the_stand_in_and_then_the_widget(
     repo: theta_nb.Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[dict[str, Any]] = []
-    monkeypatch.setattr("IPython.core.display_functions.publish_display_data", lambda data, *_: shown.append(data))
+    monkeypatch.setattr(
+        "IPython.core.display_functions.publish_display_data", lambda data, *_, **__: shown.append(data)
+    )
     explorer = theta_nb.HistoryExplorer(repo.history(NAME))
     explorer._ipython_display_()
     still, widget = shown

@@ -195,6 +195,27 @@ def test_saved_notebooks_show_a_table_and_a_picture(session: MergeSession) -> No
     assert "slerp" in bundle["text/plain"]
 
 
+def test_the_still_is_renewed_once_values_are_known(session: MergeSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    published: list[tuple[str, bool, str]] = []
+
+    def publish(data: dict[str, Any], *_: Any, transient: Any = None, update: bool = False) -> None:
+        if transient is not None:
+            published.append((transient["display_id"], update, data["text/html"]))
+
+    monkeypatch.setattr("IPython.core.display_functions.publish_display_data", publish)
+    explorer = theta_nb.MergeExplorer(session.use("slerp"))
+    explorer._renew_still(lambda: None)
+    assert published == [], "nothing is on a page yet"
+    explorer._ipython_display_()
+    session.measure()
+    explorer._renew_still(lambda: None)
+    (first, later) = published
+    assert (first[0], first[1], later[1]) == (later[0], False, True), "the same output"
+    assert "<img" not in first[2]
+    assert "<img" in later[2]
+    explorer.close()
+
+
 def test_messages_stay_small() -> None:
     names = [f"model.layers.{k // 20}.part.{k % 20}.weight" for k in range(6000)]
     value = np.ones(2, np.float32)

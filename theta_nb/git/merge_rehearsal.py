@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from theta_nb.engine.merging.session import MergeSession
 from theta_nb.errors import MergeError, ThetaError
-from theta_nb.git.merge_commit import MergeCommitter, merged_tree, require_calm, require_new_branch
+from theta_nb.git.merge_commit import MergeCommitter, merged_tree, require_calm, require_new_branch, under_way
 from theta_nb.git.merge_plan import changed_files, default_message
 from theta_nb.git.merge_result import kept_from_theirs, make_result
 from theta_nb.git.merge_settle import ConflictCommitter, prepared_message
@@ -93,6 +93,10 @@ def surroundings(session: MergeSession) -> Surroundings:
         _require_same_head(session)
     except ThetaError as error:
         problem = str(error)
+        if under_way(places) == "merge":
+            problem = (
+                "A merge of git is under way. End it here with '%theta merge', or undo it with '%theta merge --abort'."
+            )
     return Surroundings(path, branch, branches, default_message(_plan_of(session).plan), problem)
 
 

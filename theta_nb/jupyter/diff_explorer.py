@@ -119,6 +119,8 @@ class DiffExplorer(Explorer):
         with self.hold_sync():
             for name, value in self._tables().items():
                 self.set_trait(name, value)
+        if self._worker is not None:
+            self._worker.submit("still", self._renew_still)  # with the numbers that were missing
         return Answer()
 
     def _static(self) -> Mapping[str, Any]:

@@ -62,6 +62,7 @@ class Explorer(anywidget.AnyWidget):
     _module = traitlets.Unicode(help="The ES module that draws, handed to a page once.").tag(sync=True)
     _stand_in = traitlets.Unicode(help="Id of the element that a saved notebook shows instead.").tag(sync=True)
     _worker: Worker | None = None
+    _displayed = False
     _threads = 2
     """Pieces of work that are done at once."""
 
@@ -179,10 +180,22 @@ class Explorer(anywidget.AnyWidget):
         still = self._still()
         still.pop("image/png", None)  # the HTML has it
         made = super()._repr_mimebundle_()
-        publish_display_data(still)  # type: ignore[no-untyped-call]
+        publish_display_data(still, transient={"display_id": self._stand_in})  # type: ignore[no-untyped-call]
+        self._displayed = True
         if made is not None:
             widget = {kind: value for kind, value in made[0].items() if not kind.startswith("text/")}
             publish_display_data(widget, made[1])  # type: ignore[no-untyped-call]
+
+    def _renew_still(self, stop: Stop) -> None:
+        """Have what a saved notebook shows be of what is known now."""
+        from IPython.core.display_functions import publish_display_data
+
+        if not self._displayed:
+            return
+        still = self._still()
+        stop()
+        still.pop("image/png", None)
+        publish_display_data(still, transient={"display_id": self._stand_in}, update=True)  # type: ignore[no-untyped-call]
 
     def _still(self) -> dict[str, Any]:
         """What it shows where there is no kernel: HTML, a picture, text."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import traitlets
 
 from theta_nb.engine.merging.session import MergeSession
-from theta_nb.errors import ThetaError
+from theta_nb.errors import MergeError, ThetaError
 from theta_nb.jupyter.answers import Answer, Request, deflated
 from theta_nb.jupyter.evaluation_desk import EvaluationDesk
 from theta_nb.jupyter.evaluator import Evaluator
@@ -144,7 +144,11 @@ class MergeExplorer(Explorer):
         self.evaluator = Evaluator(session, evaluate, into, self._other_function)
         self._panel_desks: dict[str, PanelDesk] = {}
         self._panel_lock = threading.Lock()
-        super().__init__(**options, _index=deflated(self._desk.index(measure=measure)), _chosen=self._desk.chosen())
+        super().__init__(
+            **options,
+            _index=deflated({**self._desk.index(measure=measure), "title": _title(session)}),
+            _chosen=self._desk.chosen(),
+        )
         self._unwatch = session.watch(self._changed)
         self._panel_desks = {name: make(self) for name, make in PANELS.items()}
         self._panels = {name: desk.state() for name, desk in self._panel_desks.items()}
@@ -232,6 +236,7 @@ class MergeExplorer(Explorer):
             answer = self._desk.answer(request, stop, progress)
             if request.what == "measure":
                 self._changed()
+                self.soon("still", self._renew_still)  # with the numbers that were missing
             return answer
         if panel not in self._panel_desks:
             raise ThetaError(f"there is no panel {panel!r}")
@@ -250,3 +255,21 @@ class MergeExplorer(Explorer):
         with self.lock:
             preview = self.session.preview(measure=False)
         return heatmap(preview)
+
+
+def _title(session: MergeSession) -> str:
+    """Of which file it is, and which commits; empty where the merge is not one of a repository.
+
+    Examples
+    --------
+    >>> from theta_nb.engine.merging.inputs import StateInput
+    >>> _title(MergeSession(None, [StateInput("ours", {}), StateInput("theirs", {})]))
+    ''
+    """
+    from theta_nb.git.merge_commit import MergeCommitter
+
+    try:
+        committer = session.committer
+    except MergeError:
+        return ""
+    return f"{', '.join(committer.plan.words)} in {committer.path}" if isinstance(committer, MergeCommitter) else ""

@@ -8,6 +8,7 @@ import { createMergeData } from "./static/merge_data.js";
 import { between, cellValues, cellsWith, extent, toggled } from "./static/merge_cells.js";
 import { KIND_NAMES, kindOf, quickPicks } from "./static/quick_picks.js";
 import { SHAPES, mirrored, moved, parsedList, shaped, written } from "./static/shapes.js";
+import { keepShape, ownShapes, resampled } from "./static/own_shapes.js";
 import { shapeRange, sliderParameters } from "./static/merge_blocks.js";
 import { createLive } from "./static/live.js";
 import { createCategories, colorAt, categoryColor } from "./static/colors.js";
@@ -134,4 +135,23 @@ test("cells of several parameters", () => {
   assert.deepEqual(cellsWith(cells, [1, 3]), [0, 2]);
   assert.deepEqual([between(cells, 1, 1), between(cells, 1, 2), between(cells, 9, 1)], [[0, 1, 2], [0, 1, 3], [2]]);
   assert.deepEqual([toggled([0], [0, 1]), toggled([0, 1, 2], [0, 1])], [[0, 1], [2]]);
+});
+
+test("shapes of one's own", () => {
+  const kept = new Map();
+  const storage = { getItem: (key) => kept.get(key) ?? null, setItem: (key, value) => void kept.set(key, value) };
+  assert.ok(keepShape(" mine ", [0, 1, 0.5], storage));
+  assert.deepEqual([...ownShapes(storage)], [["mine", [0, 1, 0.5]]]);
+  assert.deepEqual(resampled([0, 1, 0.5], 5), [0, 0.5, 1, 0.75, 0.5]);
+  assert.deepEqual([resampled([0, 1, 0.5], 1), resampled([2], 3), resampled([0, 1], 2)], [[1], [2, 2, 2], [0, 1]]);
+  assert.equal(keepShape("  ", [1], storage), false);
+  assert.ok(keepShape("mine", null, storage));
+  assert.equal(ownShapes(storage).size, 0);
+  for (const broken of ["{", "null", "3", '{"a": "b"}', '{"a": [1, "x"]}', '{"a": []}']) {
+    kept.set("theta-nb:shapes", broken);
+    assert.equal(ownShapes(storage).size, 0, broken);
+  }
+  const full = { getItem: () => null, setItem() { throw new Error("full"); } };
+  assert.equal(keepShape("mine", [1], full), false);
+  assert.equal(ownShapes(undefined).size, 0);
 });

@@ -22,7 +22,7 @@ export function createKeepingPanel(root, actions) {
   const again = element("div.theta-boxed", { hidden: true, role: "status" });
   const message = element("textarea.theta-message", { rows: 5, "aria-label": "commit message", spellcheck: "true", oninput: () => ((own = true), refresh()) });
   const suggest = element("button.theta-button.theta-small", { type: "button", title: "the suggested message instead of yours", onclick: () => ((own = false), suggestSoon(0)) }, "suggest again");
-  const target = element("select.theta-select", { "aria-label": "branch", onchange: () => (refresh(), target.value === NEW && name.focus()) });
+  const target = element("select.theta-select", { "aria-label": "branch", onchange: () => (fill(found), refresh(), target.value === NEW && name.focus()) });
   const name = element("input.theta-input.theta-grow", { type: "text", placeholder: "name of a new branch", "aria-label": "name of a new branch", spellcheck: "false", oninput: () => refresh() });
   const rehearse = workButton("dry run", "compute everything and keep nothing", () => work("rehearse"));
   const commit = workButton("commit", "", () => work("commit"), ".theta-primary");
@@ -144,7 +144,9 @@ export function createKeepingPanel(root, actions) {
       const [looked, tries] = [panel.looked, panel.tries];
       [state, panel] = [next, next.panel];
       if (!asked && state.alive && !panel.nowhere) (asked = true), attempt(() => actions.ask("look"), failure);
-      if (revision !== next.chosen.revision || looked !== panel.looked || tries !== panel.tries) (revision = next.chosen.revision), suggestSoon();
+      if (revision !== next.chosen.revision || looked !== panel.looked || tries !== panel.tries) suggestSoon();
+      if (revision !== next.chosen.revision) fill(found); // a dry run was of what is chosen no more
+      revision = next.chosen.revision;
       refresh();
     },
     destroy() {

@@ -6,6 +6,7 @@
 import { element, fill } from "./dom.js";
 import { count } from "./numbers.js";
 import { SHAPES, mirrored, moved, parsedList, rounded, shaped, written } from "./shapes.js";
+import { keepShape, ownShapes, resampled } from "./own_shapes.js";
 import { sliderRange } from "./control.js";
 
 const PREFERRED = ["t", "weight", "density", "scale"];
@@ -30,8 +31,7 @@ export function shapeRange(spec) {
 export function createBlocks(root, options) {
   const { index } = options;
   const which = element("select.theta-select", { "aria-label": "what the sliders stand for", onchange: () => ((wanted = which.value), refresh()) });
-  const shape = element("select.theta-select", { "aria-label": "shape", onchange: useShape }, element("option", { value: "" }, "shape …"),
-    ...Object.keys(SHAPES).map((name) => element("option", {}, name)));
+  const shape = element("select.theta-select", { "aria-label": "shape", onchange: useShape });
   const button = (label, title, onclick) => element("button.theta-button", { type: "button", title, onclick }, label);
   const bar = element("div.theta-minibar", {}, which, shape,
     button("mirror", "the same values from the last block to the first", () => apply(mirrored(values()))),
@@ -39,9 +39,13 @@ export function createBlocks(root, options) {
   const all = slider("all blocks", (to, done) => apply(moved(start ?? values(), to - middle(start ?? values()), ...range()), done), true);
   const lines = element("div.theta-blocks-rows");
   const text = element("input.theta-list", { type: "text", spellcheck: "false", "aria-label": "values of all blocks as text", title: "copy, or paste another list and press Enter", onchange: paste });
+  const name = element("input.theta-list", { type: "text", spellcheck: "false", maxlength: 50, placeholder: "name", "aria-label": "name for these values", oninput: refreshKeep, onkeydown: (event) => event.key === "Enter" && keep() });
+  const keeper = button("keep", "keep these values as a shape of your own, in this browser", keep);
+  const forget = button("forget", "forget the shape of this name", () => keepAs(null));
   const note = element("div.theta-dim.theta-hint");
   root.append(bar, element("div.theta-block.theta-block-all", {}, element("span.theta-strong", {}, "move all"), all.range, all.box), lines,
-    element("label.theta-block-text", {}, element("span.theta-dim", {}, "as text"), text), note);
+    element("label.theta-block-text", {}, element("span.theta-dim", {}, "as text"), text),
+    element("div.theta-block-text", {}, element("span.theta-dim", {}, "keep as"), name, keeper, forget), note);
   let [data, chosen, wanted, rows, start, drawn] = [null, {}, "", [], null, ""];
 
   const method = () => index.methods.find(({ name }) => name === chosen.settings?.choice?.method);
@@ -109,10 +113,34 @@ export function createBlocks(root, options) {
     (done ? options.onChoose : options.onDraft)(editsFor(next));
   }
 
+  function offerShapes() {
+    const own = [...ownShapes().keys()];
+    fill(shape, element("option", { value: "" }, "shape …"), ...Object.keys(SHAPES).map((one) => element("option", { value: `/${one}` }, one)),
+      own.length ? element("optgroup", { label: "your own" }, ...own.map((one) => element("option", { value: one }, one))) : null);
+    refreshKeep();
+  }
   function useShape() {
-    const name = shape.value;
+    const wanted = shape.value;
     shape.value = "";
-    if (name && rows.length) apply(shaped(name, rows.length, ...shapeRange(parameter().spec)));
+    if (!wanted || !rows.length) return;
+    const list = ownShapes().get(wanted);
+    const [low, high] = parameter().spec.soft ? [-Infinity, Infinity] : range();
+    if (list) apply(resampled(list, rows.length).map((value) => Math.min(Math.max(value, low), high)));
+    else apply(shaped(wanted.slice(1), rows.length, ...shapeRange(parameter().spec)));
+    name.value = list ? wanted : name.value;
+    refreshKeep();
+  }
+  function refreshKeep() {
+    keeper.disabled = !name.value.trim() || name.value.startsWith("/");
+    forget.hidden = !ownShapes().has(name.value.trim());
+  }
+  function keep() {
+    if (!keeper.disabled && rows.length) keepAs(values());
+  }
+  function keepAs(list) {
+    const done = keepShape(name.value, list);
+    note.textContent = !done ? "This browser keeps no more shapes." : list ? `Kept: ${name.value.trim()} is among the shapes.` : "Forgotten.";
+    offerShapes();
   }
   function even() {
     if (rows.length) options.onChoose(rows.map((row) => ({ method: null, block: row.block })));
@@ -169,6 +197,7 @@ export function createBlocks(root, options) {
     text.setAttribute("aria-invalid", "false");
   }
 
+  offerShapes();
   return {
     setData(next, now) {
       [data, chosen] = [next, now];

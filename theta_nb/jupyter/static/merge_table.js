@@ -28,7 +28,7 @@ export function createMergeTable(root, { metrics, onActivate }) {
         if (!keep(i)) continue;
         const made = data.choice(i, from);
         const numbers = Object.fromEntries(numeric.map((key) => [key, data.value(key, i, from)]));
-        rows.push({ id: i, name: data.index.names[i], state: data.state(i), done: made?.open ? "waits" : made?.name ?? "", ...numbers });
+        rows.push({ id: i, name: data.index.names[i], state: data.badge(i), done: made?.open ? "waits" : made?.name ?? "", ...numbers });
       }
       table.setRows(rows);
     },

@@ -74,7 +74,7 @@ export function createMergeView(root, options) {
   const help = button("?", "keys (?)");
   help.setAttribute("aria-label", "keys");
   const bar = element("div.theta-bar", { role: "toolbar", "aria-label": "what is shown" },
-    metric, rows, mapOrTable, beforeAfter, filter, problem, chips, element("span.theta-spring"), undo, redo, reset, help);
+    metric, rows, mapOrTable, beforeAfter, filter, problem, chips, element("span.theta-ways", {}, undo, redo, reset, help));
   const heading = element("div.theta-head");
   const notice = createNotice();
   const [listBox, mapBox, tableBox, pickerBox, slotBox] = [element("div.theta-left"), element("div.theta-pane"), element("div.theta-pane", { hidden: true }), element("div.theta-right"), element("div.theta-slots")];
@@ -193,7 +193,7 @@ export function createMergeView(root, options) {
   function refreshHead() {
     const [ours, ...others] = index.labels;
     const waiting = model.chosen.open ? element("span.theta-badge.theta-waits", {}, `${count(model.chosen.open, "parameter")} ${model.chosen.open === 1 ? "waits" : "wait"} for a choice`) : null;
-    fill(heading, element("span.theta-strong", {}, `${others.join(", ") || "nothing"} into ${ours}`), element("span.theta-mono.theta-short", { title: model.chosen.short }, model.chosen.short), waiting);
+    fill(heading, element("span.theta-strong", {}, `${others.join(", ") || "nothing"} into ${ours}`), index.title ? element("span.theta-dim", {}, index.title) : null, element("span.theta-mono.theta-short", { title: model.chosen.short }, model.chosen.short), waiting);
     undo.disabled = !model.chosen.undo || !alive;
     redo.disabled = !model.chosen.redo || !alive;
     reset.disabled = !alive;

@@ -11,6 +11,7 @@
 import { element, fill } from "./dom.js";
 import { SERIES, ticksOf } from "./colors.js";
 import { createMap } from "./map.js";
+import { short } from "./numbers.js";
 import { createSweepPlot } from "./sweep_plot.js";
 import { GONE, attempt, bestOf, createBusy, createFailure, field, metricOf, same, score, smallerIsBetter, typing, workButton } from "./panel_parts.js";
 
@@ -108,7 +109,7 @@ export function createSweepPanel(root, actions) {
 
   function describe(point) {
     if (!point) return [];
-    const where = panel.axes.map((axis, i) => `${axis.title} ${point.values[i]}`).join(", ");
+    const where = panel.axes.map((axis, i) => `${axis.title} ${short(point.values[i])}`).join(", ");
     return [where, ...Object.keys(point.metrics).map((name) => `${name} ${score(metricOf(point.metrics, name))}`), `try ${point.number}; click to adopt it`];
   }
 
@@ -168,7 +169,7 @@ export function createSweepPanel(root, actions) {
     curve.setData({
       points: points.map((point) => ({ ...point, x: point.values[0], y: metricOf(point.metrics, metricName) })),
       lines, xs: first.values, chosen: marked, describe,
-      title: second ? `${first.title}, with ${second.title} from ${second.values[0]} to ${second.values.at(-1)}` : first.title,
+      title: second ? `${first.title}, with ${second.title} from ${short(second.values[0])} to ${short(second.values.at(-1))}` : first.title,
     });
   }
 
@@ -181,7 +182,7 @@ export function createSweepPanel(root, actions) {
       values[at] = metricOf(point.metrics, metricName);
       if (point.number === marked) marks.set(at, "●");
     }
-    map.setData({ rows: down.values.map((value) => `${down.title} ${value}`), columns: across.values.map((value) => `${value}`), values, marks });
+    map.setData({ rows: down.values.map((value) => `${down.title} ${short(value)}`), columns: across.values.map(short), values, marks });
     map.setScale(spanned([...values]), `${metricName} over ${across.title}`);
   }
 
@@ -191,7 +192,7 @@ export function createSweepPanel(root, actions) {
     const found = points.find(({ metrics }) => metricOf(metrics, metricName) === top);
     best.hidden = !found;
     if (!found) return;
-    const where = panel.axes.map((axis, i) => `${axis.title} ${found.values[i]}`).join(", ");
+    const where = panel.axes.map((axis, i) => `${axis.title} ${short(found.values[i])}`).join(", ");
     const parents = bestOf(panel.labels.map((label) => metricOf(panel.references[label], metricName)), smaller);
     const beats = Number.isNaN(parents) ? "" : (smaller ? top < parents : top > parents) ? `, better than every input (${score(parents)})` : `, not better than the best input (${score(parents)})`;
     const taken = found.number === chosen();

@@ -112,7 +112,7 @@ export function createTriesPanel(root, actions) {
     const [number, other] = [...ticked].sort((a, b) => a - b);
     const found = await ask("compare", { number, other });
     if (!found) return;
-    const differ = found.parameters ? `${count(found.parameters, "parameter")} of the model ${found.parameters === 1 ? "differs" : "differ"}` : "the same model comes out";
+    const differ = found.parameters ? `${count(found.parameters, "parameter")} ${found.parameters === 1 ? "is" : "are"} merged in another way` : "the same model comes out";
     const gains = found.metrics.map(([name, a, b]) => {
       const gain = Number(b) - Number(a);
       const good = smallerIsBetter(name) ? gain < 0 : gain > 0;
