@@ -9,6 +9,7 @@ import pytest
 
 from tests.browser.conftest import Notebook
 from tests.browser.test_diff_explorer import cell, wait_for
+from tests.browser.test_lost_kernel import REOPEN
 
 Open = Callable[..., Notebook]
 
@@ -96,7 +97,7 @@ def test_selection_blocks_and_overrides(open_notebook: Open) -> None:
     page.locator("button[role=tab]:has-text('blocks')").click()
     page.locator("[aria-label=shape]").select_option("linear ramp up")
     wait_for(notebook, "[o.choice.parameters['t'] for o in session.settings.overrides]", [0, 0.5, 1])
-    page.locator(".theta-blocks .theta-list").fill("1, 0.5, 0.25")
+    page.get_by_label("values of all blocks as text").fill("1, 0.5, 0.25")
     page.keyboard.press("Enter")
     wait_for(notebook, "[o.choice.parameters['t'] for o in session.settings.overrides]", [1, 0.5, 0.25])
     page.locator("button:has-text('mirror')").click()
@@ -104,6 +105,56 @@ def test_selection_blocks_and_overrides(open_notebook: Open) -> None:
     drag(notebook, page.locator(".theta-block .theta-slider").nth(2), 0.02)
     wait_for(notebook, "session.settings.overrides[1].choice.parameters['t'] < 0.2", True)
     assert not notebook.problems
+
+
+@pytest.mark.slow
+def test_kinds_a_table_and_shapes_of_ones_own(open_notebook: Open) -> None:
+    notebook = opened(open_notebook)
+    page = notebook.page
+    page.get_by_label("rows of the map").select_option("kind")
+    wait_for(notebook, "explorer.rows", "kind")
+    place = cell(notebook, 0, 3)
+    page.mouse.move(**place)
+    page.wait_for_function("/^attention of .*4 parameters/s.test(document.querySelector('.theta-tip').innerText)")
+    page.mouse.click(**place)
+    wait_for(notebook, "[n.split('.')[3] for n in explorer.selection]", ["attention"] * 4)
+    page.keyboard.press("t")
+    rows = page.locator(".theta-middle tbody tr")
+    assert rows.count() == 55
+    rows.filter(has_text="head.bias").get_by_role("button").click()
+    wait_for(notebook, "explorer.selection", ["head.bias"])
+    assert rows.filter(has_text="head.bias").get_attribute("aria-selected") == "true"
+    page.locator(".theta-middle .theta-table").focus()
+    page.keyboard.press("t")
+    page.keyboard.press("r")
+    wait_for(notebook, "explorer.rows", "role")
+
+    page.locator("button:has-text('everything')").click()
+    page.get_by_role("tab", name="blocks").click()
+    page.get_by_label("values of all blocks as text").fill("1, 0.5, 0.25")
+    page.keyboard.press("Enter")
+    page.get_by_label("name for these values").fill("falling")
+    page.get_by_role("button", name="keep", exact=True).click()
+    page.get_by_role("button", name="mirror").click()
+    wait_for(notebook, "[o.choice.parameters['t'] for o in session.settings.overrides]", [0.25, 0.5, 1])
+    page.get_by_label("shape", exact=True).select_option("falling")
+    wait_for(notebook, "[o.choice.parameters['t'] for o in session.settings.overrides]", [1, 0.5, 0.25])
+    assert not notebook.problems
+
+
+@pytest.mark.slow
+def test_a_notebook_that_was_saved_shows_a_picture_of_the_merge(open_notebook: Open) -> None:
+    notebook = opened(open_notebook)
+    page = notebook.page
+    page.wait_for_selector(".theta-stand-in img", state="attached")  # what was measured meanwhile is in it
+    assert not page.locator(".theta-stand-in").is_visible(), "the widget takes its place"
+    page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
+    page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+    page.evaluate(REOPEN, False)
+    still = page.locator(".theta-stand-in")
+    still.wait_for()
+    assert still.locator("img").evaluate("(image) => image.naturalWidth") > 300
+    assert "slerp(t=0.5)" in still.inner_text()
 
 
 @pytest.mark.slow

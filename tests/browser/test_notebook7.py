@@ -13,7 +13,7 @@ from typing import Any
 import nbformat
 import pytest
 
-from tests.browser import test_diff_explorer, test_history_explorer
+from tests.browser import test_diff_explorer, test_history_explorer, test_merging
 from tests.browser.conftest import KERNEL, Lab, serving
 from tests.browser.test_diff_explorer import DRAWN
 from tests.notebooks.conftest import NOTEBOOKS
@@ -83,6 +83,23 @@ def test_both_explorers_draw(classic: Lab, run_all: Callable[..., Any]) -> None:
         page.wait_for_selector(".theta-walk")
         assert page.locator(".theta-problem:not(:empty)").count() == 0
         assert page.locator(".theta-stand-in:visible").count() == 0
+
+
+@pytest.mark.slow
+def test_the_merge_of_the_third_notebook_is_swept_and_committed(classic: Lab, run_all: Callable[..., Any]) -> None:
+    cells = test_merging.cells("setup", "train", "branches", "open", "explore")
+    made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells], metadata=KERNEL)
+    nbformat.write(made, classic.root / "merging.ipynb")
+    with run_all("merging.ipynb") as page:
+        page.wait_for_selector(".theta-merge .theta-map canvas[data-drawn]", timeout=120_000)
+        page.get_by_label("merge method").select_option("task_arithmetic")
+        page.wait_for_function("() => document.querySelector('.theta-recipe').textContent.includes('task_arithmetic')")
+        page.locator("[data-panel=sweep]").get_by_role("button", name="sweep", exact=True).click()
+        page.locator("[data-panel=sweep]").get_by_role("button", name="adopt the best").click()
+        page.wait_for_function("() => document.querySelector('.theta-message').value.includes('Measured: accuracy')")
+        page.locator("[data-panel=keeping]").get_by_role("button", name="commit", exact=True).click()
+        page.locator(".theta-committed").wait_for()
+        assert "Merge branch 'high'" in page.locator(".theta-committed").inner_text()
 
 
 @pytest.mark.slow

@@ -94,9 +94,7 @@ def surroundings(session: MergeSession) -> Surroundings:
     except ThetaError as error:
         problem = str(error)
         if under_way(places) == "merge":
-            problem = (
-                "A merge of git is under way. End it here with '%theta merge', or undo it with '%theta merge --abort'."
-            )
+            problem = "git is in a merge. End it here with '%theta merge', or undo it with '%theta merge --abort'."
     return Surroundings(path, branch, branches, default_message(_plan_of(session).plan), problem)
 
 

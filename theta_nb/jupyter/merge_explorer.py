@@ -82,7 +82,8 @@ class MergeExplorer(Explorer):
         Whether values are read without being asked to.
     options
         ``metric`` (``"to_ours"``, ``"to_theirs"``, ``"moved"``, ``"cosine"``, ``"conflict"``, ``"norm"``,
-        ``"choice"``, ``"change"``), ``rows`` (``"role"``, ``"kind"``), ``sort``, ``filter``, ``selection``: the traits below.
+        ``"choice"``, ``"change"``), ``rows`` (``"role"``, ``"kind"``), ``sort``, ``filter``, ``selection``: the
+        traits below.
 
     Raises
     ------

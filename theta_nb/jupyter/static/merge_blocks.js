@@ -192,7 +192,7 @@ export function createBlocks(root, options) {
       row.line.toggleAttribute("data-other", Boolean(other));
       row.line.title = other ? `${row.block}: ${other}, by an override` : "";
     }
-    all.set(middle(values()), range());
+    all.set(Number(middle(values()).toFixed(3)), range());
     if (document.activeElement !== text) text.value = written(values());
     text.setAttribute("aria-invalid", "false");
   }
