@@ -50,7 +50,7 @@ def merge_driver(
         0 if everything resolved itself or was chosen, 1 for a conflict: ``ours`` is then unchanged.
     """
     places = find_places()
-    if path in places.settings.merge_decided:
+    if path in places.settings.merge_decided and not keep_base:
         return 1
     before, left, right = (_manifest(name, path, places) for name in (base, ours, theirs))
     if left is None or right is None:
