@@ -400,7 +400,7 @@ class Repository:
             Commits to be merged; several make an octopus merge.
         statistics
             Checkpoints in the work tree that hold statistics of the training data, ours first, for the methods
-            ``fisher`` and ``regmean``.
+            ``fisher`` and ``regmean``; :mod:`theta_nb.merges.gathering` makes them.
         progress
             Called with bytes done and bytes in all, while objects are fetched that are not here.
 
@@ -413,19 +413,22 @@ class Repository:
         Raises
         ------
         ThetaError
-            If a revision does not exist, has no such checkpoint, or is part of HEAD already.
+            If a revision does not exist, has no such checkpoint, or is part of HEAD already; if statistics cannot be
+            read.
         """
-        from theta_nb.engine.merging.stored_inputs import FileInput
         from theta_nb.git.merge_commit import MergeCommitter
-        from theta_nb.git.merge_inputs import open_session
+        from theta_nb.git.merge_inputs import open_session, statistics_of_data
         from theta_nb.git.merge_plan import plan_merge
 
         plan = plan_merge(self._places, (rev, *more))
         if plan.up_to_date:
             raise ThetaError(f"{', '.join(plan.words)} is part of HEAD already", hint="There is nothing to merge.")
         versions = plan.versions(self._name(path)).required(plan.words)
-        # Known to the recipe by their names here, and by digest.
-        files = [(self._name(name), os.path.join(self._places.top, self._name(name))) for name in statistics]
+        if any(not isinstance(name, str | os.PathLike) for name in statistics):
+            raise ThetaError(
+                "statistics are given as files, so that the merge can be replayed",
+                hint="Save what gather_fisher or gather_regmean returns with safetensors.torch.save_file.",
+            )
         return open_session(
             self._places,
             versions.path,
@@ -433,7 +436,7 @@ class Repository:
             versions.origins,
             executor=self._executor,
             committer=MergeCommitter(plan, versions.path),
-            statistics=[FileInput(f"statistics {n}", file, name) for n, (name, file) in enumerate(files)],
+            statistics=statistics_of_data(self._places, [self._name(name) for name in statistics]),
             progress=progress,
         )
 
