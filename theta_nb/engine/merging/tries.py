@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -143,7 +142,7 @@ class Tries(Sequence[Try]):
         Parameters
         ----------
         function
-            Gets ``into`` with the result in it, or else a state dict, of torch tensors if torch is in use.
+            Gets ``into`` with the result in it, or else a state dict of torch tensors.
         into
             Model or state dict to put the result into.
 
@@ -156,10 +155,7 @@ class Tries(Sequence[Try]):
         """
         session, number = self._session, len(self._all) + 1
         start = time.perf_counter()
-        if into is not None:
-            model = session.materialize(into)
-        else:
-            model = session.state_dict() if "torch" in sys.modules else session.arrays()
+        model = session.materialize(into) if into is not None else session.state_dict()
         try:
             metrics = _metrics(function(model))
         except Exception as error:
