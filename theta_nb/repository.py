@@ -388,6 +388,7 @@ class Repository:
         rev: str,
         *more: str,
         statistics: Sequence[Name] = (),
+        reopen: Name | None = None,
         progress: Progress | None = None,
     ) -> MergeSession:
         """Begin to merge a checkpoint of other commits into that of HEAD; nothing changes before ``commit``.
@@ -401,6 +402,8 @@ class Repository:
         statistics
             Checkpoints in the work tree that hold statistics of the training data, ours first, for the methods
             ``fisher`` and ``regmean``; :mod:`theta_nb.merges.gathering` makes them.
+        reopen
+            A file that ``session.save`` wrote in a merge of the same versions, to go on from there.
         progress
             Called with bytes done and bytes in all, while objects are fetched that are not here.
 
@@ -415,6 +418,8 @@ class Repository:
         ThetaError
             If a revision does not exist, has no such checkpoint, or is part of HEAD already; if statistics cannot be
             read.
+        MergeError
+            If the file to reopen is no saved session, or one of other versions.
         """
         from theta_nb.git.merge_commit import MergeCommitter
         from theta_nb.git.merge_inputs import open_session, statistics_of_data
@@ -429,7 +434,7 @@ class Repository:
                 "statistics are given as files, so that the merge can be replayed",
                 hint="Save what gather_fisher or gather_regmean returns with safetensors.torch.save_file.",
             )
-        return open_session(
+        session = open_session(
             self._places,
             versions.path,
             versions.base,
@@ -439,6 +444,7 @@ class Repository:
             statistics=statistics_of_data(self._places, [self._name(name) for name in statistics]),
             progress=progress,
         )
+        return session if reopen is None else session.load(os.path.join(self._places.top, os.fspath(reopen)))
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

@@ -6,10 +6,8 @@ Printing is elsewhere (``printing``); the notebook magics call :func:`execute` a
 from __future__ import annotations
 
 import os
-import re
 from argparse import Namespace
 from collections.abc import Callable, Mapping
-from fnmatch import translate
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -306,9 +304,8 @@ def _diff(arguments: Namespace, context: Context) -> Any:
     sides, paths = _sides_and_paths(arguments, context)
     meant = sides_of(sides, staged=arguments.staged)
     arguments.paths = paths
-    pattern = re.compile("|".join(map(translate, arguments.filters))) if arguments.filters else None
     with context.progress("comparing") as progress:
-        found = diff(places, meant, paths, pattern=pattern, measure=not arguments.stat, progress=progress)
+        found = diff(places, meant, paths, patterns=arguments.filters, measure=not arguments.stat, progress=progress)
     return tuple(_chosen(one, arguments) for one in found)
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from theta_nb.engine.checkpoint import matching
 from theta_nb.engine.diff import NOT_MEASURED, STATUSES, ParameterChange, Status, natural
 from theta_nb.engine.pictures import Picture, Window
 from theta_nb.errors import ThetaError
 from theta_nb.report.change_group import GROUPERS, ChangeGroup
+from theta_nb.report.showing import Showing
 from theta_nb.tensors.spectrum import Spectrum
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class Side:
 
 
 @dataclass(frozen=True, repr=False)
-class CheckpointDiff:
+class CheckpointDiff(Showing):
     """What changed between two versions of a checkpoint.
 
     Iterating gives the parameters that differ; :attr:`parameters` has all of them. Filtering, sorting and measuring
@@ -145,6 +146,8 @@ class CheckpointDiff:
       parameter  dtype    shape
     ~ head.bias  float32  [4,4]
     """
+
+    mime: ClassVar[str] = "application/vnd.theta.diff+json"
 
     old: Side
     new: Side
@@ -417,14 +420,3 @@ class CheckpointDiff:
         from theta_nb.report.diff_text import heading
 
         return f"<CheckpointDiff {heading(self)}: {self.summary()}>"
-
-    def __str__(self) -> str:
-        return self.table()
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Mapping[str, Any]:
-        """What a notebook shows and saves: data, static HTML and plain text."""
-        return {
-            "application/vnd.theta.diff+json": self.to_dict(),
-            "text/html": self.to_html(),
-            "text/plain": self.table(limit=60),
-        }

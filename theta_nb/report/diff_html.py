@@ -12,10 +12,9 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from theta_nb.report.change_group import ChangeGroup
-from theta_nb.report.diff_text import heading, notes_of, summary, what
+from theta_nb.report.diff_text import heading, missing, notes_of, summary, what
 from theta_nb.report.numbers import cosine, percent, short
 from theta_nb.report.tree import Module, module_tree
-from theta_nb.report.visible import visible
 
 if TYPE_CHECKING:
     from theta_nb.engine.diff import ParameterChange
@@ -93,8 +92,8 @@ def to_html(diff: CheckpointDiff, *, page: bool = False) -> str:
 def _fragment(diff: CheckpointDiff) -> Iterator[str]:
     yield f'<div class="theta-diff"><style>{_STYLE}</style>'
     yield f"<p><b>{escape(heading(diff))}</b><p>{escape(summary(diff))}"
-    if diff.unavailable:
-        yield f'<p class="w">Some statistics are missing: {escape(visible(diff.unavailable))}'
+    for line in missing(diff):
+        yield f'<p class="w">{escape(line)}'
     if len(diff):
         measured = diff.measured != "structure"
         scale = _scale(diff)
@@ -120,7 +119,9 @@ def _head(diff: CheckpointDiff, *, measured: bool) -> str:
     return f"<table><tr>{cells}</table>"
 
 
-def _module(module: Module, scale: float, *, measured: bool, unfolded: bool, top: bool = True) -> Iterator[str]:
+def _module(
+    module: Module[ParameterChange], scale: float, *, measured: bool, unfolded: bool, top: bool = True
+) -> Iterator[str]:
     group = ChangeGroup(module.label, tuple(module.changes))
     if not group.differing:
         return

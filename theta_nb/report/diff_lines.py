@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from theta_nb.report.change_group import ChangeGroup
-from theta_nb.report.diff_text import SIGNS, notes_of, summary, what
+from theta_nb.report.diff_text import SIGNS, missing, notes_of, summary, what
 from theta_nb.report.numbers import short
 from theta_nb.report.tree import Module, module_tree
-from theta_nb.report.visible import visible
 
 if TYPE_CHECKING:
     from theta_nb.engine.diff import ParameterChange
@@ -72,8 +71,7 @@ def diff_lines(diff: CheckpointDiff, *, colours: Colours = PLAIN, shown: int = _
         Most parameters that are listed one by one; of more, each module is one line.
     """
     yield summary(diff)
-    if diff.unavailable:
-        yield f"numbers are missing: {visible(diff.unavailable)}"
+    yield from missing(diff)
     if not len(diff):
         return
     lines = list(_lines(module_tree(diff.sort("name").parameters), "", folded=len(diff) > shown, top=True))
@@ -82,7 +80,7 @@ def diff_lines(diff: CheckpointDiff, *, colours: Colours = PLAIN, shown: int = _
         yield _coloured(line, widths, colours)
 
 
-def _lines(module: Module, indent: str, *, folded: bool, top: bool = False) -> Iterator[_Line]:
+def _lines(module: Module[ParameterChange], indent: str, *, folded: bool, top: bool = False) -> Iterator[_Line]:
     group = ChangeGroup(module.label, tuple(module.changes))
     if not group.differing:
         return
