@@ -100,11 +100,15 @@ def replay(
             if manifest is not None and manifest.recipe:
                 found.append(_replayed(places, cat_file, commit, path, manifest, progress))
             elif paths:
-                raise ThetaError(f"{path} at {revision} is no recorded merge", hint="'git theta log' shows which are.")
+                raise ThetaError(
+                    f"{path} at {revision} is no recorded merge", hint="'git log --grep=Theta-Merge' shows which are."
+                )
     finally:
         cat_file.close()
     if not found:
-        raise ThetaError(f"no checkpoint of {revision} is a recorded merge", hint="'git theta log' shows which are.")
+        raise ThetaError(
+            f"no checkpoint of {revision} is a recorded merge", hint="'git log --grep=Theta-Merge' shows which are."
+        )
     return found
 
 
