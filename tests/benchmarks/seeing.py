@@ -177,7 +177,7 @@ def _measured(old: str, new: str, cache: str, *, histograms: bool) -> Numbers:
     from concurrent.futures import ThreadPoolExecutor
 
     from theta_nb.engine.diff import structural_diff
-    from theta_nb.engine.measure import PairOfSources
+    from theta_nb.engine.source_pair import PairOfSources
     from theta_nb.engine.sources import FileSource
 
     def work(path: str, digests: str = "") -> Callable[[], None]:

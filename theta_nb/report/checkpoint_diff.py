@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from theta_nb.engine.checkpoint import matching
 from theta_nb.engine.diff import NOT_MEASURED, STATUSES, ParameterChange, Status, natural
-from theta_nb.engine.pictures import Picture, Window
 from theta_nb.errors import ThetaError
 from theta_nb.report.change_group import GROUPERS, ChangeGroup
-from theta_nb.tensors.spectrum import Spectrum
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+
+    from theta_nb.engine.pictures import Picture, Window
+    from theta_nb.tensors.spectrum import Spectrum
 
 __all__ = ["SORT_KEYS", "ChangeGroup", "CheckpointDiff", "Side", "SortKey", "Values"]
 
@@ -305,7 +306,7 @@ class CheckpointDiff:
         ThetaError
             If there is no difference to take it of.
         """
-        return self._with_values().spectrum(self[name], count=count, seed=seed)
+        return self._with_values().spectrum(self._named(name), count=count, seed=seed)
 
     def picture(
         self, name: str, *, size: tuple[int, int] = (96, 96), stop: Callable[[], None] | None = None
@@ -326,7 +327,7 @@ class CheckpointDiff:
         ThetaError
             If there is no difference to show.
         """
-        return self._with_values().picture(self[name], size=size, stop=stop)
+        return self._with_values().picture(self._named(name), size=size, stop=stop)
 
     def window(self, name: str, *, row: int = 0, column: int = 0, size: tuple[int, int] = (8, 8)) -> Window:
         """Single values of one parameter on both sides.
@@ -345,7 +346,14 @@ class CheckpointDiff:
         ThetaError
             If there are no two sides to show.
         """
-        return self._with_values().window(self[name], row=row, column=column, size=size)
+        return self._with_values().window(self._named(name), row=row, column=column, size=size)
+
+    def _named(self, name: str) -> ParameterChange:
+        try:
+            return self[name]
+        except KeyError:
+            hint = "Filters left parameters out." if self.hidden else "Names are those of either side."
+            raise ThetaError(f"there is no parameter {name!r} in this diff", hint=hint) from None
 
     def _with_values(self) -> Values:
         if self._values is None:
