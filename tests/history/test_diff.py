@@ -124,6 +124,15 @@ def test_missing_values_are_explained_and_the_rest_is_shown(grown: GitSandbox) -
     out = said(grown.path, "diff", "HEAD~1", "HEAD")
     assert "2 of 6 parameters modified" in out
     assert "Some statistics are missing" in out
+    reason = out.split("Some statistics are missing: ")[1].splitlines()[0]
+    assert out.count(reason) == 1, "the reason stands above the parameters, once"
+    assert out.count("not measured") == 2
+    table = said(grown.path, "diff", "--markdown", "HEAD~1", "HEAD")
+    assert table.count(reason) == 1
+    assert len([line for line in table.splitlines() if line.endswith("| not measured |")]) == 2
+    page = said(grown.path, "diff", "HEAD~1", "HEAD", "--html", "-")
+    assert page.count("could not be fetched") == 1
+    assert page.count("not measured") == 2
 
 
 def test_choosing_and_sorting(grown: GitSandbox) -> None:

@@ -287,6 +287,12 @@ def test_an_error_is_one_line_and_tb_shows_the_rest(
     assert "magics.py" in shell.printed
 
 
+def test_a_variable_that_holds_no_tensors_is_named(shell: Shell) -> None:
+    shell("num = 3")
+    _, shown = shell.fails("%theta diff HEAD num")
+    assert "The variable num (int) is no module or state dict; '$num' is its text." in shown
+
+
 def test_errors_can_be_caught(shell: Shell) -> None:
     shell(
         "import theta_nb\n"

@@ -16,7 +16,7 @@ import jsonschema
 import numpy as np
 import pytest
 
-from tests.report.conftest import modified
+from tests.report.conftest import modified, parameter
 from theta_nb.engine.diff import STATUSES
 from theta_nb.errors import ThetaError
 from theta_nb.report.checkpoint_diff import SORT_KEYS, CheckpointDiff, Side
@@ -306,6 +306,13 @@ class TestPlots:
         assert (tmp_path / "figure.png").stat().st_size > 5000
         texts = {text.get_text() for axes in figure.axes for text in axes.get_yticklabels()}
         assert kind == "histograms" or any("embeddings" in text or text == "weight" for text in texts), texts
+
+    @pytest.mark.parametrize("kind", ["bars", "heatmap", "histograms"])
+    def test_names_are_no_formulas(self, kind: str, tmp_path: Path) -> None:
+        name = "layer.0.w$^{$"
+        side = Side("m$_$.pt", "HEAD", parameters=1)
+        change = replace(modified(name), old=parameter(name), new=parameter(name))
+        CheckpointDiff(side, side, (change,), (), "histograms").plot(kind).savefig(tmp_path / "figure.png")
 
     def test_draws_into_given_axes(self, diff: CheckpointDiff) -> None:
         from matplotlib.figure import Figure

@@ -1,6 +1,6 @@
 """What diff, log, show and blame print: lines of text for a result.
 
-The reports import NumPy, which the printing of other commands does not wait for.
+Reports are imported where they are printed: other commands do not wait for them.
 """
 
 from __future__ import annotations

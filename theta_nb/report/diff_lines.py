@@ -76,13 +76,14 @@ def diff_lines(diff: CheckpointDiff, *, colours: Colours = PLAIN, shown: int = _
         yield f"numbers are missing: {visible(diff.unavailable)}"
     if not len(diff):
         return
-    lines = list(_lines(module_tree(diff.sort("name").parameters), "", folded=len(diff) > shown, top=True))
+    tree = module_tree(diff.sort("name").parameters)
+    lines = list(_lines(tree, "", diff.unavailable, folded=len(diff) > shown, top=True))
     widths = [max(len(text) for text in column) for column in zip(*map(_columns, lines), strict=True)]
     for line in lines:
         yield _coloured(line, widths, colours)
 
 
-def _lines(module: Module, indent: str, *, folded: bool, top: bool = False) -> Iterator[_Line]:
+def _lines(module: Module, indent: str, told: str, *, folded: bool, top: bool = False) -> Iterator[_Line]:
     group = ChangeGroup(module.label, tuple(module.changes))
     if not group.differing:
         return
@@ -93,16 +94,16 @@ def _lines(module: Module, indent: str, *, folded: bool, top: bool = False) -> I
     if not folded or top:
         for name, change in module.rows:
             if change.differs:
-                yield _parameter(indent, name, change)
+                yield _parameter(indent, name, change, told)
     for below in module.modules:
-        yield from _lines(below, indent, folded=folded)
+        yield from _lines(below, indent, told, folded=folded)
 
 
-def _parameter(indent: str, name: str, change: ParameterChange) -> _Line:
+def _parameter(indent: str, name: str, change: ParameterChange, told: str) -> _Line:
     found = change.statistics
     number = math.nan if found is None else found.relative
     text = " ".join(what(change.old, change.new))
-    return _Line(indent, SIGNS[change.status], name, text, _number(number), ", ".join(notes_of(change)))
+    return _Line(indent, SIGNS[change.status], name, text, _number(number), ", ".join(notes_of(change, told)))
 
 
 def _number(value: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from theta_nb.engine.diff import NOT_MEASURED
 from theta_nb.report.numbers import cosine, percent, short, size
 from theta_nb.report.visible import visible
 
@@ -94,7 +95,7 @@ def table(diff: CheckpointDiff, *, limit: int | None = None, unchanged: bool = F
 def _aligned(diff: CheckpointDiff, rows: Sequence[ParameterChange]) -> Iterator[str]:
     measured = diff.measured != "structure"
     cells = [["  parameter", "dtype", "shape", *(_NUMBERS if measured else ()), ""]]
-    cells += [_cells(change, measured=measured) for change in rows]
+    cells += [_cells(change, diff.unavailable, measured=measured) for change in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     for row in cells:
         texts = [
@@ -104,21 +105,31 @@ def _aligned(diff: CheckpointDiff, rows: Sequence[ParameterChange]) -> Iterator[
         yield "  ".join(texts).rstrip()
 
 
-def _cells(change: ParameterChange, *, measured: bool) -> list[str]:
+def _cells(change: ParameterChange, told: str, *, measured: bool) -> list[str]:
     name = f"{SIGNS[change.status]} {change.name}"
     dtype, shape = what(change.old, change.new)
-    return [name, dtype, shape, *(_number_cells(change) if measured else ()), ", ".join(notes_of(change))]
+    return [name, dtype, shape, *(_number_cells(change) if measured else ()), ", ".join(notes_of(change, told))]
 
 
-def notes_of(change: ParameterChange) -> list[str]:
-    """What else there is to say about a parameter."""
+def notes_of(change: ParameterChange, told: str = "") -> list[str]:
+    """What else there is to say about a parameter.
+
+    Parameters
+    ----------
+    change
+        The parameter.
+    told
+        Why values are missing, if that stands above all parameters: it is not said again for each of them.
+    """
     notes = []
     if change.status == "renamed":
         notes.append(f"was {change.old_name}")
     if change.tied:
         notes.append(f"tied to {change.tied}")
     notes += _not_finite(change)
-    if change.note:
+    if told and change.note == NOT_MEASURED + told:
+        notes.append(NOT_MEASURED.rstrip(": "))
+    elif change.note:
         notes.append(visible(change.note))
     return notes
 
