@@ -173,6 +173,23 @@ def test_colours_on_a_terminal(grown: GitSandbox) -> None:
     assert "\x1b[1m" in out
 
 
+def test_a_narrow_terminal_gets_fewer_numbers(grown: GitSandbox) -> None:
+    from tests.commands.test_cli import on_terminal
+
+    wide, narrow = (
+        on_terminal(grown.path, "diff", "HEAD~1", "HEAD", env={"GIT_PAGER": "cat", "COLUMNS": columns, "NO_COLOR": "1"})
+        for columns in ("200", "60")
+    )
+    assert "cosine" in wide.splitlines()[3]
+    assert "not shown" not in wide
+    lines = narrow.splitlines()
+    assert "‖Δ‖/‖old‖" in lines[3]
+    assert "cosine" not in lines[3]
+    assert max(map(len, lines[3:])) <= 60
+    assert lines[-1].startswith("  not shown in 60 columns: ")
+    assert lines[-1].endswith("cosine")
+
+
 # --- mistakes ---------------------------------------------------------------------------------------------------------
 
 

@@ -37,7 +37,7 @@ def diff(arguments: Namespace, result: Sequence[CheckpointDiff | FailedDiff], st
         elif arguments.markdown:
             shown = markdown(one)
         else:
-            shown = stat(one, ink=style) if arguments.stat else coloured_table(one, ink=style)
+            shown = stat(one, ink=style) if arguments.stat else coloured_table(one, ink=style, columns=style.columns)
         lines += [*([""] if lines else []), *shown]
     return lines
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from theta_nb.report.diff_text import SIGNS, heading, notes_of, summary, what
+from theta_nb.report.diff_text import SIGNS, heading, notes_of, summary, table, what
 from theta_nb.report.numbers import cosine, percent, short
 from theta_nb.report.visible import visible
 from theta_nb.report.wording import PLAIN, Ink, count
@@ -43,14 +43,14 @@ def _coloured_bar(group: ChangeGroup, bar: str, ink: Ink) -> str:
     return ink.yellow(bar)
 
 
-def coloured_table(diff: CheckpointDiff, *, ink: Ink, limit: int | None = None) -> Iterator[str]:
-    """The lines of ``diff.table()``, what was added green, what was removed red."""
+def coloured_table(diff: CheckpointDiff, *, ink: Ink, columns: int = 0) -> Iterator[str]:
+    """The lines of a table for a terminal of some columns, what was added green, what was removed red."""
     emphasis = {"+": ink.green, "-": ink.red}
-    for index, line in enumerate(diff.table(limit=limit).split("\n")):
+    for index, line in enumerate(table(diff, columns=columns).split("\n")):
         text = visible(line)
         if index == 0:
             yield ink.bold(text)
-        elif text.startswith("  parameter"):
+        elif text.startswith(("  parameter", "  not shown")):
             yield ink.dim(text)
         elif text[:2] in ("+ ", "- "):
             yield emphasis[text[0]](text)
