@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from theta_nb.engine.merging.session import MergeSession
     from theta_nb.engine.update_files import UpdateData
     from theta_nb.git.comparing import Where
+    from theta_nb.report.blame import Blame
     from theta_nb.report.checkpoint_diff import CheckpointDiff
-    from theta_nb.report.history import Blame, History
+    from theta_nb.report.history import History
 
 __all__ = ["Repository"]
 

@@ -16,8 +16,9 @@ from tests.jupyter.conftest import Shell
 from theta_nb.commands.dispatch import command_names
 from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.jupyter.completion import complete
+from theta_nb.report.blame import Blame
 from theta_nb.report.checkpoint_diff import CheckpointDiff
-from theta_nb.report.history import Blame, History
+from theta_nb.report.history import History
 
 # --- loading ----------------------------------------------------------------------------------------------------------
 

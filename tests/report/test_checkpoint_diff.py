@@ -19,10 +19,11 @@ import pytest
 from tests.report.conftest import modified, parameter
 from theta_nb.engine.diff import STATUSES
 from theta_nb.errors import ThetaError
-from theta_nb.report.checkpoint_diff import SORT_KEYS, CheckpointDiff, Side
+from theta_nb.report.checkpoint_diff import CheckpointDiff, Side
 from theta_nb.report.diff_frame import rows
 from theta_nb.report.diff_json import BINS, schema
 from theta_nb.report.diff_lines import Colours, diff_lines
+from theta_nb.report.sorting import SORT_KEYS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -81,6 +82,11 @@ class TestChoosing:
         few = diff.filter("encoder.*").top(3)
         assert (len(few), few.hidden) == (3, 12)
         assert "12 not shown" in few.summary()
+
+    def test_the_command_line_offers_every_order(self) -> None:
+        from theta_nb.commands.grammar import history
+
+        assert history.SORT_KEYS == SORT_KEYS, "written twice, so that a parser needs no report"
 
     @pytest.mark.parametrize("key", SORT_KEYS)
     def test_every_key(self, diff: CheckpointDiff, key: str) -> None:

@@ -15,8 +15,9 @@ from theta_nb.commands.terminal import visible
 if TYPE_CHECKING:
     from theta_nb.commands.diff import FailedDiff
     from theta_nb.commands.terminal import Style
+    from theta_nb.report.blame import Blame
     from theta_nb.report.checkpoint_diff import CheckpointDiff
-    from theta_nb.report.history import Blame, History
+    from theta_nb.report.history import History
     from theta_nb.report.version import CheckpointVersion
 
 __all__ = ["blame", "diff", "html_page", "log", "show"]

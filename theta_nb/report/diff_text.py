@@ -61,7 +61,9 @@ def summary(diff: CheckpointDiff) -> str:
         if counts.get(status)
     ]
     if not any(change.differs for change in diff.parameters):
-        parts = ["no parameter differs" if diff.parameters else "no parameters"]
+        parts = [
+            "no parameter differs" if diff.parameters else "no parameter matches" if diff.hidden else "no parameters"
+        ]
     total = diff.total
     # Where most could not be measured, a zero would read as "no change".
     blind = any(change.status == "modified" and change.statistics is None for change in diff.parameters)
