@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,6 +93,33 @@ def new_repository(tmp_path: Path, isolated_home: Path) -> Callable[..., GitSand
         return sandbox
 
     return make
+
+
+@pytest.fixture
+def copies_of(
+    new_repository: Callable[..., GitSandbox], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, Callable[[GitSandbox], None]], Callable[[str], GitSandbox]]:
+    """Have a repository made once for all tests, by name, and make copies of it.
+
+    A copy's files have other inodes than its index says, so it is told to look at times and sizes only.
+    """
+
+    def prepare(what: str, build: Callable[[GitSandbox], None]) -> Callable[[str], GitSandbox]:
+        template = tmp_path_factory.getbasetemp() / f"{what}-template"
+        if not template.exists():
+            repo = new_repository("template")
+            repo("config", "core.checkStat", "minimal")
+            build(repo)
+            repo("status")
+            repo.path.rename(template)
+
+        def make(name: str) -> GitSandbox:
+            shutil.copytree(template, tmp_path / name, symlinks=True)
+            return GitSandbox(tmp_path / name)
+
+        return make
+
+    return prepare
 
 
 @pytest.fixture

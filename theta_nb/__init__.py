@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from theta_nb.engine.checkpoint import Checkpoint, TensorView
     from theta_nb.jupyter.diff_explorer import DiffExplorer
     from theta_nb.jupyter.history_explorer import HistoryExplorer
+    from theta_nb.jupyter.merge_explorer import MergeExplorer
     from theta_nb.report.checkpoint_diff import CheckpointDiff
     from theta_nb.report.history import History
     from theta_nb.repository import Repository
@@ -30,6 +31,7 @@ __all__ = [
     "DiffExplorer",
     "History",
     "HistoryExplorer",
+    "MergeExplorer",
     "Repository",
     "TensorView",
     "ThetaError",
@@ -45,6 +47,7 @@ _LAZY = {
     "DiffExplorer": "theta_nb.jupyter.diff_explorer",
     "History": "theta_nb.report.history",
     "HistoryExplorer": "theta_nb.jupyter.history_explorer",
+    "MergeExplorer": "theta_nb.jupyter.merge_explorer",
     "Repository": "theta_nb.repository",
     "TensorView": "theta_nb.engine.checkpoint",
 }

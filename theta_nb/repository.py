@@ -398,6 +398,7 @@ class Repository:
         rev: str,
         *more: str,
         statistics: Sequence[Name] = (),
+        reopen: Name | None = None,
         progress: Progress | None = None,
     ) -> MergeSession:
         """Begin to merge a checkpoint of other commits into that of HEAD; nothing changes before ``commit``.
@@ -411,6 +412,8 @@ class Repository:
         statistics
             Checkpoints in the work tree that hold statistics of the training data, ours first, for the methods
             ``fisher`` and ``regmean``.
+        reopen
+            A file that ``session.save`` wrote in a merge of the same versions, to go on from there.
         progress
             Called with bytes done and bytes in all, while objects are fetched that are not here.
 
@@ -424,6 +427,8 @@ class Repository:
         ------
         ThetaError
             If a revision does not exist, has no such checkpoint, or is part of HEAD already.
+        MergeError
+            If the file to reopen is no saved session, or one of other versions.
         """
         from theta_nb.engine.merging.stored_inputs import FileInput
         from theta_nb.git.merge_commit import MergeCommitter
@@ -436,7 +441,7 @@ class Repository:
         versions = plan.versions(self._name(path)).required(plan.words)
         # Known to the recipe by their names here, and by digest.
         files = [(self._name(name), os.path.join(self._places.top, self._name(name))) for name in statistics]
-        return open_session(
+        session = open_session(
             self._places,
             versions.path,
             versions.base,
@@ -446,6 +451,7 @@ class Repository:
             statistics=[FileInput(f"statistics {n}", file, name) for n, (name, file) in enumerate(files)],
             progress=progress,
         )
+        return session if reopen is None else session.load(os.path.join(self._places.top, os.fspath(reopen)))
 
     # --- writing ------------------------------------------------------------------------------------------------------
 

@@ -1,6 +1,6 @@
 """How long the explorers take in a real Chromium: first paint, drawing of a large history, size of the messages.
 
-    python tests/benchmarks/exploring.py [--repeat 20]
+    python tests/benchmarks/exploring.py [--repeat 20] [--pages]
 
 Nothing but the browser is between Python and the picture: the modules run in an empty page, with the data that a widget
 would send and a kernel that answers in this process. So the numbers are those of our code; JupyterLab adds its own time
@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from circumstances import load, machine
+from exploring_merges import rows as dragging
+from exploring_pages import remembering
 from measuring import BenchmarkError
 
 _LAYERS, _COMMITS = 1000, 100
@@ -99,10 +101,11 @@ def main() -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=20, metavar="N", help="drawings (default 20)")
+    parser.add_argument("--pages", action="store_true", help="measure what a page of JupyterLab keeps, instead")
     options = parser.parse_args()
     before = load()
     try:
-        rows = [*_opening(), *_drawing(options.repeat)]
+        rows = remembering() if options.pages else [*_opening(), *_drawing(options.repeat), *dragging(options.repeat)]
     except BenchmarkError as failure:
         print(f"benchmark: {failure}", file=sys.stderr)
         return 1

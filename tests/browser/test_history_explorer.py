@@ -76,14 +76,3 @@ def test_play_rows_table_and_themes(open_notebook: Open) -> None:
     page.keyboard.press("Escape")
     assert notebook.problems == []
     notebook.theme("JupyterLab Light")
-
-
-@pytest.mark.slow
-def test_a_kernel_that_is_gone_leaves_the_picture(open_notebook: Open) -> None:
-    notebook = opened(open_notebook)
-    page = notebook.page
-    page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.session.kernel.shutdown()")
-    page.locator(".theta-map canvas").first.focus()
-    page.keyboard.press("]")
-    page.wait_for_function("() => document.querySelector('.theta-commit').textContent.includes('first weights')")
-    assert notebook.problems == []

@@ -27,6 +27,16 @@ def age(repo: GitSandbox, names: Iterable[str]) -> None:
             os.utime(path, (stamp, stamp))
 
 
+def commit_versions(repo: GitSandbox, versions: dict[str, bytes], name: str) -> None:
+    """A commit and a tag for each version of a checkpoint, all of them older than the index, and a note beside it."""
+    for tag, data in versions.items():
+        repo.write("notes.txt", f"{tag}\n".encode())
+        repo.write(name, data)
+        age(repo, [name, "notes.txt", ".gitattributes"])
+        repo.commit_all(tag)
+        repo("tag", tag)
+
+
 def assert_quiet(repo: GitSandbox) -> None:
     """Nothing is modified, staged, deleted or untracked, also after git looked into every file again."""
     age(repo, tracked(repo))

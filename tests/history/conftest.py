@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,21 +27,9 @@ def weights(**shifts: float) -> bytes:
 
 
 @pytest.fixture
-def new_grown(
-    new_repository: Callable[..., GitSandbox], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], GitSandbox]:
+def new_grown(copies_of: Callable[..., Callable[[str], GitSandbox]]) -> Callable[[str], GitSandbox]:
     """Make copies of a repository made once, with a history that has a bit of everything."""
-    template = tmp_path_factory.getbasetemp() / "grown-template"
-    if not template.exists():
-        repo = new_repository("template")
-        _grow(repo)
-        repo.path.rename(template)
-
-    def make(name: str) -> GitSandbox:
-        shutil.copytree(template, tmp_path / name, symlinks=True)
-        return GitSandbox(tmp_path / name)
-
-    return make
+    return copies_of("grown", _grow)
 
 
 @pytest.fixture
@@ -53,7 +40,6 @@ def grown(new_grown: Callable[[str], GitSandbox]) -> GitSandbox:
 
 def _grow(repo: GitSandbox) -> None:
     """Commits on ``main`` with metrics, a branch that was merged, a rename, and a file of another kind."""
-    repo("config", "core.checkStat", "minimal")  # the files of a copy have other inodes
     repo("config", "merge.theta.driver", "git-theta merge-driver %O %A %B %P %L")
     repo.write("old.safetensors", weights())
     repo.commit_all("first weights\n\nTheta-Metric: val_loss=0.5")
@@ -72,7 +58,6 @@ def _grow(repo: GitSandbox) -> None:
     repo("tag", "-a", "-m", "tagged", "v2")
     repo.write(NAME, weights(encoder_0=1.0, head=1.0, encoder_1=2.0))
     repo.commit_all("train block 1\n\nTheta-Metric: val_loss=0.125")
-    repo("status")
 
 
 def folder(repo: GitSandbox, name: str) -> Path:

@@ -12,11 +12,12 @@ import pytest
 
 from tests.conftest import GitSandbox
 from tests.git.checkpoints import model
-from tests.git.checks import age, manifest_of, theta_dir
+from tests.git.checks import commit_versions, manifest_of, theta_dir
+from tests.git.conftest import history
 from tests.hooks.pointer_files import FIRST, MODEL
 from tests.transfer.conftest import LfsServer, lfs_server, lfs_server_process  # noqa: F401 - fixtures
 
-__all__ = ["LfsServer", "Recorder", "hook_path", "needed", "server_objects", "write_hook"]
+__all__ = ["LfsServer", "Recorder", "history", "hook_path", "needed", "server_objects", "write_hook"]
 
 NAME = "m.safetensors"
 # Unlike each other in every tensor, so that each version has objects of its own.
@@ -66,33 +67,9 @@ class Recorder:
 
 
 @pytest.fixture
-def new_history(
-    new_repository: Callable[..., GitSandbox], tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], GitSandbox]:
-    """Make copies of a repository made once: ``main`` with the versions ``one`` and ``two`` of a checkpoint."""
-    template = tmp_path_factory.getbasetemp() / "history-with-hooks-template"
-    if not template.exists():
-        repo = new_repository("template")
-        repo("config", "core.checkStat", "minimal")
-        for tag, data in (("one", ONE), ("two", TWO)):
-            repo.write(NAME, data)
-            age(repo, [NAME, ".gitattributes"])
-            repo.commit_all(tag)
-            repo("tag", tag)
-        repo("status")
-        repo.path.rename(template)
-
-    def make(name: str) -> GitSandbox:
-        shutil.copytree(template, tmp_path / name, symlinks=True)
-        return GitSandbox(tmp_path / name)
-
-    return make
-
-
-@pytest.fixture
-def history(new_history: Callable[[str], GitSandbox]) -> GitSandbox:
-    """One such copy."""
-    return new_history("history")
+def new_history(copies_of: Callable[..., Callable[[str], GitSandbox]]) -> Callable[[str], GitSandbox]:
+    """Make copies of a repository made once: ``main`` with two versions of a checkpoint, tagged ``one`` and ``two``."""
+    return copies_of("history-with-hooks", lambda repo: commit_versions(repo, {"one": ONE, "two": TWO}, NAME))
 
 
 @pytest.fixture

@@ -252,6 +252,8 @@ def test_the_history_answers_with_its_matrix_and_any_diff(repo: theta_nb.Reposit
     assert found["values"].shape == (len(matrix.layers), len(history))
     at = [commit["id"] for commit in index["commits"]].index(matrix.commits[-1].id)
     np.testing.assert_array_equal(found["values"][:, at], [row[-1] for row in matrix.values])
+    first = [row * len(history) for row in range(len(matrix.layers))]
+    assert found["added"] == first, "the first commit brought everything, and no other one anything"
     front.ask("measure")
     assert explorer.history.measured
     assert front.ask("matrix", by="block")["measured"] is True
@@ -295,6 +297,19 @@ def test_a_saved_notebook_shows_something(repo: theta_nb.Repository, diff: Check
         assert title in bundle["text/html"]
         assert title in bundle["text/plain"]
         assert base64.b64decode(bundle["image/png"]).startswith(b"\x89PNG")
+
+
+def test_a_cell_has_the_stand_in_and_then_the_widget(
+    repo: theta_nb.Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[dict[str, Any]] = []
+    monkeypatch.setattr("IPython.core.display_functions.publish_display_data", lambda data, *_: shown.append(data))
+    explorer = theta_nb.HistoryExplorer(repo.history(NAME))
+    explorer._ipython_display_()
+    still, widget = shown
+    assert f"id='theta-{explorer.model_id}'" in still["text/html"]
+    assert "train block 1" in still["text/plain"]
+    assert widget.keys() == {"application/vnd.jupyter.widget-view+json"}, "no text that a page would show twice"
 
 
 def test_a_checkpoint_without_changes_is_shown_too(repo: theta_nb.Repository) -> None:

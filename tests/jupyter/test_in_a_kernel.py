@@ -21,6 +21,11 @@ CELLS = {
     "picture": "%config Theta.progress = True\ndiff.plot()",
     "mistake": "%theta diff nope",
     "after": "1 + 1",
+    "merge": (
+        "import numpy as np\nfrom theta_nb.engine.merging.inputs import StateInput\n"
+        "from theta_nb.engine.merging.session import MergeSession\n"
+        "MergeSession(None, [StateInput(label, {'w': np.ones(2)}) for label in ('ours', 'theirs')]).use('linear')"
+    ),
     "await": "import asyncio\nawait asyncio.sleep(0)\nh = %theta log -n 1\nh[0].commit.subject",
 }
 
@@ -73,6 +78,12 @@ def test_values_and_pictures(said: dict[str, Any]) -> None:
     assert said["assigned"][-1]["data"]["text/plain"] == "2"
     assert "image/png" in said["picture"][0]["data"]
     assert said["await"][0]["data"]["text/plain"] == "'train block 1'"
+
+
+def test_a_merge_session_shows_itself_as_an_explorer(said: dict[str, Any]) -> None:
+    still, widget = said["merge"]
+    assert "linear" in still["data"]["text/html"]
+    assert "application/vnd.jupyter.widget-view+json" in widget["data"]
 
 
 def test_a_mistake_is_one_line_and_the_kernel_lives(said: dict[str, Any]) -> None:

@@ -6,7 +6,10 @@ import base64
 import json
 import math
 import os
+import pickle
 import re
+import subprocess
+import sys
 from dataclasses import FrozenInstanceError, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -312,6 +315,17 @@ class TestPlots:
         assert (tmp_path / "figure.png").stat().st_size > 5000
         texts = {text.get_text() for axes in figure.axes for text in axes.get_yticklabels()}
         assert kind == "histograms" or any("embeddings" in text or text == "weight" for text in texts), texts
+
+    def test_shows_itself_without_pyplot(self, diff: CheckpointDiff) -> None:
+        code = (
+            "import pickle, sys\n"
+            "from IPython.core.interactiveshell import InteractiveShell\n"
+            "diff = pickle.load(sys.stdin.buffer)\n"
+            "shown, _ = InteractiveShell().display_formatter.format(diff.plot())\n"
+            "print(sorted(shown), 'matplotlib.pyplot' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(diff), capture_output=True, check=True)
+        assert done.stdout.decode().strip() == "['image/png', 'text/plain'] False"
 
     @pytest.mark.parametrize("kind", ["bars", "heatmap", "histograms"])
     def test_names_are_no_formulas(self, kind: str, tmp_path: Path) -> None:

@@ -6,8 +6,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
+from fnmatch import translate
+from functools import partial
 from typing import Any
 
+from theta_nb.engine.checkpoint import matching
 from theta_nb.errors import ThetaError
 from theta_nb.git.changed_paths import changed_paths
 from theta_nb.git.comparing import compare_versions
@@ -17,6 +21,7 @@ from theta_nb.report.checkpoint_diff import CheckpointDiff
 
 __all__ = ["FailedDiff", "Sides", "diff", "sides_of"]
 
+_MOST_COMPARED = 10_000
 Progress = Callable[[int, int], None]
 Side = str | Mapping[str, Any] | None
 """A commit, ``""`` for the index, ``None`` for the work tree, or state in memory."""
@@ -97,7 +102,7 @@ def diff(
     sides: Sides,
     paths: Sequence[str] = (),
     *,
-    pattern: re.Pattern[str] | None = None,
+    patterns: Sequence[str] = (),
     measure: bool = True,
     progress: Progress | None = None,
 ) -> tuple[CheckpointDiff | FailedDiff, ...]:
@@ -114,8 +119,8 @@ def diff(
     paths
         Files, folders or pathspecs relative to the current directory; all tracked checkpoints by default. A file that
         is named is in the result even if nothing differs.
-    pattern
-        Names of the parameters that are wanted; others are not read.
+    patterns
+        Globs over the names of the parameters that are wanted; others are not read. All by default.
     measure
         Whether to read the values that differ.
     progress
@@ -126,29 +131,61 @@ def diff(
     NotTrackedError
         If a path names files, but none that is tracked.
     ThetaError
-        If a revision does not exist, or state in memory could be compared with several checkpoints; or what is wrong
-        with the only one.
+        If a revision does not exist, state in memory could be compared with several checkpoints, or a pattern matches
+        no parameter of any checkpoint that differs; or what is wrong with the only one.
     """
     if (sides.new is None or sides.old == "" or sides.new == "") and places.work_tree is None:
         raise ThetaError("there is no work tree and no index here", hint="Name two commits.")
     pairs = _pairs(places, sides, paths)
     with ThreadPoolExecutor(places.settings.workers, thread_name_prefix="theta") as executor:
+        failing = _raised if len(pairs) == 1 else _told
 
         def compare(old: str, new: str) -> CheckpointDiff:
-            found = compare_versions(places, old, sides.old, sides.new, new_path=new, executor=executor)
-            found = found.filter(pattern) if pattern is not None else found
-            return found.measure(progress=progress, executor=executor) if measure else found
+            return compare_versions(places, old, sides.old, sides.new, new_path=new, executor=executor)
 
-        if len(pairs) == 1:
-            return (compare(*pairs[0]),)
-        return tuple(_or_failed(compare, old, new) for old, new in pairs)
+        def measured(one: CheckpointDiff) -> CheckpointDiff:
+            return one.measure(progress=progress, executor=executor) if measure else one
+
+        found = [failing(new, partial(compare, old, new)) for old, new in pairs]
+        if patterns:
+            found = _filtered(found, patterns)
+        return tuple(
+            one if isinstance(one, FailedDiff) else failing(one.new.path, partial(measured, one)) for one in found
+        )
 
 
-def _or_failed(compare: Callable[[str, str], CheckpointDiff], old: str, new: str) -> CheckpointDiff | FailedDiff:
+def _raised(_: str, work: Callable[[], CheckpointDiff]) -> CheckpointDiff | FailedDiff:
+    return work()
+
+
+def _told(path: str, work: Callable[[], CheckpointDiff]) -> CheckpointDiff | FailedDiff:
     try:
-        return compare(old, new)
+        return work()
     except ThetaError as error:
-        return FailedDiff(new, str(error))
+        return FailedDiff(path, str(error))
+
+
+def _filtered(
+    found: Sequence[CheckpointDiff | FailedDiff], patterns: Sequence[str]
+) -> list[CheckpointDiff | FailedDiff]:
+    """What the patterns want; one without any match is refused: an empty diff would read as "nothing changed"."""
+    compared = [one for one in found if not isinstance(one, FailedDiff)]
+    names = list(dict.fromkeys(n for one in compared for c in one.parameters for n in (c.name, c.old_name) if n))
+    for pattern in patterns:
+        if compared and not matching(names, pattern):
+            raise ThetaError(f"no parameter matches {pattern!r}", hint=_nearest(pattern, names))
+    wanted = re.compile("|".join(map(translate, patterns)))
+    return [one if isinstance(one, FailedDiff) else one.filter(wanted) for one in found]
+
+
+def _nearest(pattern: str, names: Sequence[str]) -> str:
+    """What someone may have meant: a part of names, which needs stars, or names that look alike."""
+    if any(pattern in name for name in names):
+        return f"Patterns are globs over whole names: '*{pattern}*'."
+    close = get_close_matches(pattern.strip("*"), names[:_MOST_COMPARED], 3, 0.5)
+    if close:
+        return f"Did you mean {' or '.join(map(repr, close))}?"
+    return f"Patterns are globs over whole names, as {names[0]!r}." if names else ""
 
 
 def _pairs(places: Places, sides: Sides, paths: Sequence[str]) -> list[tuple[str, str]]:

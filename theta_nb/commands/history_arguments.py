@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from argparse import Namespace
-from fnmatch import translate
 from typing import TYPE_CHECKING, Any
 
 from theta_nb.errors import ThetaError
@@ -29,9 +27,8 @@ def run_diff(arguments: Namespace, context: Context) -> tuple[CheckpointDiff | F
     sides, paths = _sides_and_paths(arguments, context)
     meant = sides_of(sides, staged=arguments.staged)
     arguments.paths = paths
-    pattern = re.compile("|".join(map(translate, arguments.filters))) if arguments.filters else None
     with context.progress("comparing") as progress:
-        found = diff(places, meant, paths, pattern=pattern, measure=not arguments.stat, progress=progress)
+        found = diff(places, meant, paths, patterns=arguments.filters, measure=not arguments.stat, progress=progress)
     return tuple(_chosen(one, arguments) for one in found)
 
 

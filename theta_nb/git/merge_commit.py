@@ -21,7 +21,15 @@ from theta_nb.git.merge_trailers import MERGE_TRAILER, with_trailers
 from theta_nb.git.places import Places
 from theta_nb.git.process import GitError, child_environment, git, git_ok, git_text, run_gently
 
-__all__ = ["MergeCommitter", "commit_merge", "message_of", "require_calm", "under_way"]
+__all__ = [
+    "MergeCommitter",
+    "commit_merge",
+    "merged_tree",
+    "message_of",
+    "require_calm",
+    "require_new_branch",
+    "under_way",
+]
 
 Progress = Callable[[int, int], None]
 
@@ -87,13 +95,18 @@ class MergeCommitter:
     plan: MergePlan
     path: str
 
-    def commit(self, session: MergeSession, message: str) -> str:
-        """Make the merge commit and return its name; on failure nothing has changed."""
-        return commit_merge(self.plan, {self.path: session}, message)
+    def commit(self, session: MergeSession, message: str, *, branch: str = "", progress: Progress | None = None) -> str:
+        """Make the merge commit, on a new branch if one is named, and return its name; on failure nothing changed."""
+        return commit_merge(self.plan, {self.path: session}, message, branch=branch, progress=progress)
 
 
 def commit_merge(
-    plan: MergePlan, sessions: Mapping[str, MergeSession], message: str = "", *, progress: Progress | None = None
+    plan: MergePlan,
+    sessions: Mapping[str, MergeSession],
+    message: str = "",
+    *,
+    branch: str = "",
+    progress: Progress | None = None,
 ) -> str:
     """Make one merge commit of all parents and move the branch to it.
 
@@ -105,6 +118,8 @@ def commit_merge(
         Decided sessions by the path of their result; git merges everything else.
     message
         Of the commit; what git would say by default.
+    branch
+        A new branch to be made for it: HEAD and the work tree stay as they are, whatever their state.
     progress
         Told how many parameters of the current checkpoint are computed.
 
@@ -124,9 +139,12 @@ def commit_merge(
     places = plan.places
     for session in sessions.values():
         session.require_closed()
-    require_calm(places, list(sessions))
-    _require_head(plan)
-    tree = _merged_tree(plan, frozenset(sessions))
+    if branch:
+        require_new_branch(places, branch)
+    else:
+        require_calm(places, list(sessions))
+        _require_head(plan)
+    tree = merged_tree(plan, frozenset(sessions))
     entries = []
     for path, session in sessions.items():
         with make_result(places, session, path, progress=progress) as result:
@@ -136,9 +154,26 @@ def commit_merge(
     parents = [word for commit in (plan.head, *plan.commits) for word in ("-p", commit)]
     text = message_of(message or default_message(plan), sessions)
     commit = git("commit-tree", tree, *parents, "-F", "-", cwd=places.top, data=text).decode("ascii").strip()
+    if branch:
+        git("branch", "--no-track", branch, commit, cwd=places.top)
+        return commit
     _require_head(plan)
     _fast_forward(plan, commit)
     return commit
+
+
+def require_new_branch(places: Places, branch: str) -> None:
+    """Refuse a name that no branch can have, or one has already.
+
+    Raises
+    ------
+    ThetaError
+        If it is one.
+    """
+    if not git_ok("check-ref-format", "--branch", branch, cwd=places.top):
+        raise ThetaError(f"{branch!r} cannot be the name of a branch")
+    if git_ok("show-ref", "--verify", "--quiet", f"refs/heads/{branch}", cwd=places.top):
+        raise ThetaError(f"there is a branch {branch!r} already", hint="Choose another name.")
 
 
 def _require_head(plan: MergePlan) -> None:
@@ -150,9 +185,8 @@ def message_of(message: str, sessions: Mapping[str, MergeSession]) -> bytes:
     """The message with trailers: how each checkpoint was merged, and what was measured of just this result."""
     metrics: dict[str, float] = {}
     for session in sessions.values():
-        for one in session.tries:
-            if one.settings == session.settings:
-                metrics.update(one.metrics)
+        for one in session.tries.having(session.settings):
+            metrics.update(one.metrics)
     text = message_with_metrics(message, None)
     said = [f"{MERGE_TRAILER}: {path}: {session.recipe().short()}" for path, session in sessions.items()]
     for name, value in metrics.items():
@@ -164,7 +198,7 @@ def message_of(message: str, sessions: Mapping[str, MergeSession]) -> bytes:
 # --- trees ------------------------------------------------------------------------------------------------------------
 
 
-def _merged_tree(plan: MergePlan, ours: frozenset[str]) -> str:
+def merged_tree(plan: MergePlan, ours: frozenset[str]) -> str:
     """Tree of the merge as git makes it, one commit after the other.
 
     Conflicts in the paths that are ``ours`` do not matter: what comes there is known already.

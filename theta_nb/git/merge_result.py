@@ -45,6 +45,11 @@ class Result:
     file: str
 
     @property
+    def nbytes(self) -> int:
+        """Size of the file."""
+        return os.path.getsize(self.file)
+
+    @property
     def text(self) -> bytes:
         """What git stores."""
         return dump(self.manifest)

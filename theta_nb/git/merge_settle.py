@@ -22,7 +22,7 @@ from theta_nb.git.versions import read_text
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import parse
 
-__all__ = ["ConflictCommitter", "commit_prepared", "require_index", "settle"]
+__all__ = ["ConflictCommitter", "commit_prepared", "prepared_message", "require_index", "settle"]
 
 Progress = Callable[[int, int], None]
 
@@ -45,9 +45,11 @@ class ConflictCommitter:
     path: str
     stages: Mapping[int, str] = field(default_factory=dict)
 
-    def commit(self, session: MergeSession, message: str) -> str:
+    def commit(self, session: MergeSession, message: str, *, branch: str = "", progress: Progress | None = None) -> str:
         """Stage the result, and make the merge commit if nothing else is left; returns the commit or blob id."""
-        found = settle(self.places, {self.path: session}, {self.path: self.stages}, message)
+        if branch:
+            raise ThetaError(f"git's own merge ends on the current branch, not on {branch!r}")
+        found = settle(self.places, {self.path: session}, {self.path: self.stages}, message, progress=progress)
         return found or git_text("rev-parse", f":0:{self.path}", cwd=self.places.top)
 
 
@@ -99,7 +101,7 @@ def settle(
     _forget_placed(places)
     if under_way(places) != "merge":
         return ""
-    _write_prepared(places, message_of(message or _prepared_message(places), sessions))
+    _write_prepared(places, message_of(message or prepared_message(places), sessions))
     return "" if unmerged_paths(places) else commit_prepared(places)
 
 
@@ -128,7 +130,7 @@ def commit_prepared(places: Places) -> str:
         If a hook refuses, or nobody is configured as author. The merge can be continued then.
     """
     _forget_placed(places)
-    text = _prepared_message(places).encode("utf-8", "surrogateescape")
+    text = prepared_message(places).encode("utf-8", "surrogateescape")
     try:
         git("commit", "--quiet", "--cleanup=verbatim", "--file=-", cwd=places.top, data=text + b"\n")
     except GitError as error:
@@ -226,7 +228,8 @@ def _stage(places: Places, blobs: Mapping[str, str], stages: Mapping[str, Mappin
         git("update-index", "-q", "--refresh", "-z", "--stdin", cwd=places.top, data=names)
 
 
-def _prepared_message(places: Places) -> str:
+def prepared_message(places: Places) -> str:
+    """The message that git keeps for the commit that ends the merge."""
     try:
         with open(os.path.join(places.git_dir, "MERGE_MSG"), encoding="utf-8", errors="surrogateescape") as file:
             lines = [line for line in file.read().split("\n") if not line.startswith("#")]

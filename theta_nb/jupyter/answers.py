@@ -16,12 +16,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from theta_nb.engine.merging.documents import read_json
+
 __all__ = ["MAX_MESSAGE_NBYTES", "Answer", "Request", "deflated", "messages", "requests_of"]
 
 MAX_MESSAGE_NBYTES = 1_000_000
 _PART = 900_000  # what is not arrays has to fit in as well
 _MOST_REQUESTS = 64
 _LONGEST = 4096  # characters of a name
+_LONGEST_FORM = 2_000_000  # characters of "form": JSON in which a view says more than names and numbers
 
 Send = Callable[[dict[str, Any], list[bytes]], None]
 
@@ -51,6 +54,16 @@ class Request:
         """A detail that is a text; empty if there is none."""
         found = self.details.get(key, "")
         return found if isinstance(found, str) else ""
+
+    def form(self) -> Any:
+        """The detail ``form``: plain data, sent as JSON.
+
+        Raises
+        ------
+        ThetaError
+            If it is none.
+        """
+        return read_json(self.text("form"), "what the view sent")
 
     def number(self, key: str) -> int:
         """A detail that is a whole number of at least 0; 0 if there is none."""
@@ -102,7 +115,7 @@ def requests_of(content: object) -> tuple[list[Request], list[str]]:
             for key, value in item.items()
             if isinstance(key, str)
             and key not in ("id", "channel", "what")
-            and ((isinstance(value, str) and len(value) <= _LONGEST) or _is_whole(value))
+            and (_is_text(value, _LONGEST_FORM if key == "form" else _LONGEST) or _is_whole(value))
         }
         found.append(Request(str(number), str(channel), str(what), details))
     cancelled = [channel for channel in _list(content.get("cancel")) if isinstance(channel, str)]
@@ -115,6 +128,10 @@ def _list(value: object) -> list[Any]:
 
 def _is_name(value: object) -> bool:
     return isinstance(value, str) and 0 < len(value) <= _LONGEST
+
+
+def _is_text(value: object, longest: int) -> bool:
+    return isinstance(value, str) and len(value) <= longest
 
 
 def _is_whole(value: object) -> bool:

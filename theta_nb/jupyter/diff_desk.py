@@ -15,10 +15,10 @@ from theta_nb.errors import ThetaError
 from theta_nb.jupyter.answers import Answer, Request
 from theta_nb.jupyter.worker import Stop
 from theta_nb.report.diff_json import highest_octaves
-from theta_nb.report.diff_text import heading, notes_of, summary, what
+from theta_nb.report.diff_text import heading, missing, notes_of, summary, what
 from theta_nb.report.grouping import block_of, role_of
 from theta_nb.report.numbers import cosine, percent, short, size
-from theta_nb.report.tree import Module, module_tree
+from theta_nb.report.tree import module_tree
 
 if TYPE_CHECKING:
     from theta_nb.report.checkpoint_diff import CheckpointDiff
@@ -71,7 +71,7 @@ class DiffDesk:
         return {
             "title": heading(self.diff),
             "summary": summary(self.diff),
-            "unavailable": self.diff.unavailable,
+            "missing": missing(self.diff),
             "columns": list(COLUMNS),
             "statuses": list(STATUSES),
             "dtypes": list(dtypes),
@@ -85,7 +85,7 @@ class DiffDesk:
             "role": [roles[role_of(change.name)] for change in shown],
             "was": {index: _was(change) for index, change in enumerate(shown) if _was(change)},
             "notes": {index: ", ".join(notes_of(change)) for index, change in enumerate(shown) if notes_of(change)},
-            "tree": _tree(module_tree(shown), {id(change): index for index, change in enumerate(shown)}),
+            "tree": module_tree(shown).indexed({id(change): index for index, change in enumerate(shown)}),
             "measured": self.diff.measured != "structure" or not len(self.diff),
             "measure": measure,
             "left_out": len(self.diff.parameters) - len(shown),
@@ -142,7 +142,7 @@ class DiffDesk:
             change = alone.measure(histograms=True, progress=lambda done, total: stop()).parameters[0]
             found = change.statistics
         answer = Answer()
-        answer.result = {"facts": _facts(change), "note": ", ".join(notes_of(change)), "histograms": None}
+        answer.result = {"facts": _facts(change), "note": ", ".join(notes_of(change, reason=True)), "histograms": None}
         if found is not None and found.old_histogram and found.new_histogram and found.delta_histogram:
             sides = {"old": found.old_histogram, "new": found.new_histogram, "delta": found.delta_histogram}
             answer.result["histograms"] = {side: _octaves(answer, histogram) for side, histogram in sides.items()}
@@ -207,14 +207,6 @@ def _was(change: ParameterChange) -> str:
     name = change.old.name if change.old.name != change.new.name else ""
     before = what(change.old, None)
     return " ".join([name, *before] if before != what(None, change.new) else [name]).strip()
-
-
-def _tree(module: Module, ids: dict[int, int]) -> dict[str, Any]:
-    return {
-        "label": module.label,
-        "rows": [[label, ids[id(change)]] for label, change in module.rows],
-        "modules": [_tree(below, ids) for below in module.modules],
-    }
 
 
 def _octaves(answer: Answer, histogram: Histogram) -> dict[str, Any]:

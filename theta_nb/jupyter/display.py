@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, overload
+from weakref import WeakValueDictionary
 
 from theta_nb.commands import printing
 from theta_nb.commands.terminal import Style
@@ -120,11 +121,11 @@ def register_formatters(shell: InteractiveShell) -> None:
     formatter = shell.display_formatter.mimebundle_formatter  # type: ignore[union-attr]
     for (module, name), command in _RESULTS.items():
         formatter.for_type_by_name(module, name, _shows(command))
-    formatter.for_type_by_name("theta_nb.engine.merging.session", "MergeSession", _session)
-    pictures = shell.display_formatter.formatters["image/png"]  # type: ignore[union-attr]
-    if pictures.for_type_by_name("matplotlib.figure", "Figure") is None:
-        # pyplot registers the like when it is imported; a figure made without it would be shown as its address.
-        pictures.for_type_by_name("matplotlib.figure", "Figure", _png)
+    session = ("theta_nb.engine.merging.session", "MergeSession")
+    formatter.for_type_by_name(*session, _session)
+    if hasattr(shell, "kernel"):  # a terminal has nobody to show widgets
+        display = shell.display_formatter.ipython_display_formatter  # type: ignore[union-attr]
+        display.for_type_by_name(*session, _explore)
 
 
 def _session(session: Any, include: Any = None, exclude: Any = None) -> Bundle:
@@ -133,10 +134,17 @@ def _session(session: Any, include: Any = None, exclude: Any = None) -> Bundle:
     return session_bundle(session)
 
 
-def _png(figure: Any) -> Any:
-    from IPython.core.pylabtools import print_figure
+_explorers: WeakValueDictionary[int, Any] = WeakValueDictionary()
+"""Explorers by the id of their session: whoever shows a session twice sees one explorer in two places."""
 
-    return print_figure(figure, fmt="png", bbox_inches="tight")  # type: ignore[no-untyped-call]
+
+def _explore(session: Any) -> None:
+    from theta_nb.jupyter.merge_explorer import MergeExplorer
+
+    explorer = _explorers.get(id(session))
+    if explorer is None or explorer.comm is None:
+        explorer = _explorers[id(session)] = MergeExplorer(session)
+    explorer._ipython_display_()
 
 
 def _shows(command: str) -> Callable[..., Bundle]:

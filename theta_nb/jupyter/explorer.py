@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["Explorer"]
 
+_STAND_IN = """<style>
+.theta-stand-in{animation:theta-late 1ms 1s both}
+.theta-stand-in[hidden],
+.jp-OutputArea-child:has(.theta-stand-in):has(+.jp-OutputArea-child>.jp-OutputArea-output>.lm-Widget),
+.jp-OutputArea-child:has(.theta-stand-in)+.jp-OutputArea-child>.jp-OutputArea-output:not(:has(*)){display:none}
+.theta-stand-in>img{max-width:100%;display:block}
+@keyframes theta-late{from{max-height:0;overflow:hidden;opacity:0}}
+</style>"""
+"""In JupyterLab the stand-in gives way to its widget, and takes the place of the message that there is none.
+
+It comes a second late, so that it does not flash up before a widget that is on its way.
+"""
+
 _STEP = 0.1
 """Seconds between two notes of progress; each is a message to the browser."""
 
@@ -47,13 +60,17 @@ class Explorer(anywidget.AnyWidget):
 
     _css = stylesheet("explorer")
     _module = traitlets.Unicode(help="The ES module that draws, handed to a page once.").tag(sync=True)
+    _stand_in = traitlets.Unicode(help="Id of the element that a saved notebook shows instead.").tag(sync=True)
     _worker: Worker | None = None
+    _threads = 2
+    """Pieces of work that are done at once."""
 
     def __init__(self, **options: Any) -> None:
         _check(type(self), options)
-        self._worker = Worker()
+        self._worker = Worker(self._threads)
         self._shared_layout = "layout" in options
         super().__init__(**options)
+        self._stand_in = f"theta-{self.model_id}"
         self.on_msg(Explorer._asked)
 
     @classmethod
@@ -66,9 +83,20 @@ class Explorer(anywidget.AnyWidget):
         if self._worker is not None:  # Python also closes what was refused before it had one
             self._worker.close()
             self._forget()
+            self._empty()
             if not self._shared_layout:  # a widget of its own, which nobody else would close
                 self.layout.close()
         super().close()
+
+    def _empty(self) -> None:
+        """Empty what is shared: a page keeps the state of closed widgets for as long as it is open."""
+        if self.comm is None:
+            return
+        with self.hold_sync():
+            for name, trait in type(self).class_traits(sync=True).items():
+                if name in ("_css", "_module") or isinstance(trait, traitlets.Bytes):
+                    self.set_trait(name, type(getattr(self, name))())
+        self.send_state("_module")  # of a model the page keeps the last state as well as the present one
 
     def _forget(self) -> None:
         """Let go of the data."""
@@ -138,13 +166,39 @@ class Explorer(anywidget.AnyWidget):
         if made is None:
             return None
         bundle, metadata = made
-        bundle.update({kind: text for kind, text in self._static().items() if kind in ("text/html", "text/plain")})
-        figure = self._picture()
-        if figure is not None:
+        return {**bundle, **self._still()}, metadata
+
+    def _ipython_display_(self) -> None:
+        """Show what needs no kernel, and then the widget, which takes its place.
+
+        A front end that knows widgets shows nothing else of the same output, not even where the widget is gone: a
+        saved notebook would read "model not found". So there are two outputs, and each of them hides the other one.
+        """
+        from IPython.core.display_functions import publish_display_data
+
+        still = self._still()
+        still.pop("image/png", None)  # the HTML has it
+        made = super()._repr_mimebundle_()
+        publish_display_data(still)  # type: ignore[no-untyped-call]
+        if made is not None:
+            widget = {kind: value for kind, value in made[0].items() if not kind.startswith("text/")}
+            publish_display_data(widget, made[1])  # type: ignore[no-untyped-call]
+
+    def _still(self) -> dict[str, Any]:
+        """What it shows where there is no kernel: HTML, a picture, text."""
+        found = self._static()
+        picture = self._picture()
+        html = found["text/html"]
+        bundle: dict[str, Any] = {"text/plain": found["text/plain"]}
+        if picture is not None:
             png = io.BytesIO()
-            figure.savefig(png, format="png", dpi=80, facecolor="white")
+            picture.savefig(png, format="png", dpi=80)
             bundle["image/png"] = base64.b64encode(png.getvalue()).decode("ascii")
-        return bundle, metadata
+            html = f"<img alt='the same as a picture' src='data:image/png;base64,{bundle['image/png']}'>{html}"
+        html += f"<p><small>This is a still of a {type(self).__name__}; run its cell to explore.</small></p>"
+        html = f"<div class='theta-stand-in' id='{self._stand_in}'>{_STAND_IN}{html}</div>"
+        # A browser keeps a text of one-byte characters in half the memory, and undoing keeps every output.
+        return {**bundle, "text/html": html.encode("ascii", "xmlcharrefreplace").decode("ascii")}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"

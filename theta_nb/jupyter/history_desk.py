@@ -90,9 +90,13 @@ class HistoryDesk:
             columns = [positions[commit.id] for commit in matrix.commits]
             with np.errstate(over="ignore"):
                 values[:, columns] = np.array(matrix.values, np.float64)
+            added = [row * len(steps) + columns[column] for row, column in sorted(matrix.added)]
+        else:
+            added = []
         answer = Answer()
         answer.result = {
             "layers": list(matrix.layers),
+            "added": added,
             "values": answer.array(values),
             "measured": matrix.measured,
         }

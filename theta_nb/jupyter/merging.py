@@ -131,6 +131,7 @@ class OpenMerge:
                 else "'%theta merge REV -m MESSAGE' merges the commits without a session.",
             )
         self.session, self.path = open_merge(places, revisions, paths[0], wishes), paths[0]
+        self._offer(next(reversed(self.evaluations.values()), None))
 
     def _resume(self, places: Places, wishes: Any) -> None:
         from theta_nb.commands.merge import open_conflicts
@@ -141,6 +142,7 @@ class OpenMerge:
             raise ThetaError("no merge is open", hint="Begin one with '%theta merge REV', or 'git merge REV'.")
         # One after the other: when the first is staged, the next is what is left in conflict.
         self.path, self.session = next(iter(sessions.items()))
+        self._offer(next(reversed(self.evaluations.values()), None))
 
     def _keep(self, message: str, context: dispatch.Context) -> Any:
         from theta_nb.commands.merge import described
@@ -150,6 +152,13 @@ class OpenMerge:
         result = described(context.places, session, self.path)
         self.session = None
         return result
+
+    def _offer(self, function: Function | None) -> None:
+        """Let the explorers of the open merge evaluate with the function that was defined last."""
+        from theta_nb.jupyter.evaluator import offer
+
+        if function is not None and self.session is not None:
+            offer(self.session, function)
 
     def _required(self) -> MergeSession:
         if self.session is None:
@@ -179,7 +188,9 @@ class OpenMerge:
         function = namespace.get(functions[-1])
         if not callable(function):
             raise UsageError(f"{functions[-1]!r} was not defined", hint="Look at the error above.")
+        self.evaluations.pop(name, None)  # the one that was defined last stands last
         self.evaluations[name] = function
+        self._offer(function)
         return f"{functions[-1]} is the evaluation {name!r}; '%theta sweep {name} PARAMETER=VALUE,VALUE' uses it."
 
     def evaluate(self, arguments: Namespace, context: dispatch.Context) -> TriesTable:
@@ -243,11 +254,11 @@ def _stale(session: MergeSession, places: Places) -> bool:
     return not is_current(session, places)
 
 
-def session_bundle(session: MergeSession) -> dict[str, str]:
-    """What a notebook shows of a session: what is chosen, and the preview."""
+def session_bundle(session: MergeSession, *, measure: bool = True) -> dict[str, str]:
+    """What a notebook shows of a session: what is chosen, and the preview; the weights are read if that is wanted."""
     from theta_nb.report.fragments import Markup, fragment, grid, text
 
-    preview = session.preview()
+    preview = session.preview(measure=measure)
     chosen = session.recipe().short()
     waiting = f"{len(preview.open)} wait for a choice" if preview.open else "nothing is open"
     head = f"merge of {', '.join(session.labels)}: {chosen}; {waiting}"

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
 from theta_nb.engine.diff import Parameter
 from theta_nb.engine.history import Attribution, Commit
+from theta_nb.report.showing import Showing
 
 __all__ = ["Blame"]
 
 
 @dataclass(frozen=True)
-class Blame(Sequence[Attribution]):
+class Blame(Showing, Sequence[Attribution]):
     """The commit that gave each parameter its present value.
 
     Parameters
@@ -74,10 +75,3 @@ class Blame(Sequence[Attribution]):
         from theta_nb.report.history_html import blame_to_html
 
         return blame_to_html(self)
-
-    def __str__(self) -> str:
-        return self.table()
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Mapping[str, Any]:
-        """What a notebook shows."""
-        return {"text/html": self.to_html(), "text/plain": self.table(limit=60)}

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from theta_nb.engine.checkpoint import matching
 from theta_nb.engine.diff import NOT_MEASURED, STATUSES, ParameterChange, Status
 from theta_nb.errors import ThetaError
 from theta_nb.report.change_group import GROUPERS, ChangeGroup
+from theta_nb.report.showing import Showing
 from theta_nb.report.side import Side
 from theta_nb.report.sorting import SortKey, sorted_by
 from theta_nb.report.values import Progress, Values
@@ -29,7 +30,7 @@ GroupBy = Literal["module", "block", "kind", "dtype", "status"]
 
 
 @dataclass(frozen=True, repr=False)
-class CheckpointDiff:
+class CheckpointDiff(Showing):
     """What changed between two versions of a checkpoint.
 
     Iterating gives the parameters that differ; :attr:`parameters` has all of them. Filtering, sorting and measuring
@@ -68,6 +69,8 @@ class CheckpointDiff:
       parameter  dtype    shape
     ~ head.bias  float32  [4,4]
     """
+
+    mime: ClassVar[str] = "application/vnd.theta.diff+json"
 
     old: Side
     new: Side
@@ -342,14 +345,3 @@ class CheckpointDiff:
         from theta_nb.report.diff_text import heading
 
         return f"<CheckpointDiff {heading(self)}: {self.summary()}>"
-
-    def __str__(self) -> str:
-        return self.table()
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Mapping[str, Any]:
-        """What a notebook shows and saves: data, static HTML and plain text."""
-        return {
-            "application/vnd.theta.diff+json": self.to_dict(),
-            "text/html": self.to_html(),
-            "text/plain": self.table(limit=60),
-        }

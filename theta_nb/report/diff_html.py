@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from html import escape
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from theta_nb.report.change_group import ChangeGroup
-from theta_nb.report.diff_text import heading, notes_of, summary, what
+from theta_nb.report.diff_text import heading, missing, notes_of, summary, what
 from theta_nb.report.numbers import cosine, percent, short
 from theta_nb.report.tree import Module, module_tree
-from theta_nb.report.visible import visible
 
 if TYPE_CHECKING:
     from theta_nb.engine.diff import ParameterChange
@@ -93,26 +92,19 @@ def to_html(diff: CheckpointDiff, *, page: bool = False) -> str:
 def _fragment(diff: CheckpointDiff) -> Iterator[str]:
     yield f'<div class="theta-diff"><style>{_STYLE}</style>'
     yield f"<p><b>{escape(heading(diff))}</b><p>{escape(summary(diff))}"
-    if diff.unavailable:
-        yield f'<p class="w">Some statistics are missing: {escape(visible(diff.unavailable))}'
+    for line in missing(diff):
+        yield f'<p class="w">{escape(line)}'
     if len(diff):
-        frame = _Frame(_scale(diff), diff.measured != "structure", diff.unavailable)
-        yield f"<div>{_head(diff, measured=frame.measured)}"
+        measured = diff.measured != "structure"
+        scale = _scale(diff)
+        yield f"<div>{_head(diff, measured=measured)}"
         if diff.order == "name":
             unfolded = len(diff) <= _OPEN
-            yield from _module(module_tree(diff.parameters), frame, unfolded=unfolded)
+            yield from _module(module_tree(diff.parameters), scale, measured=measured, unfolded=unfolded)
         else:
-            yield from _table([(change.name, change) for change in diff], frame)
+            yield from _table([(change.name, change) for change in diff], scale, measured=measured)
         yield "</div>"
     yield "</div>"
-
-
-class _Frame(NamedTuple):
-    """What all rows have in common."""
-
-    scale: float  # relative change that fills a bar
-    measured: bool  # whether there are columns of numbers
-    unavailable: str  # why some numbers are missing, as said above the rows
 
 
 def _scale(diff: CheckpointDiff) -> float:
@@ -127,7 +119,9 @@ def _head(diff: CheckpointDiff, *, measured: bool) -> str:
     return f"<table><tr>{cells}</table>"
 
 
-def _module(module: Module, frame: _Frame, *, unfolded: bool, top: bool = True) -> Iterator[str]:
+def _module(
+    module: Module[ParameterChange], scale: float, *, measured: bool, unfolded: bool, top: bool = True
+) -> Iterator[str]:
     group = ChangeGroup(module.label, tuple(module.changes))
     if not group.differing:
         return
@@ -135,9 +129,9 @@ def _module(module: Module, frame: _Frame, *, unfolded: bool, top: bool = True) 
         yield f"<details{' open' if unfolded else ''}><summary><b>{escape(module.label)}</b> {_group(group)}</summary>"
     rows = [(name, change) for name, change in module.rows if change.differs]
     if rows:
-        yield from _table(rows, frame)
+        yield from _table(rows, scale, measured=measured)
     for below in module.modules:
-        yield from _module(below, frame, unfolded=unfolded, top=False)
+        yield from _module(below, scale, measured=measured, unfolded=unfolded, top=False)
     if not top or module.label:
         yield "</details>"
 
@@ -152,28 +146,28 @@ def _group(group: ChangeGroup) -> str:
     return f"<small>{', '.join(texts)}</small>{number}"
 
 
-def _table(rows: list[tuple[str, ParameterChange]], frame: _Frame) -> Iterator[str]:
+def _table(rows: list[tuple[str, ParameterChange]], scale: float, *, measured: bool) -> Iterator[str]:
     yield "<table>"
     for name, change in rows:
-        yield _row(name, change, frame)
+        yield _row(name, change, scale, measured=measured)
     yield "</table>"
 
 
-def _row(name: str, change: ParameterChange, frame: _Frame) -> str:
+def _row(name: str, change: ParameterChange, scale: float, *, measured: bool) -> str:
     dtype, shape = what(change.old, change.new)
     mark = f" class={_CLASSES[change.status]}" if change.status in _CLASSES else ""
     cells = [f"<tr{mark}><td>{escape(name)}<td>{escape(dtype)} {escape(shape)}"]
     found = change.statistics
     if found is not None:
-        share = min(found.relative / frame.scale, 1.0) if frame.scale else 0.0
+        share = min(found.relative / scale, 1.0) if scale else 0.0
         width = f" style=--w:{share * 100:.0f}%" if share >= 0.005 else ""
         cells.append(
             f"<td{width}>{short(found.relative)}<td>{short(found.max_abs_delta)}<td>{percent(found.changed_share)}"
             f"<td>{percent(found.flipped_share)}<td>{cosine(found.cosine)}"
         )
-    elif frame.measured:
+    elif measured:
         cells.append("<td>" * 5)
-    notes = ", ".join(notes_of(change, frame.unavailable))
+    notes = ", ".join(notes_of(change))
     if notes:
-        cells.append(f"<tr class=n><td colspan={5 if frame.measured else 2}><small>{escape(notes)}</small>")
+        cells.append(f"<tr class=n><td colspan={5 if measured else 2}><small>{escape(notes)}</small>")
     return "".join(cells)

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from theta_nb.report.change_group import ChangeGroup
-from theta_nb.report.diff_text import SIGNS, notes_of, summary, what
+from theta_nb.report.diff_text import SIGNS, missing, notes_of, summary, what
 from theta_nb.report.numbers import short
 from theta_nb.report.tree import Module, module_tree
-from theta_nb.report.visible import visible
 
 if TYPE_CHECKING:
     from theta_nb.engine.diff import ParameterChange
@@ -72,18 +71,16 @@ def diff_lines(diff: CheckpointDiff, *, colours: Colours = PLAIN, shown: int = _
         Most parameters that are listed one by one; of more, each module is one line.
     """
     yield summary(diff)
-    if diff.unavailable:
-        yield f"numbers are missing: {visible(diff.unavailable)}"
+    yield from missing(diff)
     if not len(diff):
         return
-    tree = module_tree(diff.sort("name").parameters)
-    lines = list(_lines(tree, "", diff.unavailable, folded=len(diff) > shown, top=True))
+    lines = list(_lines(module_tree(diff.sort("name").parameters), "", folded=len(diff) > shown, top=True))
     widths = [max(len(text) for text in column) for column in zip(*map(_columns, lines), strict=True)]
     for line in lines:
         yield _coloured(line, widths, colours)
 
 
-def _lines(module: Module, indent: str, told: str, *, folded: bool, top: bool = False) -> Iterator[_Line]:
+def _lines(module: Module[ParameterChange], indent: str, *, folded: bool, top: bool = False) -> Iterator[_Line]:
     group = ChangeGroup(module.label, tuple(module.changes))
     if not group.differing:
         return
@@ -94,16 +91,16 @@ def _lines(module: Module, indent: str, told: str, *, folded: bool, top: bool = 
     if not folded or top:
         for name, change in module.rows:
             if change.differs:
-                yield _parameter(indent, name, change, told)
+                yield _parameter(indent, name, change)
     for below in module.modules:
-        yield from _lines(below, indent, told, folded=folded)
+        yield from _lines(below, indent, folded=folded)
 
 
-def _parameter(indent: str, name: str, change: ParameterChange, told: str) -> _Line:
+def _parameter(indent: str, name: str, change: ParameterChange) -> _Line:
     found = change.statistics
     number = math.nan if found is None else found.relative
     text = " ".join(what(change.old, change.new))
-    return _Line(indent, SIGNS[change.status], name, text, _number(number), ", ".join(notes_of(change, told)))
+    return _Line(indent, SIGNS[change.status], name, text, _number(number), ", ".join(notes_of(change)))
 
 
 def _number(value: float) -> str:

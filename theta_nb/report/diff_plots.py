@@ -8,7 +8,7 @@ colour-blind tell both apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from theta_nb.report.checkpoint_diff import CheckpointDiff
     from theta_nb.tensors.statistics import Histogram
 
-__all__ = ["METRICS", "PLOTS", "literal", "middle_grey", "plot"]
+__all__ = ["METRICS", "PLOTS", "literal", "middle_grey", "name_map", "plot"]
 
 _GREY = "#808080"
 _BLUE, _ORANGE = "#2B8CC4", "#E69F00"
@@ -92,14 +92,14 @@ def literal(text: str) -> str:
 
 
 def _figure(width: float, height: float, ax: Axes | None) -> tuple[Figure, Axes]:
-    """Axes to draw in: the given ones, or those of a figure that no window or notebook shows by itself."""
+    """Axes to draw in: the given ones, or those of a new figure that pyplot does not know."""
     if ax is not None:
         figure = ax.get_figure(root=True)
         if figure is not None:
             return figure, ax
-    from matplotlib.figure import Figure
+    from theta_nb.report.figure import ShownFigure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
+    figure = ShownFigure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
 
@@ -140,18 +140,36 @@ def bars(diff: CheckpointDiff, *, metric: str = "relative", top: int = 40, ax: A
 
 def heatmap(diff: CheckpointDiff, *, metric: str = "relative", ax: Axes | None = None) -> Figure:
     """Blocks against what a parameter is within its block; logarithmic where the values span more than a decade."""
+    label = _metric(metric)
+    values = {change.name: _finite(getattr(change.statistics, metric)) for change in _measured(diff)}
+    names = [change.name for change in diff.parameters]
+    return name_map(values, names, label=label, title=heading(diff), ax=ax)
+
+
+def name_map(
+    values: Mapping[str, float], names: Sequence[str], *, label: str, title: str, ax: Axes | None = None
+) -> Figure:
+    """Values by name as a map of blocks against roles.
+
+    Parameters
+    ----------
+    values
+        What is drawn; parameters without one are left blank.
+    names
+        All names, in the order in which roles are listed.
+    label, title
+        Of the colours, and of the whole.
+    ax
+        Where to draw; a figure of its own by default.
+    """
     from matplotlib.colors import LogNorm, Normalize
 
-    label = _metric(metric)
-    found = _measured(diff)
-    blocks = sorted({block_of(change.name) for change in diff.parameters}, key=natural)
-    used = {role_of(change.name) for change in found}
-    roles = [role for role in dict.fromkeys(role_of(change.name) for change in diff.parameters) if role in used]
-    blocks = [block for block in blocks if any(block_of(c.name) == block and role_of(c.name) in used for c in found)]
+    used = {role_of(name) for name in values}
+    roles = [role for role in dict.fromkeys(map(role_of, names)) if role in used]
+    blocks = sorted({block_of(name) for name in values}, key=natural)
     grid = np.full((len(roles), len(blocks)), np.nan)
-    for change in found:
-        row, column = roles.index(role_of(change.name)), blocks.index(block_of(change.name))
-        grid[row, column] = _finite(getattr(change.statistics, metric))
+    for name, value in values.items():
+        grid[roles.index(role_of(name)), blocks.index(block_of(name))] = value
     positive = grid[grid > 0]
     logarithmic = bool(len(positive)) and positive.max() > 10 * positive.min()
     norm = (
@@ -159,12 +177,13 @@ def heatmap(diff: CheckpointDiff, *, metric: str = "relative", ax: Axes | None =
         if logarithmic
         else Normalize(0, float(positive.max()) if len(positive) else 1.0)
     )
-    figure, axes = _figure(2.6 + 0.34 * len(blocks) + 0.05 * max(map(len, roles)), 1.6 + 0.24 * len(roles), ax)
+    longest = max(map(len, roles), default=0)
+    figure, axes = _figure(2.6 + 0.34 * len(blocks) + 0.05 * longest, 1.6 + 0.24 * len(roles), ax)
     image = axes.pcolormesh(np.ma.masked_invalid(grid), cmap="cividis", norm=norm, edgecolors="none")
     axes.set_xticks(np.arange(len(blocks)) + 0.5, [_shortened(b, 28) for b in blocks], size=7, rotation=60, ha="right")
     axes.set_yticks(np.arange(len(roles)) + 0.5, [_shortened(role, 40) for role in roles], size=7)
     axes.invert_yaxis()
-    axes.set_title(literal(heading(diff)), loc="left")
+    axes.set_title(literal(title), loc="left")
     figure.colorbar(image, ax=axes, label=label, fraction=0.05, pad=0.02)
     return figure
 
@@ -232,11 +251,11 @@ def _chosen(diff: CheckpointDiff, top: int, names: Sequence[str] | None) -> list
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    from matplotlib.figure import Figure
+    from theta_nb.report.figure import ShownFigure
 
     columns = min(3, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(3.1 * columns + 0.4, 2.1 * rows + 0.4), layout="constrained")
+    figure = ShownFigure(figsize=(3.1 * columns + 0.4, 2.1 * rows + 0.4), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for unused in grid[count:]:
         unused.remove()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from theta_nb.report.diff_text import SIGNS, heading, notes_of, summary, table, what
+from theta_nb.report.diff_text import SIGNS, heading, missing, notes_of, summary, table, what
 from theta_nb.report.numbers import cosine, percent, short
 from theta_nb.report.visible import visible
 from theta_nb.report.wording import PLAIN, Ink, count
@@ -71,14 +71,14 @@ def markdown(diff: CheckpointDiff, *, limit: int = 200) -> Iterator[str]:
     yield f"### {_cell(heading(diff))}"
     yield ""
     yield _cell(summary(diff))
-    if diff.unavailable:
+    for reason in missing(diff):
         yield ""
-        yield f"Some statistics are missing: {_cell(diff.unavailable)}"
+        yield _cell(reason)
     rows = list(diff)
     if not rows:
         return
     measured = diff.measured != "structure"
-    notes = [_cell(", ".join(_notes(change, diff.unavailable))) for change in rows[:limit]]
+    notes = [_cell(", ".join(_notes(change))) for change in rows[:limit]]
     head = ["", "parameter", "dtype", "shape"]
     head += ["‖Δ‖/‖old‖", "max \\|Δ\\|", "changed", "cosine"] if measured else []
     rules = ["---"] * 4 + ["--:"] * (len(head) - 4)
@@ -97,9 +97,9 @@ def _row(cells: list[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _notes(change: ParameterChange, told: str) -> list[str]:
+def _notes(change: ParameterChange) -> list[str]:
     """All notes but the former name, which stands beside the present one."""
-    notes = notes_of(change, told)
+    notes = notes_of(change)
     return notes[1:] if change.status == "renamed" else notes
 
 

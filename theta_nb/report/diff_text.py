@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from theta_nb.engine.diff import NOT_MEASURED
 from theta_nb.report.numbers import cosine, percent, short, size
 from theta_nb.report.visible import visible
+from theta_nb.report.wording import count
 
 if TYPE_CHECKING:
     from theta_nb.engine.diff import Parameter, ParameterChange
     from theta_nb.report.checkpoint_diff import CheckpointDiff
 
-__all__ = ["SIGNS", "heading", "notes_of", "summary", "table", "what"]
+__all__ = ["SIGNS", "heading", "missing", "notes_of", "summary", "table", "what"]
 
 SIGNS = {
     "added": "+",
@@ -26,6 +28,7 @@ SIGNS = {
 }
 """What stands before a parameter's name."""
 
+_REASONS = 3
 _NUMBERS = ("‖Δ‖/‖old‖", "max |Δ|", "changed", "flips", "cosine")
 
 
@@ -61,9 +64,7 @@ def summary(diff: CheckpointDiff) -> str:
         if counts.get(status)
     ]
     if not any(change.differs for change in diff.parameters):
-        parts = [
-            "no parameter differs" if diff.parameters else "no parameter matches" if diff.hidden else "no parameters"
-        ]
+        parts = ["no parameter differs" if diff.parameters else f"no parameter{' matches' if diff.hidden else 's'}"]
     total = diff.total
     # Where most could not be measured, a zero would read as "no change".
     blind = any(change.status == "modified" and change.statistics is None for change in diff.parameters)
@@ -97,8 +98,7 @@ def table(diff: CheckpointDiff, *, limit: int | None = None, unchanged: bool = F
     rows = list(diff.parameters) if unchanged else list(diff)
     shown = rows if limit is None else rows[: max(0, limit)]
     lines = [heading(diff), summary(diff)]
-    if diff.unavailable:
-        lines.append(f"Some statistics are missing: {visible(diff.unavailable)}")
+    lines += missing(diff)
     if shown:
         lines += ["", *_aligned(diff, shown, columns)]
     if len(rows) > len(shown):
@@ -109,7 +109,7 @@ def table(diff: CheckpointDiff, *, limit: int | None = None, unchanged: bool = F
 def _aligned(diff: CheckpointDiff, rows: Sequence[ParameterChange], columns: int) -> Iterator[str]:
     measured = diff.measured != "structure"
     cells = [["  parameter", "dtype", "shape", *(_NUMBERS if measured else ()), ""]]
-    cells += [_cells(change, diff.unavailable, measured=measured) for change in rows]
+    cells += [_cells(change, measured=measured) for change in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
     left_out: list[str] = []
     while columns and len(widths) > 5 and sum(widths[:-1]) + 2 * (len(widths) - 2) > columns:
@@ -126,32 +126,48 @@ def _aligned(diff: CheckpointDiff, rows: Sequence[ParameterChange], columns: int
         yield f"  not shown in {columns} columns: {', '.join(left_out)}"
 
 
-def _cells(change: ParameterChange, told: str, *, measured: bool) -> list[str]:
+def _cells(change: ParameterChange, *, measured: bool) -> list[str]:
     name = f"{SIGNS[change.status]} {change.name}"
     dtype, shape = what(change.old, change.new)
-    return [name, dtype, shape, *(_number_cells(change) if measured else ()), ", ".join(notes_of(change, told))]
+    return [name, dtype, shape, *(_number_cells(change) if measured else ()), ", ".join(notes_of(change))]
 
 
-def notes_of(change: ParameterChange, told: str = "") -> list[str]:
-    """What else there is to say about a parameter.
+def missing(diff: CheckpointDiff) -> list[str]:
+    """A sentence for each reason why parameters were not measured, with their number; of many reasons the first ones.
 
-    Parameters
-    ----------
-    change
-        The parameter.
-    told
-        Why values are missing, if that stands above all parameters: it is not said again for each of them.
+    Examples
+    --------
+    >>> from theta_nb.engine.diff import Parameter, ParameterChange
+    >>> from theta_nb.report.checkpoint_diff import CheckpointDiff, Side
+    >>> changes = tuple(
+    ...     ParameterChange("modified", *[Parameter(name, "int8", (4,), side) for side in (b"1", b"2")], note=note)
+    ...     for name, note in (("a", "not measured: offline"), ("b", "not measured: offline"), ("c", "tiny"))
+    ... )
+    >>> missing(CheckpointDiff(Side("m.pt", "HEAD~1"), Side("m.pt", "HEAD"), changes))
+    ['2 parameters are not measured: offline']
     """
+    reasons = Counter(c.note.removeprefix(NOT_MEASURED) for c in diff.parameters if c.note.startswith(NOT_MEASURED))
+    lines = [
+        f"{count(number, 'parameter')} {'is' if number == 1 else 'are'} not measured: {visible(reason)}"
+        for reason, number in reasons.most_common(_REASONS)
+    ]
+    if len(reasons) > _REASONS:
+        left = sum(number for _, number in reasons.most_common()[_REASONS:])
+        lines.append(f"… and {left:,} more are not measured, for {count(len(reasons) - _REASONS, 'other reason')}")
+    return lines
+
+
+def notes_of(change: ParameterChange, *, reason: bool = False) -> list[str]:
+    """What else there is to say about a parameter; why it was not measured only if that is wanted as well."""
     notes = []
     if change.status == "renamed":
         notes.append(f"was {change.old_name}")
     if change.tied:
         notes.append(f"tied to {change.tied}")
     notes += _not_finite(change)
-    if told and change.note == NOT_MEASURED + told:
-        notes.append(NOT_MEASURED.rstrip(": "))
-    elif change.note:
-        notes.append(visible(change.note))
+    if change.note:
+        unread = change.note.startswith(NOT_MEASURED) and not reason
+        notes.append("not measured" if unread else visible(change.note))
     return notes
 
 

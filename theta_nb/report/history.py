@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, overload
 
 from theta_nb.engine.diff import ParameterChange, natural
 from theta_nb.engine.history import Commit, Step
 from theta_nb.errors import ThetaError
 from theta_nb.report.checkpoint_diff import ChangeGroup, CheckpointDiff
 from theta_nb.report.grouping import block_of, kind_of, module_of
+from theta_nb.report.showing import Showing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,12 +58,15 @@ class ChangeMatrix:
         belong to changed tensors. NaN where the commit has no such layer, 0 where nothing in it changed.
     measured
         Which of the two the values are.
+    added
+        Cells (row, column) of layers that came into being in that commit: there is nothing to compare them with.
     """
 
     layers: tuple[str, ...]
     commits: tuple[Commit, ...]
     values: tuple[tuple[float, ...], ...]
     measured: bool = False
+    added: frozenset[tuple[int, int]] = frozenset()
 
     def column(self, commit: str) -> dict[str, float]:
         """Values of one commit by layer; ``commit`` is an id or the beginning of one.
@@ -78,7 +83,7 @@ class ChangeMatrix:
 
 
 @dataclass(frozen=True)
-class History(Sequence[Step]):
+class History(Showing, Sequence[Step]):
     """What the commits of a repository did to one checkpoint, newest first.
 
     It is a sequence of steps. In a notebook it shows itself.
@@ -94,6 +99,8 @@ class History(Sequence[Step]):
     measured
         Whether the changes have statistics.
     """
+
+    mime: ClassVar[str] = "application/vnd.theta.history+json"
 
     path: str
     steps: tuple[Step, ...]
@@ -170,7 +177,9 @@ class History(Sequence[Step]):
         columns = [_column(step, group, measured=self.measured) for step in steps]
         layers = tuple(sorted({layer for column in columns for layer in column}, key=natural))
         values = tuple(tuple(column.get(layer, math.nan) for column in columns) for layer in layers)
-        return ChangeMatrix(layers, tuple(step.commit for step in steps), values, self.measured)
+        rows = {layer: row for row, layer in enumerate(layers)}
+        added = frozenset((rows[layer], column) for column, step in enumerate(steps) for layer in _new(step, group))
+        return ChangeMatrix(layers, tuple(step.commit for step in steps), values, self.measured, added)
 
     def step(self, commit: str) -> Step:
         """The step of one commit.
@@ -268,17 +277,6 @@ class History(Sequence[Step]):
 
         return plot(self, by, **options)
 
-    def __str__(self) -> str:
-        return self.table()
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Mapping[str, Any]:
-        """What a notebook shows and saves: data, static HTML and plain text."""
-        return {
-            "application/vnd.theta.history+json": self.to_dict(),
-            "text/html": self.to_html(),
-            "text/plain": self.table(limit=60),
-        }
-
 
 def _column(step: Step, group: Callable[[str], str], *, measured: bool) -> dict[str, float]:
     """Value of every part of the model in one commit."""
@@ -302,3 +300,12 @@ def _column(step: Step, group: Callable[[str], str], *, measured: bool) -> dict[
         else:
             column[layer] = math.nan  # new, or its values are not here: there is nothing to divide by
     return column
+
+
+def _new(step: Step, group: Callable[[str], str]) -> set[str]:
+    """Parts of the model that a commit brought, with all that is in them."""
+    present = Counter(group(name) for name in step.parameters)
+    if step.state == "added":
+        return set(present)
+    came = Counter(group(change.name) for change in step.changes if change.status == "added")
+    return {layer for layer, number in came.items() if number == present[layer]}

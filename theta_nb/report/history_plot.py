@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from theta_nb.errors import ThetaError
 from theta_nb.report.diff_plots import literal, middle_grey
@@ -47,25 +47,18 @@ def plot(history: History, by: str = "block", *, top: int = 40, figsize: tuple[f
 
 
 def _drawn(history: History, matrix: ChangeMatrix, top: int, figsize: tuple[float, float] | None) -> Figure:
-    import matplotlib.pyplot as plt
+    from theta_nb.report.figure import ShownFigure
 
     rows = _rows(matrix, top)
     metrics = {name: values for name, values in _metrics(history).items() if any(map(math.isfinite, values))}
     height = 1.4 + 0.24 * len(rows) + (1.6 if metrics else 0)
-    figure, axes = plt.subplots(
-        2 if metrics else 1,
-        1,
-        sharex=True,
-        squeeze=False,
-        layout="constrained",
-        figsize=figsize or (max(6.0, 3.2 + 0.22 * len(matrix.commits)), height),
-        height_ratios=[1.6, height - 1.6] if metrics else None,
-    )
+    figure = ShownFigure(figsize=figsize or (max(6.0, 3.2 + 0.22 * len(matrix.commits)), height), layout="constrained")
+    ratios = [1.6, height - 1.6] if metrics else None
+    axes = figure.subplots(2 if metrics else 1, 1, sharex=True, squeeze=False, height_ratios=ratios)
     if metrics:
         _draw_metrics(axes[0, 0], metrics)
     _draw_matrix(figure, axes[-1, 0], matrix, rows)
     axes[0, 0].set_title(literal(history.path), loc="left")
-    plt.close(figure)  # the notebook shows what is returned, and would show it twice
     return figure
 
 
@@ -111,6 +104,25 @@ def _draw_matrix(figure: Figure, axes: Axes, matrix: ChangeMatrix, rows: list[in
     ticks = range(0, len(matrix.commits), step)
     axes.set_xticks(list(ticks), [matrix.commits[i].short for i in ticks], rotation=90, family="monospace", size=8)
     axes.tick_params(length=0)
+    _draw_added(figure, axes, matrix, rows)
     axes.set_facecolor("#80808018")  # where nothing changed
     label = "‖Δ‖/‖old‖" if matrix.measured else "share of values in changed tensors"
     figure.colorbar(image, ax=axes, label=label, pad=0.01)
+
+
+def _draw_added(figure: Figure, axes: Axes, matrix: ChangeMatrix, rows: list[int]) -> None:
+    """Hatch what came into being, in one rectangle for rows that follow each other."""
+    from itertools import groupby
+
+    from matplotlib.patches import Rectangle
+
+    look: dict[str, Any] = {"fill": False, "hatch": "/////", "edgecolor": "#80808090", "linewidth": 0}
+    for column in range(len(matrix.commits)):
+        places = [place for place, row in enumerate(rows) if (row, column) in matrix.added]
+        for _, run in groupby(enumerate(places), lambda pair: pair[1] - pair[0]):
+            found = [place for _, place in run]
+            axes.add_patch(Rectangle((column - 0.5, found[0] - 0.5), 1, len(found), **look))
+    if matrix.added:
+        figure.legend(
+            [Rectangle((0, 0), 1, 1, **look)], ["added"], loc="outside lower right", frameon=False, fontsize=8
+        )

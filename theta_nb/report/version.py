@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from theta_nb.report.fragments import Markup, chip, details, fragment, grid, tex
 from theta_nb.report.grouping import block_of
 from theta_nb.report.history_text import number, refs
 from theta_nb.report.numbers import size
+from theta_nb.report.showing import Showing
 from theta_nb.report.visible import visible
 from theta_nb.report.wording import PLAIN, Ink, count
 
@@ -23,7 +24,7 @@ __all__ = ["CheckpointVersion", "version_table"]
 
 
 @dataclass(frozen=True)
-class CheckpointVersion:
+class CheckpointVersion(Showing):
     """What a commit, or the index, has at a path.
 
     Parameters
@@ -94,13 +95,6 @@ class CheckpointVersion:
     def to_html(self) -> str:
         """A self-contained HTML fragment: parameters folded by block."""
         return _html(self)
-
-    def __str__(self) -> str:
-        return self.table()
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Mapping[str, Any]:
-        """What a notebook shows."""
-        return {"text/html": self.to_html(), "text/plain": self.table(limit=60)}
 
 
 def version_table(version: CheckpointVersion, *, limit: int | None = None, ink: Ink = PLAIN) -> Iterator[str]:

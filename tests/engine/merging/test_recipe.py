@@ -134,33 +134,6 @@ def test_a_recorded_combination_of_another_size_is_refused(session: MergeSession
         again.arrays()
 
 
-# --- saved sessions ---------------------------------------------------------------------------------------------------
-
-
-def test_a_saved_session_goes_on_where_it_was(session: MergeSession, tmp_path: Path) -> None:
-    chosen(session)
-    session.evaluate(lambda state: {"norm": float(np.linalg.norm(np.asarray(state["norm.weight"])))})
-    session.evaluate(lambda state: float("nan"))
-    session.use("ties", density=0.1)
-    session.undo()
-    path = str(tmp_path / "session.json")
-    session.save(path)
-    again = session_of(tmp_path, "memory", BASE, OURS, THEIRS).load(path)
-    assert again.recipe().dump() == session.recipe().dump()
-    assert again.tries[0].metrics == session.tries[0].metrics
-    assert again.redo().settings.default.method == "ties"  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"theta-session": 1}', '{"theta-session": 1, "recipe": {}}', "\0"])
-def test_what_is_no_saved_session_changes_nothing(session: MergeSession, tmp_path: Path, text: str) -> None:
-    (tmp_path / "x.json").write_text(text)
-    chosen(session)
-    before = session.recipe().dump()
-    with pytest.raises(MergeError):
-        session.load(str(tmp_path / "x.json"))
-    assert session.recipe().dump() == before
-
-
 # --- tries ------------------------------------------------------------------------------------------------------------
 
 

@@ -3,11 +3,12 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import zlib from "node:zlib";
 
-import { Superseded, createClient, createState, floats, inflated } from "./static/messages.js";
+import { Lost, Superseded, createClient, createState, floats, inflated } from "./static/messages.js";
 import { cosine, percent, short, size } from "./static/numbers.js";
 import { createDiffData } from "./static/diff_data.js";
 import { flattened, unfolded } from "./static/tree.js";
 import { nameFilter } from "./static/filter.js";
+import { watchKernel } from "./static/kernel.js";
 
 const later = (ms = 5) => new Promise((done) => setTimeout(done, ms));
 
@@ -117,4 +118,60 @@ test("a diff has a map without empty rows and columns", () => {
   assert.equal(data.item(2).comparable, false);
   assert.equal(data.row(0).shape, "float32 [1]");
   assert.ok(Number.isNaN(data.value("nothing", 0)));
+});
+
+test("when Python is gone, everything that was asked for is given up, once and for all", async () => {
+  const sent = [];
+  const client = createClient((message) => sent.push(message), { wait: 0 });
+  const waiting = client.ask("one", "picture");
+  const heard = [];
+  client.onLost((reason) => heard.push(reason));
+  client.lose("The kernel was restarted");
+  await assert.rejects(waiting, Lost);
+  await assert.rejects(client.ask("two", "picture"), Lost);
+  client.onLost((reason) => heard.push(`late: ${reason}`));
+  await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.deepEqual(heard, ["The kernel was restarted", "late: The kernel was restarted"]);
+  assert.deepEqual(sent, []);
+});
+
+/** What a widget's view gets of its kernel. */
+function fakeModel() {
+  const signal = () => {
+    const heard = new Set();
+    return { connect: (f) => heard.add(f), disconnect: (f) => heard.delete(f), emit: (...a) => [...heard].forEach((f) => f(...a)), heard };
+  };
+  const events = new Map();
+  return {
+    events,
+    on: (name, f) => events.set(name, f),
+    off: (name) => events.delete(name),
+    widget_manager: { kernel: { statusChanged: signal(), disposed: signal() } },
+  };
+}
+
+test("a kernel is lost for one reason, and leaves no listener behind", () => {
+  const model = fakeModel();
+  const { kernel } = model.widget_manager;
+  const watch = watchKernel(model);
+  const reasons = [];
+  watch.onLost((reason) => reasons.push(reason));
+  kernel.statusChanged.emit(kernel, "busy");
+  assert.deepEqual(reasons, []);
+  kernel.statusChanged.emit(kernel, "dead");
+  assert.deepEqual(reasons, ["The kernel has stopped"]);
+  assert.equal(kernel.statusChanged.heard.size + kernel.disposed.heard.size + model.events.size, 0);
+  kernel.disposed.emit();
+  watch.attempt(() => assert.fail("nothing is sent any more"));
+  assert.equal(reasons.length, 1);
+});
+
+test("a page that says nothing of its kernel is found out by sending", () => {
+  const watch = watchKernel({ on() {}, off() {} });
+  const reasons = [];
+  watch.onLost((reason) => reasons.push(reason));
+  watch.attempt(() => {
+    throw new Error("Cannot send");
+  });
+  assert.deepEqual(reasons, ["The kernel is gone"]);
 });

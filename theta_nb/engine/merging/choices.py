@@ -140,11 +140,14 @@ class Override:
         What is chosen for them.
     regex
         Whether the pattern is a regular expression.
+    contested
+        Whether it is only about what both sides changed and no rule decides, as the choice for everything is.
     """
 
     pattern: str
     choice: Choice
     regex: bool = False
+    contested: bool = False
 
     def matches(self, name: str) -> bool:
         """Whether it is about the parameter."""
@@ -193,7 +196,8 @@ class Settings:
 
     def with_override(self, override: Override) -> Settings:
         """With one more override, behind all others."""
-        kept = tuple(one for one in self.overrides if (one.pattern, one.regex) != (override.pattern, override.regex))
+        key = (override.pattern, override.regex, override.contested)
+        kept = tuple(one for one in self.overrides if (one.pattern, one.regex, one.contested) != key)
         return replace(self, overrides=(*kept, override))
 
 

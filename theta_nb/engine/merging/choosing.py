@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, Self
@@ -57,6 +57,7 @@ class Choosing:
         self._decider = Decider((*self.units, *named), self.depths, self.labels)
         self._steps: list[Settings] = [Settings()]
         self._place = 0
+        self._watchers: list[Callable[[], None]] = []
 
     @property
     def settings(self) -> Settings:
@@ -130,6 +131,40 @@ class Choosing:
         """Choose everything at once, as an earlier try had it."""
         return self._choose(settings)
 
+    def check(self, settings: Settings) -> Settings:
+        """Settings, if they can be chosen; nothing is.
+
+        Raises
+        ------
+        MergeError
+            As :meth:`use`.
+        """
+        for choice in (settings.default, *(one.choice for one in settings.overrides)):
+            if choice is not None:
+                self.checked(choice.method, choice.parameters)
+        self.decide(settings)
+        return settings
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have a function called whenever something else is chosen; the function that is returned ends that."""
+        self._watchers.append(callback)
+
+        def end() -> None:
+            with suppress(ValueError):
+                self._watchers.remove(callback)
+
+        return end
+
+    @property
+    def can_undo(self) -> bool:
+        """Whether :meth:`undo` has something to go back to."""
+        return self._place > 0
+
+    @property
+    def can_redo(self) -> bool:
+        """Whether :meth:`redo` has something to bring back."""
+        return self._place + 1 < len(self._steps)
+
     def checked(self, method: str, parameters: Mapping[str, Any]) -> Choice:
         """A choice that fits these inputs, without choosing it.
 
@@ -173,11 +208,17 @@ class Choosing:
 
     def _forget(self) -> None:
         self.__dict__.pop("decisions", None)
+        for watcher in tuple(self._watchers):
+            watcher()
+
+    def decide(self, settings: Settings) -> Mapping[str, Decision]:
+        """What would be done with every parameter if that was chosen; nothing is."""
+        return self._decider.all(settings)
 
     @cached_property
     def decisions(self) -> Mapping[str, Decision]:
         """What is done with every parameter."""
-        return self._decider.all(self.settings)
+        return self.decide(self.settings)
 
     @property
     def tensor_decisions(self) -> list[Decision]:
@@ -203,6 +244,11 @@ class Choosing:
     def open(self) -> tuple[str, ...]:
         """Parameters about which somebody has to choose before the result can be kept."""
         return tuple(name for name, decision in self.decisions.items() if decision.open)
+
+    @cached_property
+    def undecided(self) -> frozenset[str]:
+        """Names of the parameters that a choice for everything is about, unless an override names them."""
+        return self._decider.undecided()
 
     def decision(self, name: str) -> Decision:
         """What is done with one parameter.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from theta_nb.engine.merging.choices import Choice, Settings
+from theta_nb.engine.merging.choices import Choice, Override, Settings
 from theta_nb.engine.merging.inputs import VALUE, TensorInfo
 from theta_nb.engine.merging.rules import VALUES, Rule, mergeable, rule_for
 from theta_nb.engine.merging.states import Resolution, Unit
@@ -18,6 +18,8 @@ __all__ = ["BASE", "Decider", "Decision", "decide"]
 
 BASE = -1
 """Position that stands for the ancestor."""
+
+_MOST_PATTERNS = 1000
 
 _TAKES = {"ours": 0, "original": BASE}
 
@@ -43,6 +45,8 @@ class Decision:
         Why, in a phrase.
     open
         Whether somebody has to choose before the result can be kept.
+    override
+        The override that decided, if one did.
     """
 
     unit: Unit
@@ -52,6 +56,7 @@ class Decision:
     inputs: tuple[int, ...] = ()
     reason: str = ""
     open: bool = False
+    override: Override | None = None
 
     @property
     def dropped(self) -> bool:
@@ -113,6 +118,7 @@ class Decider:
     def __init__(self, units: Sequence[Unit], depths: Mapping[str, float], labels: Sequence[str]) -> None:
         self._labels = tuple(labels)
         self._facts = [_Facts.of(unit, depths[unit.name]) for unit in units]
+        self._matching: dict[tuple[str, bool], list[_Facts]] = {}
 
     def all(self, settings: Settings) -> dict[str, Decision]:
         """What is done with every parameter.
@@ -126,13 +132,36 @@ class Decider:
             If parameters are wrong for the inputs that have the tensor.
         """
         bound: dict[Any, Mapping[str, Value]] = {}
-        return {facts.unit.name: self._one(facts, settings, bound) for facts in self._facts}
+        overridden = self._overridden(settings.overrides)
+        return {
+            facts.unit.name: self._one(facts, settings, overridden.get(facts.unit.name), bound) for facts in self._facts
+        }
 
-    def _one(self, facts: _Facts, settings: Settings, bound: dict[Any, Mapping[str, Value]]) -> Decision:
+    def undecided(self) -> frozenset[str]:
+        """Names of the parameters that the choice for everything is about, unless an override names them."""
+        return frozenset(facts.unit.name for facts in self._facts if facts.contested)
+
+    def _overridden(self, overrides: Sequence[Override]) -> dict[str, Override]:
+        """The override that counts for every parameter that has one."""
+        out: dict[str, Override] = {}
+        for override in overrides:
+            key = (override.pattern, override.regex)
+            if key not in self._matching:
+                if len(self._matching) > _MOST_PATTERNS:
+                    self._matching.clear()
+                self._matching[key] = [facts for facts in self._facts if override.matches(facts.unit.name)]
+            for facts in self._matching[key]:
+                if facts.contested or not override.contested:
+                    out[facts.unit.name] = override
+        return out
+
+    def _one(
+        self, facts: _Facts, settings: Settings, override: Override | None, bound: dict[Any, Mapping[str, Value]]
+    ) -> Decision:
         unit = facts.unit
-        override = settings.override_for(unit.name) if settings.overrides else None
         if override is not None:
-            return self._chosen(facts, override.choice, f"override {override.pattern}", bound)
+            made = self._chosen(facts, override.choice, f"override {override.pattern}", bound)
+            return replace(made, override=override)
         if facts.settled is not None:
             return facts.settled
         if facts.value:
@@ -189,6 +218,11 @@ class _Facts:
     rule: Rule | None
     settled: Decision | None
     value: bool
+
+    @property
+    def contested(self) -> bool:
+        """Whether the choice for everything is about it."""
+        return self.settled is None and self.rule is None and not self.value
 
     @classmethod
     def of(cls, unit: Unit, depth: float) -> _Facts:

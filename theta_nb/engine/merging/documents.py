@@ -8,9 +8,9 @@ from typing import Any
 
 from theta_nb.errors import MergeError
 
-__all__ = ["read_json", "read_yaml", "write_yaml"]
+__all__ = ["MAX_NBYTES", "read_json", "read_yaml", "write_yaml"]
 
-_MAX_NBYTES = 64 * 2**20
+MAX_NBYTES = 64 * 2**20
 
 
 def read_json(text: str, what: str) -> Any:
@@ -106,5 +106,5 @@ def write_yaml(form: Mapping[str, Any]) -> str:
 
 
 def _check_length(text: str, what: str) -> None:
-    if len(text) > _MAX_NBYTES:
+    if len(text) > MAX_NBYTES:
         raise MergeError(f"{what} is too long ({len(text)} characters)")

@@ -12,6 +12,7 @@ import numpy as np
 
 from theta_nb.engine.merging import outcomes
 from theta_nb.engine.merging import preview as previews
+from theta_nb.engine.merging.choices import Settings
 from theta_nb.engine.merging.choosing import Choosing
 from theta_nb.engine.merging.computing import Kitchen
 from theta_nb.engine.merging.decisions import Decision
@@ -62,6 +63,8 @@ class Looking(Choosing):
         if statistics and len(statistics) != len(inputs):
             raise MergeError(f"{len(statistics)} checkpoints with statistics are given for {len(inputs)} inputs")
         self._executor = executor
+        self.informed = bool(statistics)
+        """Whether there are statistics of the training data."""
         self._measurable = {unit.name for unit in self.units if unit.state is not State.EQUAL and _measurable(unit)}
         self._statistics: dict[str, Statistics] = {}
         self._relations: tuple[int, previews.Relations] | None = None
@@ -84,7 +87,23 @@ class Looking(Choosing):
             self.kitchen.statistics.save()
         return self
 
-    def preview(self, *, measure: bool = True, exact: bool = False, progress: Progress | None = None) -> Preview:
+    @property
+    def measured(self) -> bool:
+        """Whether all statistics are known."""
+        return len(self._statistics) == len(self._measurable)
+
+    def statistics(self, name: str) -> Statistics | None:
+        """Statistics of a parameter as far as they are known: nothing is read."""
+        return self._statistics.get(name)
+
+    def preview(
+        self,
+        *,
+        settings: Settings | None = None,
+        measure: bool = True,
+        exact: bool = False,
+        progress: Progress | None = None,
+    ) -> Preview:
         """What would come out: state, choice, distances, cosines and conflicts of every parameter.
 
         The numbers of copies and of Gram-determined methods are exact and cost next to nothing after the first pass.
@@ -94,6 +113,8 @@ class Looking(Choosing):
 
         Parameters
         ----------
+        settings
+            What to suppose instead of what is chosen; nothing is chosen by it.
         measure
             Whether statistics that are not known yet are measured first; without them their columns are empty.
         exact
@@ -116,7 +137,7 @@ class Looking(Choosing):
         """
         if measure:
             self.measure(progress)
-        decisions = tuple(self.decisions.values())
+        decisions = tuple((self.decisions if settings is None else self.decide(settings)).values())
         known = [self._statistics.get(decision.unit.name) for decision in decisions]
         lengths = self._lengths(decisions, known)
         others = [d for d in decisions if d.method is not None and not self._predictable(d)]

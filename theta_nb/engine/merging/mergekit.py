@@ -7,7 +7,7 @@ and never skipped.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from theta_nb.engine.merging.choices import Choice, Override, Settings
@@ -86,7 +86,7 @@ class MergekitConfig:
             return Choice(choice.method, {key: _renamed(value, names) for key, value in given})
 
         default = self.settings.default
-        overrides = tuple(Override(one.pattern, renamed(one.choice), one.regex) for one in self.settings.overrides)
+        overrides = tuple(replace(one, choice=renamed(one.choice)) for one in self.settings.overrides)
         return Settings(None if default is None else renamed(default), overrides)
 
 

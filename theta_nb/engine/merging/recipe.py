@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import theta_nb
@@ -17,7 +17,16 @@ from theta_nb.engine.merging.documents import read_json, read_yaml, write_yaml
 from theta_nb.engine.merging.inputs import MergeInput
 from theta_nb.errors import MergeError
 
-__all__ = ["SCHEMA", "Recipe", "Source"]
+__all__ = [
+    "SCHEMA",
+    "Recipe",
+    "Source",
+    "complete_settings",
+    "settings_json",
+    "settings_of",
+    "valid_settings",
+    "validate",
+]
 
 _TEXT = {"type": "string", "maxLength": 4096}
 _SCALAR = {"type": ["number", "string", "boolean"], "maxLength": 100}
@@ -62,10 +71,10 @@ SCHEMA: Mapping[str, Any] = {
         },
         "overrides": {
             "type": "array",
-            "description": "for what a pattern names; the last one counts",
+            "description": "for what a pattern names, or for what both sides changed of it; the last one counts",
             "items": {
                 "type": "object",
-                "properties": {"glob": _TEXT, "regex": _TEXT, **_CHOICE},
+                "properties": {"glob": _TEXT, "regex": _TEXT, "contested": {"const": True}, **_CHOICE},
                 "required": list(_CHOICE),
                 "oneOf": [{"required": ["glob"]}, {"required": ["regex"]}],
                 "additionalProperties": False,
@@ -158,11 +167,9 @@ class Recipe:
         statistics: Sequence[MergeInput] = (),
     ) -> Recipe:
         """The recipe of a session, every parameter written out, so that no default can change it."""
-        default = settings.default and complete(settings.default)
-        overrides = tuple(Override(one.pattern, complete(one.choice), one.regex) for one in settings.overrides)
         sources, known = (tuple(map(Source.of, each)) for each in (inputs, statistics))
         origin = None if base is None else Source.of(base)
-        return cls(origin, sources, Settings(default, overrides), decided, statistics=known)
+        return cls(origin, sources, complete_settings(settings), decided, statistics=known)
 
     def json(self) -> dict[str, Any]:
         """As plain data, valid by :data:`SCHEMA`."""
@@ -171,10 +178,7 @@ class Recipe:
             "version": self.version,
             "base": self.base and self.base.json(),
             "inputs": [source.json() for source in self.inputs],
-            "choice": self.settings.default and self.settings.default.json(),
-            "overrides": [
-                {"regex" if one.regex else "glob": one.pattern, **one.choice.json()} for one in self.settings.overrides
-            ],
+            **settings_json(self.settings),
         }
         if self.statistics:
             out["statistics"] = [source.json() for source in self.statistics]
@@ -210,19 +214,7 @@ class Recipe:
         if isinstance(form, dict) and form.get("theta-merge") not in (None, 1):
             raise MergeError(f"the recipe has form {form['theta-merge']!r}", hint="Update theta-nb to read it.")
         validate(form)
-        overrides = tuple(
-            Override(one.get("regex", one.get("glob")), Choice(one["method"], one["parameters"]), "regex" in one)
-            for one in form["overrides"]
-        )
-        settings = Settings(form["choice"] and Choice(**form["choice"]), overrides)
-        for choice in (settings.default, *(one.choice for one in overrides)):
-            if choice is None:
-                continue
-            function = choice.function
-            for name in choice.parameters:
-                function.parameter(name)
-        for one in overrides:
-            compiled(one.pattern, one.regex)
+        settings = valid_settings(form)
         decided = {
             name: {key: tuple(map(float.fromhex, numbers)) for key, numbers in found.items()}
             for name, found in form.get("decided", {}).items()
@@ -271,6 +263,56 @@ class Recipe:
         )
 
 
+def settings_json(settings: Settings) -> dict[str, Any]:
+    """Choices as plain data, the keys ``choice`` and ``overrides`` of a recipe."""
+    default = settings.default
+    return {"choice": default and default.json(), "overrides": [_plain(one) for one in settings.overrides]}
+
+
+def settings_of(form: Any) -> Settings:
+    """Choices from plain data, as :func:`settings_json` gives it.
+
+    Raises
+    ------
+    MergeError
+        If it is anything else.
+
+    Examples
+    --------
+    >>> settings_of(settings_json(Settings(Choice("linear", {"weight": 2.0})))).default
+    Choice(method='linear', parameters={'weight': 2.0})
+    """
+    if not isinstance(form, dict) or form.keys() != {"choice", "overrides"}:
+        raise MergeError("choices have a choice for everything, and overrides")
+    validate({**Recipe(None, (Source("ours", "", ""),), Settings()).json(), **form})
+    return valid_settings(form)
+
+
+def valid_settings(form: Mapping[str, Any]) -> Settings:
+    """Choices from plain data that fits the schema."""
+    overrides = tuple(map(_override, form["overrides"]))
+    settings = Settings(form["choice"] and Choice(**form["choice"]), overrides)
+    for choice in (settings.default, *(one.choice for one in overrides)):
+        if choice is None:
+            continue
+        function = choice.function
+        for name in choice.parameters:
+            function.parameter(name)
+    for one in overrides:
+        compiled(one.pattern, one.regex)
+    return settings
+
+
+def _plain(override: Override) -> dict[str, Any]:
+    about = {"regex" if override.regex else "glob": override.pattern}
+    return {**about, **({"contested": True} if override.contested else {}), **override.choice.json()}
+
+
+def _override(form: Mapping[str, Any]) -> Override:
+    choice = Choice(form["method"], form["parameters"])
+    return Override(form.get("regex", form.get("glob")), choice, "regex" in form, "contested" in form)
+
+
 def complete(choice: Choice) -> Choice:
     """A choice with all defaults written out."""
     return Choice(
@@ -279,8 +321,14 @@ def complete(choice: Choice) -> Choice:
     )
 
 
-def validate(form: Any) -> None:
-    """Check plain data against :data:`SCHEMA`.
+def complete_settings(settings: Settings) -> Settings:
+    """Choices with all defaults written out."""
+    default = settings.default and complete(settings.default)
+    return Settings(default, tuple(replace(one, choice=complete(one.choice)) for one in settings.overrides))
+
+
+def validate(form: Any, schema: Mapping[str, Any] = SCHEMA, what: str = "the recipe") -> None:
+    """Check plain data against a JSON Schema.
 
     Raises
     ------
@@ -289,7 +337,7 @@ def validate(form: Any) -> None:
     """
     import jsonschema
 
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(SCHEMA).iter_errors(form))
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(form))
     if error is not None:
         place = "/".join(map(str, error.absolute_path)) or "its top"
-        raise MergeError(f"the recipe is wrong at {place[:200]}: {error.message[:200]}")
+        raise MergeError(f"{what} is wrong at {place[:200]}: {error.message[:200]}")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from theta_nb.engine.merging import placing, saving, writing
+from theta_nb.engine.merging import placing, saved, writing
 from theta_nb.engine.merging.computing import nbytes_of
 from theta_nb.engine.merging.decisions import Decision
 from theta_nb.engine.merging.inputs import MergeInput
@@ -27,9 +30,27 @@ __all__ = ["Committer", "MergeSession", "Progress"]
 class Committer(Protocol):
     """Keeps the result of a session: implemented over git elsewhere."""
 
-    def commit(self, session: MergeSession, message: str) -> str:
-        """Make the merge commit and return its name; on failure nothing has changed."""
+    def commit(self, session: MergeSession, message: str, *, branch: str = "", progress: Progress | None = None) -> str:
+        """Make the merge commit, on a new branch if one is named, and return its name; on failure nothing changed."""
         ...
+
+
+@dataclass(eq=False)
+class _Filling:
+    """What of a result is in a model: of the last model only, so that no other is kept alive.
+
+    Forks of a session share it, since they share the model.
+    """
+
+    model: Any = None
+    fingerprints: dict[str, Any] = field(default_factory=dict)
+    lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def of(self, model: Any) -> dict[str, Any]:
+        """Fingerprints by parameter."""
+        if self.model is not model:
+            self.model, self.fingerprints = model, {}
+        return self.fingerprints
 
 
 class MergeSession(Looking):
@@ -72,7 +93,7 @@ class MergeSession(Looking):
         self._committer = committer
         self._decided: dict[str, tuple[Any, dict[str, tuple[float, ...]]]] = {}
         self._held: dict[str, tuple[Any, Array]] = {}
-        self._filled: tuple[Any, dict[str, Any]] = (None, {})
+        self._filling = _Filling()
         self.tries = Tries(self)
 
     # --- results --------------------------------------------------------------------------------------------------
@@ -120,25 +141,23 @@ class MergeSession(Looking):
         """
         self._require_choice()
         places = placing.places(into, self)
-        # Of the last model only, so that no other is kept alive.
-        if self._filled[0] is not into:
-            self._filled = (into, {})
-        filled = self._filled[1]
-        wanted = [d for d in self.tensor_decisions if not d.dropped and d.unit.name in places]
-        stale = [d for d in wanted if filled.get(d.unit.name) != self._fingerprint(d)]
+        with self._filling.lock:
+            filled = self._filling.of(into)
+            wanted = [d for d in self.tensor_decisions if not d.dropped and d.unit.name in places]
+            stale = [d for d in wanted if filled.get(d.unit.name) != self._fingerprint(d)]
 
-        def fill(decision: Decision) -> None:
-            name = decision.unit.name
-            filled.pop(name, None)
-            target = places[name]
+            def fill(decision: Decision) -> None:
+                name = decision.unit.name
+                filled.pop(name, None)
+                target = places[name]
 
-            def sink(offset: int, data: Array) -> None:
-                target[offset : offset + len(data)] = data
+                def sink(offset: int, data: Array) -> None:
+                    target[offset : offset + len(data)] = data
 
-            self.produce(decision, sink)
-            filled[name] = self._fingerprint(decision)
+                self.produce(decision, sink)
+                filled[name] = self._fingerprint(decision)
 
-        self._each(stale, fill, progress)
+            self._each(stale, fill, progress)
         return into
 
     def write(self, path: str, progress: Progress | None = None) -> None:
@@ -157,8 +176,18 @@ class MergeSession(Looking):
         self.require_closed()
         writing.write(self, path, progress)
 
-    def commit(self, message: str) -> str:
+    def commit(self, message: str, *, branch: str = "", progress: Progress | None = None) -> str:
         """Keep the result through the committer, and return the commit's name.
+
+        Parameters
+        ----------
+        message
+            Of the commit.
+        branch
+            A new branch to be made for it, which leaves work tree and current branch alone; by default the current
+            branch moves.
+        progress
+            Told how many parameters are computed.
 
         Raises
         ------
@@ -166,9 +195,20 @@ class MergeSession(Looking):
             If choices are open, or the session has nowhere to commit.
         """
         self.require_closed()
+        return self.committer.commit(self, message, branch=branch, progress=progress)
+
+    @property
+    def committer(self) -> Committer:
+        """What keeps the result.
+
+        Raises
+        ------
+        MergeError
+            If the session has nowhere to commit.
+        """
         if self._committer is None:
             raise MergeError("this session has nowhere to commit to", hint="Write the result with session.write(path).")
-        return self._committer.commit(self, message)
+        return self._committer
 
     def produce(self, decision: Decision, sink: Callable[[int, Array], None]) -> None:
         """Hand the bytes of one parameter's result to ``sink``, block by block."""
@@ -203,6 +243,27 @@ class MergeSession(Looking):
     def evaluate(self, function: Callable[[Any], Mapping[str, float] | float], into: Any = None) -> Try:
         """Evaluate the result as it is chosen now, and remember it as a numbered try; see :class:`Tries`."""
         return self.tries.evaluate(function, into)
+
+    def fork(self) -> MergeSession:
+        """A session with choices of its own, which are these at first: to try something while this one is used.
+
+        What was measured and computed, the model that is filled, and the numbered tries are shared.
+
+        Examples
+        --------
+        >>> from theta_nb.engine.merging.inputs import StateInput
+        >>> one = np.ones(2, np.float32)
+        >>> session = MergeSession(None, [StateInput("ours", {"w": one}), StateInput("theirs", {"w": 3 * one})])
+        >>> session.use("linear").fork().use("slerp").settings == session.settings
+        False
+        """
+        made = copy.copy(self)
+        made._watchers = []
+        made._forget()
+        made._steps, made._place = [self.settings], 0
+        made._decided, made._held = dict(self._decided), dict(self._held)
+        made.tries = Tries(made, self.tries)
+        return made
 
     def sweep(self, function: Callable[[Any], Any], *, into: Any = None, **grid: Any) -> list[Try]:
         """Evaluate all combinations of some parameters' values; see :meth:`Tries.sweep`."""
@@ -240,10 +301,7 @@ class MergeSession(Looking):
         """
         if check:
             recipe.check(self.base, self.inputs, self.kitchen.spare)
-        for choice in (recipe.settings.default, *(one.choice for one in recipe.settings.overrides)):
-            if choice is not None:
-                self.checked(choice.method, choice.parameters)
-        self._choose(recipe.settings)
+        self._choose(self.check(recipe.settings))
         if check:
             self.take_decided(recipe)
         return self
@@ -255,15 +313,21 @@ class MergeSession(Looking):
                 self._decided[name] = (self._fingerprint(self.decisions[name]), dict(numbers))
 
     def save(self, path: str) -> None:
-        """Write choices, history and tries as a JSON file, to be read by :meth:`load`."""
-        saving.save_session(self, path)
+        """Write choices, history and tries as a JSON file, to be read by :meth:`load`; it appears whole or not at all.
+
+        Raises
+        ------
+        MergeError
+            If it cannot be written.
+        """
+        saved.save_session(self, path)
 
     def load(self, path: str) -> MergeSession:
-        """Go on where a saved session was; its inputs must be the same.
+        """Go on where a saved session was: choices, steps back, tries. Its inputs must be the same.
 
         Raises
         ------
         MergeError
             If the file is none of ours, or from a merge of other checkpoints. Nothing has changed then.
         """
-        return saving.load_session(self, path)
+        return saved.load_session(self, path)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from theta_nb.engine.merging.choices import Choice, Settings
+from theta_nb.engine.merging.recipe import complete_settings
 from theta_nb.engine.merging.searching import climb, dimensions, values_at
 from theta_nb.errors import MergeError
 
@@ -37,12 +40,18 @@ class Try:
         What came out.
     seconds
         How long it took, merge and evaluation together.
+    note
+        What somebody wrote about it.
+    pinned
+        Whether it is to be kept in sight.
     """
 
     number: int
     settings: Settings
     metrics: Mapping[str, float]
     seconds: float = 0.0
+    note: str = ""
+    pinned: bool = False
 
     def score(self, metric: str = "") -> float:
         """One metric; by default the first.
@@ -76,6 +85,8 @@ class Tries(Sequence[Try]):
     ----------
     session
         Whose.
+    shared
+        The history that it adds to, if it is that of another session's fork.
 
     Examples
     --------
@@ -91,9 +102,11 @@ class Tries(Sequence[Try]):
     {'t': 0.75}
     """
 
-    def __init__(self, session: MergeSession) -> None:
+    def __init__(self, session: MergeSession, shared: Tries | None = None) -> None:
         self._session = session
-        self._all: list[Try] = []
+        self._all: list[Try] = shared._all if shared is not None else []
+        self._lock: threading.Lock = shared._lock if shared is not None else threading.Lock()
+        self._watchers: list[Callable[[], None]] = shared._watchers if shared is not None else []
 
     def __len__(self) -> int:
         return len(self._all)
@@ -133,11 +146,64 @@ class Tries(Sequence[Try]):
             raise MergeError(f"no try has a metric {metric!r}", hint=f"Known: {', '.join(known)}.")
         return _best([one for one in self._all if not metric or metric in one.metrics], metric, smallest=smallest)
 
-    def extend(self, tries: Iterable[Try]) -> None:
-        """Add tries of a saved session."""
-        self._all.extend(tries)
+    def having(self, settings: Settings) -> list[Try]:
+        """The tries of some choices; whether defaults are written out makes no difference."""
+        wanted = complete_settings(settings)
+        return [one for one in tuple(self._all) if complete_settings(one.settings) == wanted]
 
-    def evaluate(self, function: Function, into: Any = None) -> Try:
+    def extend(self, tries: Iterable[Try]) -> None:
+        """Add tries of a saved session; they are numbered anew behind those that there are."""
+        with self._lock:
+            self._all += [replace(one, number=len(self._all) + place) for place, one in enumerate(tries, 1)]
+        self._tell()
+
+    def _add(self, *found: Any) -> Try:
+        with self._lock:
+            made = Try(len(self._all) + 1, *found)
+            self._all.append(made)
+        self._tell()
+        return made
+
+    def watch(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have a function called whenever there is another try, or something is written about one.
+
+        Returns
+        -------
+        callable
+            Ends it.
+        """
+        self._watchers.append(callback)
+
+        def end() -> None:
+            with suppress(ValueError):
+                self._watchers.remove(callback)
+
+        return end
+
+    def _tell(self) -> None:
+        for watcher in tuple(self._watchers):
+            watcher()
+
+    def annotate(self, number: int, *, note: str | None = None, pinned: bool | None = None) -> Try:
+        """Write something about a try, or keep it in sight; ``None`` leaves what there is.
+
+        Raises
+        ------
+        MergeError
+            If there is no try of that number.
+        """
+        with self._lock:
+            one = self.number(number)
+            made = replace(
+                one, note=one.note if note is None else note, pinned=one.pinned if pinned is None else pinned
+            )
+            self._all[number - 1] = made
+        self._tell()
+        return made
+
+    def evaluate(
+        self, function: Function, into: Any = None, *, progress: Callable[[int, int], None] | None = None
+    ) -> Try:
         """Evaluate the result as it is chosen now.
 
         Parameters
@@ -146,6 +212,8 @@ class Tries(Sequence[Try]):
             Gets ``into`` with the result in it, or else a state dict, of torch tensors if torch is in use.
         into
             Model or state dict to put the result into.
+        progress
+            Told how many parameters are merged; whatever it raises ends the evaluation.
 
         Raises
         ------
@@ -154,20 +222,25 @@ class Tries(Sequence[Try]):
         Exception
             What the function raises, with a note that says which try it was.
         """
-        session, number = self._session, len(self._all) + 1
+        settings = self._session.settings
+        return self._add(settings, *self.measured(function, into, progress=progress))
+
+    def measured(
+        self, function: Function, into: Any = None, *, progress: Callable[[int, int], None] | None = None
+    ) -> tuple[dict[str, float], float]:
+        """Metrics of the result as it is chosen now, and seconds; as :meth:`evaluate`, but nothing is remembered."""
+        session = self._session
         start = time.perf_counter()
         if into is not None:
-            model = session.materialize(into)
+            model = session.materialize(into, progress)
         else:
-            model = session.state_dict() if "torch" in sys.modules else session.arrays()
+            model = session.state_dict(progress) if "torch" in sys.modules else session.arrays(progress)
         try:
             metrics = _metrics(function(model))
         except Exception as error:
-            error.add_note(f"in try {number}: {session.settings}")
+            error.add_note(f"in try {len(self._all) + 1}: {session.settings}")
             raise
-        made = Try(number, session.settings, metrics, time.perf_counter() - start)
-        self._all.append(made)
-        return made
+        return metrics, time.perf_counter() - start
 
     def sweep(
         self,
@@ -191,7 +264,8 @@ class Tries(Sequence[Try]):
         Returns
         -------
         list of Try
-            In the order of the grid, the last parameter fastest. The choices of the session are as before.
+            In the order of the grid, the last parameter fastest. The choices of the session, and its steps back, stay
+            as they are.
         """
         if not grid:
             raise MergeError(

@@ -56,6 +56,21 @@ export function colorAt(table, share) {
   return `rgb(${table[at]},${table[at + 1]},${table[at + 2]})`;
 }
 
+// Tol's "light" scheme and two of Okabe and Ito: areas that stay apart for colour-blind readers, on light and on dark.
+const CATEGORIES = ["#77aadd", "#ee8866", "#44bb99", "#eedd88", "#ffaabb", "#aaaa00", "#99ddff", "#bbcc33", "#cc79a7", "#999999"];
+
+/** The colour of a category, as CSS. */
+export const categoryColor = (at) => CATEGORIES[at % CATEGORIES.length];
+
+/** A scale for numbers that stand for names: 0 for the first, and so on. */
+export function createCategories(names) {
+  const table = new Uint8Array(256 * 3);
+  const last = Math.max(1, names.length - 1);
+  for (let i = 0; i < 256; i += 1) table.set(channels(categoryColor(Math.round((i / 255) * last))), 3 * i);
+  const share = (value) => (Number.isNaN(value) ? NaN : Math.max(0, Math.min(1, value / last)));
+  return { low: 0, high: last, log: false, symmetric: false, categories: names, share, ticks: [], table: () => table };
+}
+
 /**
  * Where values lie on a colour scale.
  *

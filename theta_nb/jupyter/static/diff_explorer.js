@@ -18,6 +18,7 @@ async function render({ model, el }) {
   if (closed) return;
   view = createDiffView(el, { index, numbers: numbers(), state, client });
   const reload = async () => {
+    if (!model.get("_index").byteLength) return; // Python closes the widget
     index = await inflated(model.get("_index"));
     if (!closed) view.update(index, numbers());
   };

@@ -12,6 +12,7 @@ import { createInspector } from "./inspector.js";
 import { createMap } from "./map.js";
 import { createTable } from "./table.js";
 import { createTree, flattened } from "./tree.js";
+import { heedLoss, isLost } from "./lost.js";
 import { Superseded } from "./messages.js";
 import { createNotice } from "./notice.js";
 import { nameFilter } from "./filter.js";
@@ -173,9 +174,9 @@ export function createDiffView(root, options) {
   }
 
   function refreshHead() {
-    const { title, summary, unavailable } = data.index;
+    const { title, summary, missing = [] } = data.index;
     fill(heading, element("span.theta-strong", {}, title), element("span.theta-dim", {}, summary),
-      unavailable ? element("span.theta-problem", {}, `Some numbers are missing: ${unavailable}`) : null);
+      ...missing.map((line) => element("div.theta-problem.theta-line", {}, line)));
   }
 
   function refreshChips() {
@@ -308,6 +309,7 @@ export function createDiffView(root, options) {
   offs.push(state.on("metric", refreshMetric), state.on("log_scale", refreshMetric), state.on("filter", refreshAll), state.on("selection", refreshSelection), state.on("pins", refreshInspectors));
   view.textContent = "table";
   refreshAll();
+  offs.push(heedLoss(frame, client, () => notice(null)));
 
   return {
     element: frame,
@@ -319,7 +321,7 @@ export function createDiffView(root, options) {
     },
     /** Have the values read, unless they have been; by itself only where the index says so. */
     measureIfWanted() {
-      if (data.index.measured) return;
+      if (data.index.measured || isLost(frame)) return;
       if (data.index.measure) measure();
       else notice({ text: "By how much the values differ has not been measured.", action: ["measure", measure] });
     },

@@ -1,5 +1,7 @@
 // Elements without a framework.
 
+const FOCUSED = new Set(["button", "input", "select", "textarea", "a"]);
+
 /**
  * An element.
  *
@@ -10,6 +12,9 @@
 export function element(tag, attributes = {}, ...children) {
   const [name, ...classes] = tag.split(".");
   const made = document.createElement(name);
+  // JupyterLab takes keys from whatever has the focus, and looks for this mark from there upwards: a slider without it
+  // would not hear the arrows.
+  if (FOCUSED.has(name) || attributes.tabindex !== undefined) made.setAttribute("data-lm-suppress-shortcuts", "true");
   if (classes.length) made.className = classes.join(" ");
   for (const [key, value] of Object.entries(attributes)) {
     if (value === undefined || value === false || value === null) continue;
@@ -25,17 +30,38 @@ export function fill(parent, ...children) {
   parent.replaceChildren(...children.filter((child) => child !== null && child !== undefined));
 }
 
+let following = null; // what was asked for in the frame that runs now, to be done in the same one
+
 /**
- * A function that runs once in the next frame, however often it is asked for.
+ * A function that runs once in the next frame, however often it is asked for; in this one if a frame asks for it.
  *
  * A page in the background gets no frames, and needs no drawing either.
  */
 export function oncePerFrame(work) {
-  let asked = 0;
+  let [asked, queued, runs] = [0, false, false];
+  function run() {
+    [asked, queued, runs] = [0, false, true];
+    try {
+      work();
+    } finally {
+      runs = false;
+    }
+  }
+  function frame() {
+    following = [];
+    try {
+      run();
+      while (following.length) following.shift()();
+    } finally {
+      following = null;
+    }
+  }
   const ask = () => {
-    if (!asked) asked = requestAnimationFrame(() => ((asked = 0), work()));
+    if (asked || queued) return;
+    if (following && !runs) (queued = true), following.push(() => queued && run());
+    else asked = requestAnimationFrame(frame);
   };
-  ask.cancel = () => (cancelAnimationFrame(asked), (asked = 0));
+  ask.cancel = () => (cancelAnimationFrame(asked), ([asked, queued] = [0, false]));
   return ask;
 }
 

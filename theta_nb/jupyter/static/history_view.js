@@ -1,7 +1,7 @@
 // What commits did to a checkpoint: their graph above a map of layers against commits, and the diff of any two.
 //
 // `index` is described in theta_nb/jupyter/history_desk.py. State: by, selected_commits (ids, at most two).
-// Asked for: matrix {by} -> {layers, values, measured}; measure; diff {old, new} -> {index, numbers}; and whatever a
+// Asked for: matrix {by} -> {layers, values, measured, added: [cell, ...]}; measure; diff {old, new} -> {index, numbers}; and whatever a
 // diff view asks, with "diff." before it.
 
 import { element, fill, wantsStillness } from "./dom.js";
@@ -9,6 +9,7 @@ import { count, percent, short, size } from "./numbers.js";
 import { SERIES, createScale } from "./colors.js";
 import { Superseded, createState, inflated } from "./messages.js";
 import { createDiffView } from "./diff_view.js";
+import { heedLoss, isLost } from "./lost.js";
 import { createHelp } from "./help.js";
 import { createMap } from "./map.js";
 import { createNotice } from "./notice.js";
@@ -35,13 +36,14 @@ export function createHistoryView(root, options) {
   const { commits } = index;
   const position = new Map(commits.map((commit, i) => [commit.id, i]));
   let [layers, values, measured, asTable, timer, opened, gone] = [[], new Float32Array(0), index.measured, false, 0, null, false];
+  let added = new Set(); // cells of what came into being: there is nothing to compare it with
   const offs = [];
 
-  const by = element("select.theta-select", { "aria-label": "what the rows are", onchange: () => state.set("by", by.value) },
+  const by = element("select.theta-select", { "aria-label": "what the rows are", "data-python": true, onchange: () => state.set("by", by.value) },
     ...index.groupings.map((name) => element("option", { value: name }, `by ${name}`)));
   const play = element("button.theta-button", { type: "button", title: "play through the commits (k)", onclick: () => setPlaying(!timer) }, "▶ play");
-  const open = element("button.theta-button", { type: "button", title: "open the diff (d)", disabled: true, onclick: openDiff }, "open diff");
-  const measure = element("button.theta-button", { type: "button", title: "read the values of all versions", onclick: askMeasure }, "measure");
+  const open = element("button.theta-button", { type: "button", title: "open the diff (d)", disabled: true, "data-python": true, onclick: openDiff }, "open diff");
+  const measure = element("button.theta-button", { type: "button", title: "read the values of all versions", "data-python": true, onclick: askMeasure }, "measure");
   const view = element("button.theta-button", { type: "button", title: "map or table (t)", onclick: () => showTable(!asTable) }, "table");
   const help = element("button.theta-button", { type: "button", title: "keys (?)", "aria-label": "keys" }, "?");
   const bar = element("div.theta-bar", { role: "toolbar", "aria-label": "what is shown" }, by, play, open, measure, element("span.theta-spring"), view, help);
@@ -63,7 +65,7 @@ export function createHistoryView(root, options) {
     onHover: (at) => at >= 0 && !chosen().length && showDetails(at),
   });
   const map = createMap(stage, {
-    label: "heat map of layers against commits, oldest left", heads: false, least: [5, 3], most: [72, 20], height: 380,
+    label: "heat map of layers against commits, oldest left", hatching: "added", heads: false, least: [5, 3], most: [72, 20], height: 380,
     describe: (row, column) => describe(row, column),
     onLayout: (layout) => timeline.setLayout(layout),
     onHover: (at) => timeline.setHover(at < 0 ? -1 : at % commits.length),
@@ -95,7 +97,7 @@ export function createHistoryView(root, options) {
   function describe(row, column) {
     const [commit, value] = [commits[column], values[row * commits.length + column]];
     const name = layers[row] || "(top)";
-    const what = Number.isNaN(value) ? "" : value === 0 ? "unchanged" : measured ? `‖Δ‖/‖old‖ = ${write(value)}` : `${write(value)} of its values are in changed tensors`;
+    const what = added.has(row * commits.length + column) ? "added" : Number.isNaN(value) ? "" : value === 0 ? "unchanged" : measured ? `‖Δ‖/‖old‖ = ${write(value)}` : `${write(value)} of its values are in changed tensors`;
     return [name, `${commit.short} ${commit.subject}`, what, commit.refs.join(", ")].filter(Boolean);
   }
 
@@ -106,8 +108,9 @@ export function createHistoryView(root, options) {
       if (gone) return;
       [layers, values, measured] = [found.layers, found.values.data, found.measured];
       const present = new Uint8Array(values.length);
-      for (let i = 0; i < values.length; i += 1) present[i] = values[i] === values[i] ? 1 : 0;
-      map.setData({ rows: layers.map((layer) => layer || "(top)"), columns: commits.map((commit) => commit.short), values, present });
+      added = new Set(found.added ?? []);
+      for (let i = 0; i < values.length; i += 1) present[i] = values[i] === values[i] || added.has(i) ? 1 : 0;
+      map.setData({ rows: layers.map((layer) => layer || "(top)"), columns: commits.map((commit) => commit.short), values, present, hatched: added });
       map.setScale(createScale(values, measured ? { log: true } : { low: 0, high: 1 }), measured ? "‖Δ‖/‖old‖" : "share of values in changed tensors");
       measure.hidden = measured;
     } catch (error) {
@@ -146,6 +149,7 @@ export function createHistoryView(root, options) {
   /** The two commits whose diff is meant: those that are chosen, or one and its first parent. */
   function pair() {
     const now = chosen();
+    if (isLost(frame)) return null;
     if (now.length > 1) return [now[0], now.at(-1)];
     if (now.length === 1 && commits[now[0]].parents.length) return [commits[now[0]].parents[0], now[0]];
     return null;
@@ -251,6 +255,7 @@ export function createHistoryView(root, options) {
   measure.hidden = measured;
   refreshSelection();
   loadMatrix();
+  offs.push(heedLoss(frame, client, () => notice(null)));
 
   return {
     element: frame,

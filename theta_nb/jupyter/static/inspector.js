@@ -13,7 +13,8 @@ import { count, short } from "./numbers.js";
 import { createCurve } from "./curve.js";
 import { createHistogram } from "./histogram.js";
 import { createPicture } from "./picture.js";
-import { Superseded } from "./messages.js";
+import { Lost, Superseded } from "./messages.js";
+import { isLost } from "./lost.js";
 
 const PAUSE = 120; // ms: while someone moves through the map, only where they stop is read
 
@@ -49,8 +50,8 @@ export function createInspector(root, options) {
       fill(body);
       draw(body, result);
     } catch (error) {
-      if (error instanceof Superseded || mine !== generation) return;
-      fill(body, element("div.theta-problem", {}, error.message));
+      if (mine !== generation || (error instanceof Superseded && !(error instanceof Lost))) return;
+      fill(body, error instanceof Lost ? element("div.theta-empty", {}, "not read") : element("div.theta-problem", {}, error.message));
     }
     body.setAttribute("aria-busy", "false");
   }
@@ -111,6 +112,7 @@ export function createInspector(root, options) {
     const item = current;
     destroyParts();
     generation += 1;
+    if (isLost(root)) return void fill(box, heading(item), element("div.theta-note", {}, "Its values cannot be read any more."));
     const numbers = panel("numbers");
     const histogram = panel("magnitudes");
     const made = [numbers.made, histogram.made];
@@ -174,7 +176,7 @@ function valuesTable(result, go) {
   const [rows, columns] = result.old.shape;
   const step = (label, title, row, column) => {
     const still = Math.max(0, Math.min(row, result.shape[0] - rows)) === result.row && Math.max(0, Math.min(column, result.shape[1] - columns)) === result.column;
-    return element("button.theta-button", { type: "button", title, "aria-label": title, disabled: still, onclick: () => go(row, column) }, label);
+    return element("button.theta-button", { type: "button", title, "aria-label": title, disabled: still, "data-python": true, onclick: () => go(row, column) }, label);
   };
   const head = element("tr", {}, element("th", { scope: "col" }, "row"));
   for (let c = 0; c < columns; c += 1) head.append(element("th.theta-number", { scope: "col" }, String(result.column + c)));

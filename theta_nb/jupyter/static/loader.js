@@ -10,7 +10,9 @@ function load(source) {
 async function render(context) {
   globalThis[loaded] ??= load(context.model.get("_module"));
   try {
-    return (await globalThis[loaded]).default.render(context);
+    const done = await (await globalThis[loaded]).default.render(context);
+    document.getElementById(context.model.get("_stand_in"))?.setAttribute("hidden", ""); // the widget is here
+    return done;
   } catch (error) {
     delete globalThis[loaded];
     throw error;

@@ -5,15 +5,15 @@
 //   values          Float32Array of rows × columns, row by row; NaN where there is nothing to colour
 //   present         Uint8Array likewise: 0 where there is no cell at all (optional: all are there)
 //   marks           Map from index to a sign drawn in a cell ("+") (optional)
+//   hatched         Set of indices of cells that are hatched instead of coloured; options.hatching says what it means
 // Indices of cells are row * columns.length + column. The map knows nothing of models or commits.
 
 import { element, fitted, oncePerFrame, sharp, uniqueId } from "./dom.js";
 import { axisOf, cellAt, scrolledTo, seen } from "./scroll.js";
-import { colorAt, createScale, readTheme, sequential, signed, watchTheme } from "./colors.js";
-import { short } from "./numbers.js";
+import { createScale, readTheme, watchTheme } from "./colors.js";
+import { LEGEND, drawLegend, tableOf } from "./legend.js";
 
 const LABEL = 11; // px, size of the font
-const LEGEND = 34;
 
 /**
  * @param {HTMLElement} root where to draw
@@ -22,7 +22,7 @@ const LEGEND = 34;
  *   describe(row, column): lines about a cell, the first one bold;
  *   onSelect(index, {extend, range}): a cell was chosen; with shift (`range`) or ctrl (`extend`);
  *   onHover(index): -1 for none; onLayout({left, cell, scroll, length}): where the columns lie;
- *   heads: whether columns have labels; least, most: px per cell [across, down]; height: most px of the cells.
+ *   hatching: what hatched cells are, for the legend; heads: whether columns have labels; least, most: px per cell [across, down]; height: most px of the cells.
  */
 export function createMap(root, options) {
   const { describe = () => [], heads = true, least = [7, 4], most = [84, 22], height = 440 } = options;
@@ -63,7 +63,7 @@ export function createMap(root, options) {
   function paint(theme) {
     const [rows, columns] = [data.rows.length, data.columns.length];
     const pixels = new ImageData(Math.max(1, columns), Math.max(1, rows));
-    const table = scale.symmetric ? signed(theme.dark) : sequential();
+    const table = tableOf(scale, theme.dark);
     const words = new Uint32Array(pixels.data.buffer);
     const colors = new Uint32Array(256);
     for (let i = 0; i < 256; i += 1) colors[i] = (255 << 24) | (table[3 * i + 2] << 16) | (table[3 * i + 1] << 8) | table[3 * i];
@@ -71,7 +71,7 @@ export function createMap(root, options) {
     for (let i = 0; i < words.length && i < data.values.length; i += 1) {
       if (data.present && !data.present[i]) continue;
       const share = scale.share(data.values[i]);
-      words[i] = share === share ? colors[(share * 255 + 0.5) | 0] : blank;
+      words[i] = share === share && !data.hatched?.has(i) ? colors[(share * 255 + 0.5) | 0] : blank;
     }
     const made = document.createElement("canvas");
     [made.width, made.height] = [pixels.width, pixels.height];
@@ -103,13 +103,15 @@ export function createMap(root, options) {
       const [x, y] = [left + columns[0] * across.cell - scrollX, top + rows[0] * down.cell - scrollY];
       context.drawImage(image.canvas, columns[0], rows[0], w, h, x, y, w * across.cell, h * down.cell);
       drawGaps(context, theme, rows, columns, geometry);
+      drawHatches(context, theme, rows, columns, geometry);
       drawMarks(context, theme, rows, columns, geometry);
       drawOutlines(context, theme, geometry);
       context.restore();
     }
     drawLabels(context, theme, rows, columns, geometry);
     drawScrolls(context, theme, geometry);
-    drawLegend(context, theme, geometry);
+    const hatched = data.hatched?.size && options.hatching ? [options.hatching, hatching(context, theme.dim)] : null;
+    drawLegend(context, theme, geometry, { scale, title, writeTick: options.writeTick, hatching: hatched });
     options.onLayout?.({ left, cell: across.cell, scroll: scrollX, length: across.length, width: geometry.width });
     canvas.dataset.drawn = String(Number(canvas.dataset.drawn ?? 0) + 1);
     canvas.dataset.took = (performance.now() - start).toFixed(2);
@@ -132,6 +134,18 @@ export function createMap(root, options) {
       }
     }
     context.stroke();
+  }
+
+  function drawHatches(context, theme, rows, columns, { left, top, across, down }) {
+    if (!data.hatched?.size) return;
+    context.beginPath();
+    for (const index of data.hatched) {
+      const [r, c] = [Math.floor(index / data.columns.length), index % data.columns.length];
+      if (r < rows[0] || r >= rows[1] || c < columns[0] || c >= columns[1]) continue;
+      context.rect(left + c * across.cell - scrollX, top + r * down.cell - scrollY, across.cell, down.cell);
+    }
+    context.fillStyle = hatching(context, theme.dim);
+    context.fill();
   }
 
   function drawMarks(context, theme, rows, columns, { left, top, across, down }) {
@@ -207,33 +221,6 @@ export function createMap(root, options) {
     context.globalAlpha = 1;
   }
 
-  function drawLegend(context, theme, { left, top, down, width }) {
-    if (!title) return;
-    const table = scale.symmetric ? signed(theme.dark) : sequential();
-    const y = top + down.length + 12;
-    const length = Math.min(190, Math.max(90, width - left - 150));
-    const bar = context.createLinearGradient(left, 0, left + length, 0);
-    for (let i = 0; i <= 16; i += 1) bar.addColorStop(i / 16, colorAt(table, i / 16));
-    context.fillStyle = bar;
-    context.fillRect(left, y, length, 7);
-    context.fillStyle = theme.dim;
-    context.textBaseline = "top";
-    context.textAlign = "center";
-    let free = -Infinity;
-    for (const tick of scale.ticks) {
-      const x = left + scale.share(tick) * length;
-      const text = options.writeTick ? options.writeTick(tick) : short(tick);
-      const half = context.measureText(text).width / 2;
-      if (x - half < free) continue;
-      free = x + half + 8;
-      context.fillRect(x - 0.5, y + 7, 1, 3);
-      context.fillText(text, x, y + 11);
-    }
-    context.textAlign = "left";
-    context.textBaseline = "middle";
-    context.fillText(title + (scale.log ? "  (log)" : ""), left + length + 16, y + 4);
-  }
-
   const indexAt = (event) => {
     if (!geometry) return -1;
     const box = canvas.getBoundingClientRect();
@@ -244,9 +231,11 @@ export function createMap(root, options) {
   const exists = (index) => index >= 0 && index < data.values.length && !(data.present && !data.present[index]);
   const lines = (index) => describe(Math.floor(index / data.columns.length), index % data.columns.length);
 
+  const fillTip = (index) => tip.replaceChildren(...lines(index).map((line, i) => element(i ? "div" : "div.theta-strong", {}, line)));
+
   function showTip(index, x, y) {
     if (!exists(index)) return void (tip.hidden = true);
-    tip.replaceChildren(...lines(index).map((line, i) => element(i ? "div" : "div.theta-strong", {}, line)));
+    fillTip(index);
     tip.hidden = false;
     const free = holder.clientWidth - tip.offsetWidth;
     tip.style.left = `${Math.max(0, Math.min(x + 14, free))}px`;
@@ -379,6 +368,11 @@ export function createMap(root, options) {
     /** Move the keyboard's cursor, scrolled to where it is seen. */
     setCursor: placeCursor,
     redraw,
+    /** What is said about the cell under the pointer or the cursor has changed. */
+    retell() {
+      if (hovered >= 0 && !tip.hidden) fillTip(hovered);
+      if (document.activeElement === canvas) said.textContent = exists(cursor) ? lines(cursor).join(", ") : "";
+    },
     /** Draw at once, for measuring. */
     draw,
     focus: () => canvas.focus(),
@@ -390,4 +384,16 @@ export function createMap(root, options) {
       [data, image] = [{ rows: [], columns: [], values: new Float32Array(0) }, null];
     },
   };
+}
+
+/** Thin diagonal lines. */
+function hatching(context, color) {
+  const tile = document.createElement("canvas");
+  [tile.width, tile.height] = [6, 6];
+  const pen = tile.getContext("2d");
+  pen.strokeStyle = color;
+  pen.globalAlpha = 0.7;
+  for (const at of [-6, 0, 6]) pen.moveTo(at, 6), pen.lineTo(at + 6, 0);
+  pen.stroke();
+  return context.createPattern(tile, "repeat");
 }

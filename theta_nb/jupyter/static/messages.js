@@ -12,17 +12,21 @@ const WAIT = 15; // ms in which requests gather
 /** A request that is no longer wanted; callers leave it unanswered. */
 export class Superseded extends Error {}
 
+/** Python is gone; the view says so once, so callers leave it at that. */
+export class Lost extends Superseded {}
+
 /**
  * A way to ask.
  *
  * @param {function(Object): void} send sends a message to Python
- * @returns {{ask: function(string, string, Object, function(number, number)?): Promise, receive: function(Object, DataView[]): void, cancel, close}}
+ * @returns {{ask: function(string, string, Object, function(number, number)?): Promise, receive: function(Object, DataView[]): void, cancel, lose, onLost, close}}
  */
 export function createClient(send, { wait = WAIT } = {}) {
   const own = Math.random().toString(36).slice(2, 10); // a widget may be shown twice, and all views hear all answers
   const waiting = new Map(); // id -> {channel, resolve, reject, parts}
   const latest = new Map(); // channel -> id
-  let [next, gathered, cancelled, timer] = [1, [], [], 0];
+  const mourners = new Set();
+  let [next, gathered, cancelled, timer, lost] = [1, [], [], 0, ""];
 
   const flush = () => {
     timer = 0;
@@ -40,14 +44,17 @@ export function createClient(send, { wait = WAIT } = {}) {
     waiting.delete(id);
   };
   return {
-    /** Ask for something; the promise is rejected by what Python says, or by a newer request on the channel. */
-    ask(channel, what, details = {}, onProgress = null) {
+    /** Ask for something, at once if it is `urgent`; the promise is rejected by what Python says, or by a newer request on the channel. */
+    ask(channel, what, details = {}, onProgress = null, urgent = false) {
       drop(channel);
+      if (lost) return Promise.reject(new Lost(lost));
       const id = `${own}-${next++}`;
       latest.set(channel, id);
       gathered.push({ ...details, id, channel: `${own}:${channel}`, what });
-      schedule();
-      return new Promise((resolve, reject) => waiting.set(id, { channel, resolve, reject, onProgress, buffers: [], sizes: [] }));
+      const answer = new Promise((resolve, reject) => waiting.set(id, { channel, resolve, reject, onProgress, buffers: [], sizes: [] }));
+      if (urgent) clearTimeout(timer), flush();
+      else schedule();
+      return answer;
     },
     /** Stop what a channel is doing. */
     cancel(channel) {
@@ -68,6 +75,20 @@ export function createClient(send, { wait = WAIT } = {}) {
       if (latest.get(request.channel) === message.id) latest.delete(request.channel);
       if (message.error !== undefined && message.error !== null) request.reject(new Error(message.error));
       else request.resolve(decoded(request.result, joined(request.buffers.flat()), request.sizes));
+    },
+    /** Python is gone, and here is why: nothing that was asked for will come. */
+    lose(reason) {
+      lost = reason;
+      clearTimeout(timer);
+      for (const { reject } of waiting.values()) reject(new Lost(reason));
+      for (const map of [waiting, latest]) map.clear();
+      for (const mourner of [...mourners]) mourner(reason);
+    },
+    /** Be told when Python is gone, also if it is already; returns a function that ends it. */
+    onLost(listener) {
+      mourners.add(listener);
+      if (lost) listener(lost);
+      return () => mourners.delete(listener);
     },
     close() {
       clearTimeout(timer);

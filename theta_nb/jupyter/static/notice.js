@@ -6,7 +6,7 @@ import { element } from "./dom.js";
 export function createNotice() {
   const text = element("span");
   const progress = element("progress", { max: 1, "aria-label": "progress" });
-  const button = element("button.theta-button", { type: "button", onclick: () => act?.() });
+  const button = element("button.theta-button", { type: "button", "data-python": true, onclick: () => act?.() });
   const box = element("div.theta-notice", { hidden: true, role: "status" }, progress, text, button);
   let act = null;
   const show = (notice) => {

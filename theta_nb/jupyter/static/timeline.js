@@ -100,7 +100,7 @@ export function createTimeline(root, options) {
       if (!commits[i].refs.length) continue;
       const text = fitted(context, commits[i].refs.join(", "), 150);
       const width = context.measureText(text).width + 8;
-      const start = Math.min(x(i) - 4, layout.left + layout.length + 46 - width);
+      const start = Math.min(x(i) - 4, Math.min(layout.width - 2, layout.left + layout.length + 46) - width);
       if (start + width > limit) continue; // no room: the tip names them
       limit = start - 4;
       context.strokeStyle = theme.border;

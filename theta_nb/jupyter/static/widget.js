@@ -1,13 +1,22 @@
-// What both widgets have in common: an anywidget model as the state and the client that views are made with.
+// What widgets have in common: an anywidget model as the state and the client that views are made with.
 
 import { createClient } from "./messages.js";
+import { watchKernel } from "./kernel.js";
 
 const PAUSE = 60; // ms in which changes of state gather before they go to Python
 
+const watches = new WeakMap(); // one for each view, which gets a model object of its own
+
+function kernelOf(model) {
+  if (!watches.has(model)) watches.set(model, watchKernel(model));
+  return watches.get(model);
+}
+
 /** State that is shared with Python: traits of a widget. */
 export function stateOf(model) {
+  const kernel = kernelOf(model);
   let timer = 0;
-  const save = () => ((timer = 0), model.save_changes());
+  const save = () => ((timer = 0), kernel.attempt(() => model.save_changes()));
   return {
     get: (name) => model.get(name),
     set(name, value) {
@@ -24,15 +33,18 @@ export function stateOf(model) {
   };
 }
 
-/** A client whose messages go through a widget's comm; returns it with a function that ends it. */
+/** A client whose messages go through a widget's comm, and that hears when the kernel is gone; `close` ends it. */
 export function clientOf(model) {
-  const client = createClient((message) => model.send(message));
+  const kernel = kernelOf(model);
+  const client = createClient((message) => kernel.attempt(() => model.send(message)));
   const heard = (message, buffers) => client.receive(message, buffers);
   model.on("msg:custom", heard);
+  kernel.onLost((reason) => client.lose(reason));
   return {
     ...client,
     close() {
       model.off("msg:custom", heard);
+      kernel.close();
       client.close();
     },
   };

@@ -1,0 +1,109 @@
+// Modules of the merge explorer that draw nothing.
+
+import { readFileSync } from "node:fs";
+import test from "node:test";
+import assert from "node:assert/strict";
+import { draftOutcome, graded, isLocal } from "./static/gram.js";
+import { createMergeData } from "./static/merge_data.js";
+import { quickPicks } from "./static/quick_picks.js";
+import { SHAPES, mirrored, moved, parsedList, shaped, written } from "./static/shapes.js";
+import { shapeRange, sliderParameters } from "./static/merge_blocks.js";
+import { createLive } from "./static/live.js";
+import { createCategories, colorAt, categoryColor } from "./static/colors.js";
+
+const told = JSON.parse(readFileSync("merges.json", "utf-8"));
+const floats = (numbers) => Float32Array.from(numbers.map((number) => (number === null ? NaN : number)));
+
+test("drafts are what Python would answer", () => {
+  assert.ok(told.cases.length > 10);
+  for (const { edits, before, after } of told.cases) {
+    const opening = { facts: floats(told.facts), gram: floats(told.gram) };
+    const data = createMergeData(told.index, opening, { numbers: floats(before.numbers), choices: before.choices });
+    const found = draftOutcome(data, edits);
+    assert.ok(found, JSON.stringify(edits));
+    const wanted = floats(after.numbers);
+    told.index.outcome.forEach((row, at) => {
+      if (row === "choice") return; // which choice it is has no number before it is made
+      for (let i = 0; i < data.many; i += 1) {
+        const [have, want] = [found.numbers[at * data.many + i], wanted[at * data.many + i]];
+        if (Number.isNaN(want) && Number.isNaN(have)) continue;
+        const scale = Math.max(1e-3 * (data.fact("base_norm", i) || 0), Math.abs(want) || 0, 1e-6);
+        assert.ok(Math.abs(have - want) <= 1e-4 * scale, `${row} of ${told.index.names[i]}: ${have}, not ${want} ${JSON.stringify(edits)}`);
+      }
+    });
+  }
+});
+
+test("what only Python can tell is left to it", () => {
+  const data = createMergeData(told.index, { facts: floats(told.facts), gram: floats(told.gram) }, { numbers: floats(told.cases[0].before.numbers), choices: told.cases[0].before.choices });
+  assert.equal(draftOutcome(data, [{ method: "ties", parameters: {} }]), null);
+  assert.equal(draftOutcome(createMergeData(told.index, { facts: floats([]), gram: floats([]) }, data.outcome), [{ method: "linear", parameters: {} }]), null);
+  assert.equal(isLocal("slerp", 3), false);
+  assert.equal(isLocal("toString", 2), false);
+});
+
+test("gradients are those of choices", () => {
+  for (const [value, depth, wanted] of told.gradients) assert.ok(Math.abs(graded(value, depth) - wanted) < 1e-12);
+});
+
+test("weights of blocks", () => {
+  assert.deepEqual(shaped("linear ramp up", 3, 0, 1), [0, 0.5, 1]);
+  assert.deepEqual(shaped("cosine ramp down", 3, 0, 2), [2, 1, 0]);
+  for (const name of Object.keys(SHAPES)) for (const value of shaped(name, 7, -1, 2)) assert.ok(value >= -1 && value <= 2, name);
+  assert.deepEqual(mirrored([1, 2, 3]), [3, 2, 1]);
+  assert.deepEqual(moved([0, 0.9], 0.2, 0, 1), [0.2, 1]);
+  assert.deepEqual(moved([1.5, 0.5], 0.2, 0, 1), [1.5, 0.7], "what lies beyond a soft end stays there");
+  assert.deepEqual(parsedList("[0, .5; 1]".replace(";", ",")), [0, 0.5, 1]);
+  assert.deepEqual(parsedList(written([0.1, 0.2 + 0.1])), [0.1, 0.3]);
+  for (const wrong of ["", "a, b", "1, x", "NaN", "1,,Infinity"]) assert.equal(parsedList(wrong), null, wrong);
+});
+
+test("sliders stand for floats, the usual ones first", () => {
+  const spec = (name, kind = "float", per_model = false) => ({ name, kind, per_model });
+  const method = { parameters: [spec("seed", "int"), spec("epsilon"), spec("density", "float", true), spec("weight", "float", true)] };
+  const found = sliderParameters(method, ["ours", "theirs"]).map(({ text }) => text);
+  assert.deepEqual(found.slice(0, 3), ["weight of theirs", "weight of ours", "weight"]);
+  assert.equal(found.at(-1), "epsilon");
+  assert.deepEqual(sliderParameters(undefined, ["ours"]), []);
+  assert.deepEqual(shapeRange({ default: 1, low: -1, high: 2, soft: true }), [0, 1]);
+  assert.deepEqual(shapeRange({ default: 0.1, low: 0, high: 0.5, soft: false }), [0, 0.5]);
+});
+
+test("sets that people mean", () => {
+  const names = [];
+  for (let layer = 0; layer < 6; layer += 1) for (const part of ["attention.self.query.weight", "attention.self.query.bias", "output.LayerNorm.bias"]) names.push(`encoder.layer.${layer}.${part}`);
+  names.push("embeddings.word.weight");
+  const blocks = [...new Set(names.map((name) => name.split(".").slice(0, name.startsWith("enc") ? 3 : 1).join(".")))];
+  const index = { names, blocks, badges: ["both", "equal"], badge: names.map((_, i) => (i ? 0 : 1)), block: names.map((name) => blocks.findIndex((block) => name.startsWith(`${block}.`))) };
+  const picks = new Map(quickPicks(index).flatMap(({ items }) => items.map(({ name, leaves }) => [name, leaves.length])));
+  assert.equal(picks.get("all attention"), 12);
+  assert.equal(picks.get("all norms"), 6);
+  assert.equal(picks.get("all equal"), 1);
+  assert.equal(picks.get("encoder.layer.2–3"), 6);
+  assert.equal(picks.get("encoder.layer.5"), 3);
+  assert.equal(picks.has("all heads"), false);
+});
+
+test("only the newest question waits, and each answer is shown", async () => {
+  const [asked, shown, answers] = [[], [], []];
+  const live = createLive((question) => (asked.push(question), new Promise((resolve) => answers.push(resolve))), (answer) => shown.push(answer), () => {});
+  const turn = () => new Promise((resolve) => setTimeout(resolve));
+  for (const question of [1, 2, 3]) live.draft(question);
+  assert.deepEqual(asked, [1]);
+  answers[0]("one");
+  await turn();
+  assert.deepEqual([asked, shown], [[1, 3], ["one"]]);
+  live.settle();
+  answers[1]("three");
+  await turn();
+  assert.deepEqual(shown, ["one"], "let go: later answers are about the past");
+});
+
+test("categories have colours of their own", () => {
+  const scale = createCategories(["a", "b", "c"]);
+  const color = (at) => colorAt(scale.table(), scale.share(at));
+  assert.equal(new Set([0, 1, 2].map(color)).size, 3);
+  const [r, g, b] = color(1).match(/\d+/g).map(Number);
+  assert.equal(`#${[r, g, b].map((part) => part.toString(16).padStart(2, "0")).join("")}`, categoryColor(1));
+  assert.ok(Number.isNaN(createCategories(["a"]).share(NaN)));
+});

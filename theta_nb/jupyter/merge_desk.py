@@ -1,0 +1,357 @@
+"""A merge session as its view in the browser needs it, and answers to what the view asks and does.
+
+The desk owns the calls of its session: whatever changes it goes through :attr:`MergeDesk.lock`, one at a time.
+
+What the view gets
+    ``index()``     once: names, states, places, methods (``static/merge_data.js`` describes it)
+    ``chosen()``    whenever something else is chosen, from the view or from a cell: choices, recipe, ways back
+    ``opening``     asked for: numbers that no choice changes (:data:`FACTS`), and Gram matrices
+    ``numbers``     asked for when ``chosen()`` has another revision: what the choices give (:data:`OUTCOME`)
+
+What the view asks (``what`` of a request; ``form`` is JSON)
+    ``measure``     {}                  read the weights once, with progress
+    ``preview``     {form: [edit, …]}   the numbers that edits would give; nothing is chosen
+    ``choose``      {form: [edit, …]}   choose that, as one step that can be undone
+    ``restore``     {form: settings}    choose everything at once, as :meth:`chosen` gave it
+    ``undo``, ``redo``, ``reset``       {}
+    ``exact``       {}                  numbers that are no estimates, with progress
+    ``explain``     {name}              formula of one parameter with its numbers
+An edit is what :func:`theta_nb.engine.merging.edits.edits_of` takes. Panels answer for what they ask themselves.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from theta_nb.engine.diff import natural
+from theta_nb.engine.merging.choices import Choice, Settings
+from theta_nb.engine.merging.decisions import Decision
+from theta_nb.engine.merging.documents import write_yaml
+from theta_nb.engine.merging.edits import edited, edits_of
+from theta_nb.engine.merging.recipe import Recipe, settings_json, settings_of
+from theta_nb.engine.merging.states import Resolution, State, Unit
+from theta_nb.engine.merging.statistics import Grams
+from theta_nb.errors import ThetaError
+from theta_nb.jupyter.answers import Answer, Request
+from theta_nb.jupyter.merge_methods import method_forms, presets
+from theta_nb.jupyter.worker import Stop
+from theta_nb.report.grouping import block_of, role_of
+from theta_nb.report.tree import module_tree
+
+if TYPE_CHECKING:
+    from theta_nb.engine.merging.session import MergeSession
+
+__all__ = ["BADGES", "FACTS", "OUTCOME", "MergeDesk", "badge_of"]
+
+FACTS = ("change", "cosine", "conflict", "base_norm", "apart")
+"""Rows of numbers that no choice changes; the norm of every input and its change follow."""
+
+OUTCOME = ("choice", "open", "estimated", "norm", "moved")
+"""Rows of numbers that follow from the choices; the distance of the result to every input follows."""
+
+BADGES = ("both", "conflict", "ours", "theirs", "alike", "added", "deleted", "renamed", "equal")
+"""What happened to a parameter, in one word."""
+
+MOST = 20_000
+"""Parameters of a larger model are not all shown: those that differ come first."""
+
+_MOST_GRAM = 8  # inputs; the browser computes previews of so many by itself
+_LONGEST_RECIPE = 100_000
+
+Progress = Callable[[int, int], None]
+
+
+class MergeDesk:
+    """Everything that a merge view needs of one session.
+
+    Parameters
+    ----------
+    session
+        What is looked at and changed.
+    """
+
+    def __init__(self, session: MergeSession) -> None:
+        self.session = session
+        self.lock = threading.RLock()
+        """Held while the session is changed or computes."""
+        self.revision = 0
+        self._units = _shown(session.units)
+        self._names = [unit.name for unit in self._units]
+        self._everything = tuple(unit.name for unit in session.units)
+        places = {name: index for index, name in enumerate(session.decisions)}
+        self._order = np.array([places[name] for name in self._names], np.intp)
+        """Places of the parameters in previews."""
+
+    # --- what the view gets -------------------------------------------------------------------------------------------
+
+    def index(self, *, measure: bool = True) -> dict[str, Any]:
+        """Names, states and places of the parameters, and the methods.
+
+        Parameters
+        ----------
+        measure
+            Whether a view should have the weights read by itself.
+        """
+        session, units = self.session, self._units
+        versions = [next(info for info in (*unit.versions, unit.base) if info is not None) for unit in units]
+        blocks = list(dict.fromkeys(block_of(name) for name in sorted(self._names, key=self._place)))
+        roles = list(dict.fromkeys(role_of(unit.name) for unit in units))
+        states = list(dict.fromkeys(unit.state.value for unit in units))
+        dtypes = list(dict.fromkeys(version.dtype for version in versions))
+        return {
+            "labels": list(session.labels),
+            "has_base": session.base is not None,
+            "revisions": [source.revision for source in session.inputs],
+            "facts": [*FACTS, *_each("norm", session), *_each("change", session)],
+            "outcome": [*OUTCOME, *_each("to", session)],
+            "badges": list(BADGES),
+            "states": states,
+            "dtypes": dtypes,
+            "blocks": blocks,
+            "roles": roles,
+            "names": self._names,
+            "badge": [BADGES.index(badge_of(unit)) for unit in units],
+            "state": [states.index(unit.state.value) for unit in units],
+            "dtype": [dtypes.index(version.dtype) for version in versions],
+            "shapes": [list(version.shape) for version in versions],
+            "block": [blocks.index(block_of(unit.name)) for unit in units],
+            "role": [roles.index(role_of(unit.name)) for unit in units],
+            "contested": [int(unit.name in session.undecided) for unit in units],
+            "depth": [round(session.depths[unit.name], 6) for unit in units],
+            "tree": module_tree(units).indexed({id(unit): index for index, unit in enumerate(units)}),
+            "methods": method_forms(
+                len(session.inputs), has_base=session.base is not None, statistics=session.informed
+            ),
+            "presets": presets(),
+            "measure": measure,
+            "left_out": len(session.units) - len(units),
+        }
+
+    def _place(self, name: str) -> Any:
+        """Where the block of a parameter stands: stems, then layers, then heads."""
+        block, depth = block_of(name), self.session.depths[name]
+        numbered = block.rstrip("]")[-1:].isdigit()
+        return (1 if numbered else 2 * round(depth), natural(block))
+
+    def chosen(self) -> dict[str, Any]:
+        """What is chosen now, as the view and its panels show it."""
+        session = self.session
+        with self.lock:
+            self.revision += 1
+            settings = session.settings
+            recipe = Recipe.of(session.base, session.inputs, settings, {}, session.kitchen.spare)
+            yaml, form = recipe.yaml(), settings_json(recipe.settings)
+            return {
+                "revision": self.revision,
+                "settings": form,
+                "short": recipe.short(),
+                "choices": write_yaml(form)[:_LONGEST_RECIPE],
+                "yaml": yaml if len(yaml) <= _LONGEST_RECIPE else "",
+                "undo": session.can_undo,
+                "redo": session.can_redo,
+                "open": len(session.open),
+                "measured": session.measured,
+            }
+
+    def opening(self) -> Answer:
+        """Numbers that no choice changes, and the Gram matrices: NaN where there are none."""
+        session, count = self.session, len(self.session.inputs)
+        with self.lock:
+            known = {unit.name: session.statistics(unit.name) for unit in self._units}
+            relations = session.preview(measure=False).relations
+        at = [index for index, unit in enumerate(self._units) if known[unit.name] is not None]
+        grams = Grams.of([self._units[index] for index in at], known, session.labels)  # type: ignore[arg-type]
+        facts = np.full((len(FACTS) + 2 * count, len(self._units)), np.nan)
+        with np.errstate(all="ignore"):
+            facts[:, at] = _facts(grams)
+            facts[0], facts[2] = relations.changes[self._order], relations.conflicts[self._order]
+            cosines = relations.cosines[self._order]
+            facts[1] = np.fmin.reduce(cosines, axis=1) if cosines.shape[1] else np.nan
+        size = (count + 1) ** 2
+        matrices = np.full((len(self._units), size) if count <= _MOST_GRAM else (0, size), np.nan)
+        if len(matrices):
+            matrices[at] = grams.matrices.reshape(len(at), size)
+            matrices[at] = np.where(grams.has_base[:, None], matrices[at], np.nan)
+        answer = Answer()
+        with np.errstate(over="ignore"):
+            answer.result = {"facts": answer.array(facts), "gram": answer.array(matrices), "measured": session.measured}
+        return answer
+
+    def numbers(self, settings: Settings | None = None) -> Answer:
+        """What the choices give, or what others would give."""
+        session, answer = self.session, Answer()
+        with self.lock:
+            preview = session.preview(settings=settings, measure=session.measured)
+            revision = self.revision
+        decisions = [preview.decisions[index] for index in self._order]
+        lengths, first = preview.lengths, int(preview.has_base)
+        out = np.full((len(OUTCOME) + len(session.inputs), len(decisions)), np.nan)
+        out[0], forms = _numbered(decisions, session.labels)
+        out[1] = [decision.open for decision in decisions]
+        out[2] = lengths.estimated[self._order]
+        out[3] = lengths.norms[self._order]
+        if first:
+            out[4] = lengths.distances[self._order, 0]
+        out[len(OUTCOME) :] = lengths.distances[self._order, first:].T
+        with np.errstate(over="ignore"):
+            answer.result = {"revision": revision, "numbers": answer.array(out), "choices": forms}
+        return answer
+
+    # --- what the view asks -------------------------------------------------------------------------------------------
+
+    def answer(self, request: Request, stop: Stop, progress: Progress) -> Answer:
+        """Answer what a view asks.
+
+        Raises
+        ------
+        ThetaError
+            If it cannot be done; the session is then as before.
+        """
+        answers: dict[str, Callable[[Request, Stop, Progress], Answer]] = {
+            "opening": lambda *_: self.opening(),
+            "numbers": lambda *_: self.numbers(),
+            "measure": self._measure,
+            "preview": lambda request, *_: self.numbers(self._draft(request)),
+            "choose": lambda request, *_: self._restore(self._draft(request)),
+            "restore": lambda request, *_: self._restore(settings_of(request.form())),
+            "exact": self._exact,
+            "undo": lambda *_: self._step(self.session.undo),
+            "redo": lambda *_: self._step(self.session.redo),
+            "reset": lambda *_: self._step(self.session.reset),
+            "explain": self._explain,
+        }
+        if request.what not in answers:
+            raise ThetaError(f"a merge view cannot ask for {request.what!r}")
+        return answers[request.what](request, stop, progress)
+
+    def _draft(self, request: Request) -> Settings:
+        """The settings that the edits of a request would give."""
+        edits = edits_of(request.form(), self._members, self._everything)
+        return self.session.check(edited(self.session.settings, edits, self._everything))
+
+    def _members(self, block: str) -> Iterable[str]:
+        return [name for name in self._everything if block_of(name) == block]
+
+    def _restore(self, settings: Settings) -> Answer:
+        with self.lock:
+            self.session.restore(self.session.check(settings))
+        return Answer()
+
+    def _step(self, step: Callable[[], object]) -> Answer:
+        with self.lock:
+            step()
+        return Answer()
+
+    def _measure(self, request: Request, stop: Stop, progress: Progress) -> Answer:
+        def told(done: int, total: int) -> None:
+            stop()
+            progress(done, total)
+
+        self.session.measure(told)
+        return Answer()
+
+    def _exact(self, request: Request, stop: Stop, progress: Progress) -> Answer:
+        """Numbers that are no estimates; what was computed before is remembered."""
+
+        def told(done: int, total: int) -> None:
+            stop()
+            progress(done, total)
+
+        self.session.preview(exact=True, progress=told)
+        return self.numbers()
+
+    def _explain(self, request: Request, stop: Stop, progress: Progress) -> Answer:
+        with self.lock:
+            return Answer({"text": self.session.explain(request.text("name"), exact=False)})
+
+
+def badge_of(unit: Unit) -> str:
+    """What happened to a parameter, in one word of :data:`BADGES`."""
+    if unit.resolution is Resolution.CONFLICT:
+        return "conflict"
+    word = _WORDS.get(unit.state)
+    # What is left begins with what happened: "added by ours", "deleted alike".
+    return word if word is not None else unit.state.value.split()[0]
+
+
+_WORDS = {
+    State.EQUAL: "equal",
+    State.CHANGED_OURS: "ours",
+    State.CHANGED_THEIRS: "theirs",
+    State.CHANGED_SAME: "alike",
+    State.CHANGED_BOTH: "both",
+    State.ADDED_BOTH: "both",
+    State.RESHAPED: "both",
+    State.RETYPED: "both",
+}
+
+
+def _shown(units: Iterable[Unit]) -> tuple[Unit, ...]:
+    """The parameters that are shown, in the order in which people count."""
+    ordered = sorted(units, key=lambda unit: natural(unit.name))
+    if len(ordered) > MOST:
+        ordered = sorted(ordered, key=lambda unit: unit.state is State.EQUAL)[:MOST]
+        ordered.sort(key=lambda unit: natural(unit.name))
+    return tuple(ordered)
+
+
+def _each(word: str, session: MergeSession) -> list[str]:
+    return [f"{word} {k}" for k in range(len(session.inputs))]
+
+
+def _facts(grams: Grams) -> npt.NDArray[np.float64]:
+    """Columns of the facts that follow from Gram matrices; see :data:`FACTS`."""
+    matrices, count = grams.matrices, len(grams.labels)
+    own = np.diagonal(matrices, axis1=1, axis2=2)
+    base = np.where(grams.has_base, own[:, 0], np.nan)
+    out = np.full((len(FACTS) + 2 * count, len(matrices)), np.nan)
+    out[3] = np.sqrt(base)
+    if count > 1:
+        # The distance of ours and theirs, from differences: norms of the inputs would cancel.
+        out[4] = np.sqrt(np.maximum(own[:, 1] + own[:, 2] - 2 * matrices[:, 1, 2], 0))
+    inputs = own[:, :1] + 2 * matrices[:, 0, 1:] + own[:, 1:]
+    out[len(FACTS) : len(FACTS) + count] = np.sqrt(np.maximum(inputs, 0)).T
+    out[len(FACTS) + count :] = np.where(grams.has_base, np.sqrt(np.maximum(own[:, 1:], 0)).T, np.nan)
+    return out
+
+
+def _numbered(decisions: Sequence[Decision], labels: tuple[str, ...]) -> tuple[list[int], list[dict[str, Any]]]:
+    """Which choice each parameter has, and the choices as plain data."""
+    numbers: dict[Any, int] = {}
+    forms: list[dict[str, Any]] = []
+    out = []
+    for decision in decisions:
+        # Parameters are bound once for all that a choice is about, so they are told apart by identity.
+        bound = id(decision.parameters) if decision.parameters else 0
+        name = decision.method and decision.method.name
+        key = (decision.take, name, bound, id(decision.override), decision.reason, decision.dropped)
+        if key not in numbers:
+            numbers[key] = len(forms)
+            forms.append(_called(decision, labels))
+        out.append(numbers[key])
+    return out, forms
+
+
+_OVERRIDES = {True: "block", False: "names"}
+
+
+def _called(decision: Decision, labels: tuple[str, ...]) -> dict[str, Any]:
+    """What is done, as plain data; ``override`` says whether one of a block or of names decided."""
+    override = decision.override
+    method = decision.method
+    return {
+        "name": decision.called(labels),
+        "method": method.name if method is not None else "",
+        "parameters": Choice("", decision.parameters).json()["parameters"],
+        "inputs": list(decision.inputs),
+        "take": decision.take,
+        "reason": decision.reason,
+        "dropped": decision.dropped,
+        "open": decision.open,
+        "override": _OVERRIDES[override.contested] if override is not None else "",
+    }
