@@ -82,12 +82,12 @@ export function createKeepingPanel(root, actions) {
   /** Why nothing can be committed now, in a sentence; "" if it can. */
   function hindrance() {
     if (!state.alive) return GONE;
-    if (panel.nowhere) return panel.nowhere;
+    if (panel.nowhere) return panel.nowhere.charAt(0).toUpperCase() + panel.nowhere.slice(1);
     if (!panel.looked) return "Looking at the repository …";
     const onCurrent = target.value !== NEW;
     const done = (panel.committed ?? []).findLast((one) => !one.own);
     if (state.chosen.open) return `${count(state.chosen.open, "parameter")} ${state.chosen.open === 1 ? "waits" : "wait"} for a choice: pick a method, or a side.`;
-    if (onCurrent && done) return `This merge is committed on ${done.branch || "the current branch"}. Another result of it can go to a new branch.`;
+    if (onCurrent && done) return `This merge is committed on ${done.branch || "the current branch"}.${panel.in_conflict ? "" : " Another result of it can go to a new branch."}`;
     if (onCurrent && panel.problem) return `${panel.problem}${panel.in_conflict ? "" : " Or commit to a new branch, which leaves the work tree alone."}`;
     if (!onCurrent && !name.value.trim()) return "Name the new branch.";
     if (!onCurrent && panel.branches.includes(name.value.trim())) return `There is a branch ${name.value.trim()} already.`;
