@@ -18,7 +18,7 @@ import theta_nb
 from tests.conftest import GitSandbox
 from tests.git.checks import assert_quiet
 from tests.jupyter.conftest import Shell, new_shell
-from tests.jupyter.test_explorers import CaughtComm, Front, comms
+from tests.jupyter.test_explorers import CaughtComm, Front, comms, index_of
 from tests.merging.conftest import AVERAGE, BASE, NAME, OURS, THEIRS, content, repo, same, weights
 from theta_nb.engine.merging.inputs import StateInput
 from theta_nb.engine.merging.session import MergeSession
@@ -409,6 +409,13 @@ def test_another_branch_and_what_is_in_the_way(panels: Panels, session: MergeSes
     assert repo("rev-parse", "merged").strip() == made["commit"]
     session.reset()
     assert "waits for a choice" in str(panels.ask("keeping.commit", branch="more", message="no"))
+
+
+def test_a_merge_of_git_is_ended_elsewhere(panels: Panels, session: MergeSession, repo: GitSandbox) -> None:
+    assert index_of(panels.explorer)["title"] == f"theirs in {NAME}"
+    repo.run("merge", "theirs", check=False)
+    panels.ask("keeping.look")
+    assert panels.state("keeping")["problem"].startswith("git is in a merge. End it here with '%theta merge'")
 
 
 def test_a_session_is_saved_and_reopened(
