@@ -109,14 +109,20 @@ class Explorer(anywidget.AnyWidget):
         raise NotImplementedError
 
     def _asked(self, content: object, buffers: object) -> None:
-        """Take requests; nothing but parsing happens in the kernel's own thread."""
+        """Take requests; in the kernel's own thread they are parsed, and answered only if that takes a moment."""
         if self._worker is None:
             return
         requests, cancelled = requests_of(content)
         for channel in cancelled:
             self._worker.cancel(channel)
         for request in requests:
+            if self._answered_at_once(request):
+                continue
             self._worker.submit(request.channel, lambda stop, request=request: self._work(request, stop))  # type: ignore[misc]
+
+    def _answered_at_once(self, request: Request) -> bool:
+        """Whether a request has been answered right here, in the kernel's own thread; subclasses say which may be."""
+        return False
 
     def _work(self, request: Request, stop: Stop) -> None:
         try:
