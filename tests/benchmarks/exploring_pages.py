@@ -50,11 +50,12 @@ _SLIDER = """async () => {
   const root = document.querySelector(".theta-merge");
   const slider = root.querySelector(".theta-right .theta-slider");
   const canvas = root.querySelector(".theta-map canvas");
+  const [low, high, frame] = [Number(slider.min), Number(slider.max), () => new Promise(requestAnimationFrame)];
   for (let i = 0; i < 200; i += 1) {
     const drawn = canvas.dataset.drawn;
-    slider.value = String(Number(slider.min) + (Number(slider.max) - Number(slider.min)) * (0.2 + 0.6 * ((i * 37) % 100) / 100));
+    slider.value = String(low + (high - low) * (0.2 + 0.6 * ((i * 37) % 100) / 100));
     slider.dispatchEvent(new Event("input", { bubbles: true }));
-    for (let frames = 0; canvas.dataset.drawn === drawn && frames < 100; frames += 1) await new Promise(requestAnimationFrame);
+    for (let frames = 0; canvas.dataset.drawn === drawn && frames < 100; frames += 1) await frame();
     if (i % 20 === 19) {
       slider.dispatchEvent(new Event("change", { bubbles: true }));
       await new Promise((done) => setTimeout(done, 200));
@@ -75,11 +76,12 @@ class _Case:
 
 
 _MAP = ".theta-map canvas[data-drawn]"
+_MIDDLE = f".theta-middle {_MAP}"
 _CASES = (
     _Case("a bare widget", "Bare()", ".drawn"),
     _Case("DiffExplorer", "theta_nb.DiffExplorer(repo.diff('model.safetensors', 'v0', 'HEAD'))", _MAP, "", _METRICS),
-    _Case("MergeExplorer", "theta_nb.MergeExplorer(session)", _MAP, _MERGE.replace("METHOD", "slerp"), _SLIDER),
-    _Case("MergeExplorer, TIES", "theta_nb.MergeExplorer(session)", _MAP, _MERGE.replace("METHOD", "ties"), _SLIDER),
+    _Case("MergeExplorer", "theta_nb.MergeExplorer(session)", _MIDDLE, _MERGE.replace("METHOD", "slerp"), _SLIDER),
+    _Case("MergeExplorer, TIES", "theta_nb.MergeExplorer(session)", _MIDDLE, _MERGE.replace("METHOD", "ties"), _SLIDER),
 )
 _SHOWN = """(seen) => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === "idle"
   && document.querySelectorAll(seen).length === 1"""
@@ -129,6 +131,7 @@ def _cycled(page: Any, url: str, root: Path, case: _Case, cycles: int) -> list[s
     from tests.browser import lab as browsing
 
     nbformat.write(nbformat.v4.new_notebook(metadata=browsing.KERNEL), root / "cycles.ipynb")
+    page.set_default_timeout(90_000)
     page.goto(f"{url}/lab?token=test&reset")
     page.wait_for_function("window.jupyterapp !== undefined")
     page.evaluate(browsing._OPEN, "cycles.ipynb")
