@@ -126,6 +126,31 @@ def test_a_diff_of_two_commits_needs_no_python_at_all(checkpoints: Path) -> None
     assert imported(["git", "log", "-p"], checkpoints) == set()
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param([sys.executable, "-m", "theta_nb", "diff", "--stat", "HEAD~1", "HEAD"], id="terminal"),
+        pytest.param(
+            [
+                sys.executable,
+                "-c",
+                "import theta_nb\n"
+                "found = theta_nb.Repository('.').diff('model.safetensors', 'HEAD~1', 'HEAD', measure=False)\n"
+                "assert found.counts == {'modified': 1}\n"
+                "assert '1 of 1' in found.table() and found.sort('size').filter('*').total.counts",
+            ],
+            id="Python",
+        ),
+    ],
+)
+def test_which_tensors_changed_is_known_without_numpy(checkpoints: Path, command: list[str]) -> None:
+    subprocess.run(["git", "commit", "-qam", "two"], cwd=checkpoints, check=True)
+    found = imported(command, checkpoints)
+    assert "theta_nb.git.comparing" in found
+    assert packages(found) & {"numpy", "numcodecs"} == set()
+    assert found & {"theta_nb.commands.fsck", "theta_nb.commands.status"} == set(), "commands that were not asked for"
+
+
 def test_a_merge_of_two_branches_imports_nothing_slow(checkpoints: Path) -> None:
     from theta_nb.git.installation import install
 

@@ -129,7 +129,7 @@ def test_is_remembered_on_disk(repo: GitSandbox) -> None:
         ((NAME, "nowhere", "HEAD"), ThetaError, "'nowhere'"),
         ((NAME, "HEAD", Path("/nowhere/m.pt")), ThetaError, "/nowhere/m.pt does not exist"),
         ((NAME, "HEAD", Path("/")), ThetaError, "/ is not a file"),
-        ((NAME, "HEAD", 3), ThetaError, "a int is no state"),
+        ((NAME, "HEAD", 3), ThetaError, "int is no state"),
         (("raw.bin", "HEAD", "HEAD"), NotTrackedError, "raw.bin at HEAD is not stored by theta-nb"),
         (("../m.pt", "HEAD", "HEAD"), ThetaError, "outside the repository"),
     ],

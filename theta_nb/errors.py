@@ -15,6 +15,7 @@ __all__ = [
     "MissingObjectError",
     "NotTrackedError",
     "ThetaError",
+    "UnknownWordError",
     "UnsafeFileError",
 ]
 
@@ -96,3 +97,20 @@ class CorruptObjectError(ThetaError):
     def __init__(self, message: str, *, oid: str | None = None, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.oid = oid
+
+
+class UnknownWordError(ThetaError):
+    """A word is neither a commit nor a file.
+
+    Parameters
+    ----------
+    word
+        As it was typed.
+    """
+
+    def __init__(self, word: str) -> None:
+        super().__init__(
+            f"{word!r} is neither a commit nor a file here",
+            hint="Write '--' before paths that exist in history only; 'git log' shows commits.",
+        )
+        self.word = word

@@ -10,28 +10,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from theta_nb.commands.add import AddResult, add
-from theta_nb.commands.checkout import CheckedOut, checkout
-from theta_nb.commands.fsck import FsckReport, fsck
-from theta_nb.commands.status import CheckpointStatus, status
-from theta_nb.engine.checkpoint import Checkpoint
 from theta_nb.errors import NotTrackedError, ThetaError
-from theta_nb.git.commits import commit_blob, commit_staged, message_with_metrics, parent_of
-from theta_nb.git.opening import checkpoint_at, checkpoint_in_work_tree
 from theta_nb.git.places import find_places
 from theta_nb.git.process import child_environment, git_text
-from theta_nb.git.saving import is_tracked, manifest_of_state
 
 if TYPE_CHECKING:
     import torch
     from git import Commit, Repo
 
+    from theta_nb.commands.add import AddResult
+    from theta_nb.commands.checkout import CheckedOut
+    from theta_nb.commands.fsck import FsckReport
+    from theta_nb.commands.status import CheckpointStatus
     from theta_nb.commands.track import TrackResult
+    from theta_nb.engine.checkpoint import Checkpoint
     from theta_nb.engine.merging.session import MergeSession
     from theta_nb.engine.update_files import UpdateData
     from theta_nb.git.comparing import Where
+    from theta_nb.report.blame import Blame
     from theta_nb.report.checkpoint_diff import CheckpointDiff
-    from theta_nb.report.history import Blame, History
+    from theta_nb.report.history import History
 
 __all__ = ["Repository"]
 
@@ -172,6 +170,8 @@ class Repository:
         """
         names = self._pathspecs(paths)
         if update_type is None and update_data is None:
+            from theta_nb.commands.add import add
+
             return add(self._places, names, force=force)
         from theta_nb.commands.add_update import add_as, add_update
 
@@ -201,6 +201,8 @@ class Repository:
         ThetaError
             If there is nothing to commit, a hook refuses, or a metric is no number.
         """
+        from theta_nb.git.commits import commit_staged, message_with_metrics
+
         text = message_with_metrics(message, metrics)
         self._require_gitpython()
         return self.git.commit(commit_staged(self._places, text))
@@ -225,14 +227,20 @@ class Repository:
         progress
             Called with bytes done and bytes in all.
         """
+        from theta_nb.commands.checkout import checkout
+
         return checkout(self._places, self._pathspecs(paths), source=rev, force=force, progress=progress)
 
     def status(self, *paths: Name, progress: Progress | None = None) -> list[CheckpointStatus]:
         """State of each tracked checkpoint."""
+        from theta_nb.commands.status import status
+
         return status(self._places, self._pathspecs(paths), progress=progress)
 
     def fsck(self, *revisions: str, all_: bool = False, progress: Progress | None = None) -> FsckReport:
         """Prove that objects are sound and tensors can be rebuilt, as ``git theta fsck`` does."""
+        from theta_nb.commands.fsck import fsck
+
         return fsck(self._places, revisions=revisions, all_=all_, progress=progress)
 
     # --- looking back -------------------------------------------------------------------------------------------------
@@ -308,6 +316,8 @@ class Repository:
         MissingObjectError
             When values are read whose objects are not here.
         """
+        from theta_nb.git.opening import checkpoint_at, checkpoint_in_work_tree
+
         name = self._name(path)
         if rev is None:
             return checkpoint_in_work_tree(self._places, name, self._executor)
@@ -401,7 +411,7 @@ class Repository:
             Commits to be merged; several make an octopus merge.
         statistics
             Checkpoints in the work tree that hold statistics of the training data, ours first, for the methods
-            ``fisher`` and ``regmean``.
+            ``fisher`` and ``regmean``; :mod:`theta_nb.merges.gathering` makes them.
         reopen
             A file that ``session.save`` wrote in a merge of the same versions, to go on from there.
         progress
@@ -416,21 +426,24 @@ class Repository:
         Raises
         ------
         ThetaError
-            If a revision does not exist, has no such checkpoint, or is part of HEAD already.
+            If a revision does not exist, has no such checkpoint, or is part of HEAD already; if statistics cannot be
+            read.
         MergeError
             If the file to reopen is no saved session, or one of other versions.
         """
-        from theta_nb.engine.merging.stored_inputs import FileInput
         from theta_nb.git.merge_commit import MergeCommitter
-        from theta_nb.git.merge_inputs import open_session
+        from theta_nb.git.merge_inputs import open_session, statistics_of_data
         from theta_nb.git.merge_plan import plan_merge
 
         plan = plan_merge(self._places, (rev, *more))
         if plan.up_to_date:
             raise ThetaError(f"{', '.join(plan.words)} is part of HEAD already", hint="There is nothing to merge.")
         versions = plan.versions(self._name(path)).required(plan.words)
-        # Known to the recipe by their names here, and by digest.
-        files = [(self._name(name), os.path.join(self._places.top, self._name(name))) for name in statistics]
+        if any(not isinstance(name, str | os.PathLike) for name in statistics):
+            raise ThetaError(
+                "statistics are given as files, so that the merge can be replayed",
+                hint="Save what gather_fisher or gather_regmean returns with safetensors.torch.save_file.",
+            )
         session = open_session(
             self._places,
             versions.path,
@@ -438,7 +451,7 @@ class Repository:
             versions.origins,
             executor=self._executor,
             committer=MergeCommitter(plan, versions.path),
-            statistics=[FileInput(f"statistics {n}", file, name) for n, (name, file) in enumerate(files)],
+            statistics=statistics_of_data(self._places, [self._name(name) for name in statistics]),
             progress=progress,
         )
         return session if reopen is None else session.load(os.path.join(self._places.top, os.fspath(reopen)))
@@ -487,6 +500,9 @@ class Repository:
             If other content of the path is staged, the branch is checked out in another work tree, or it moved
             meanwhile; nothing is committed then.
         """
+        from theta_nb.git.commits import commit_blob, message_with_metrics, parent_of
+        from theta_nb.git.saving import is_tracked, manifest_of_state
+
         name = self._name(path)
         self._require_gitpython()
         if not is_tracked(self._places, name, branch):

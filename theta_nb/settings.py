@@ -67,6 +67,9 @@ class Settings:
     merge_decided
         Paths whose merge is decided elsewhere, so that the merge driver leaves them alone
         (``GIT_THETA_MERGE_DECIDED``, by lines; set by ``git theta merge`` for the git that it runs).
+    merging
+        Whether a ``git merge`` runs this program, and no other command that calls merge drivers (git then names the
+        heads in ``GITHEAD_…``).
     manual_merge
         Whether a conflict also writes the three versions beside the file (``GIT_THETA_MANUAL_MERGE``).
     """
@@ -84,6 +87,7 @@ class Settings:
     merge_now: str = ""
     merge_review: bool = False
     merge_decided: tuple[str, ...] = ()
+    merging: bool = False
     manual_merge: bool = False
 
     @classmethod
@@ -117,6 +121,7 @@ class Settings:
             merge_now=environ.get("GIT_THETA_MERGE", "").strip(),
             merge_review=_word(config, "theta.merge.review", ("never", "always")) == "always",
             merge_decided=tuple(filter(None, environ.get("GIT_THETA_MERGE_DECIDED", "").split("\n"))),
+            merging=any(name.startswith("GITHEAD_") for name in environ),
             manual_merge=_as_boolean("GIT_THETA_MANUAL_MERGE", environ.get("GIT_THETA_MANUAL_MERGE", "")),
         )
 

@@ -289,6 +289,13 @@ def test_colours_are_for_terminals_that_want_them(env: dict[str, str], coloured:
     assert ("\x1b[31mtheta:" in on_terminal(repository.path, "trak", env=env)) == coloured
 
 
+@pytest.mark.parametrize(("name", "value"), [("color.ui", "false"), ("color.theta", "never")])
+def test_colours_are_git_s_to_forbid(name: str, value: str, repository: GitSandbox) -> None:
+    repository.write("m.pt", checkpoint())
+    repository("config", name, value)
+    assert "\x1b[" not in on_terminal(repository.path, "status")
+
+
 def test_no_colours_in_pipes_and_json(repository: GitSandbox) -> None:
     repository.write("m.pt", checkpoint())
     process = start(repository.path, "status", stdout=subprocess.PIPE, env={"TERM": "xterm"})

@@ -17,8 +17,8 @@ import torch
 from tests.engine.filters import clean
 from tests.git.checkpoints import Entry, pytorch, safetensors, safetensors_of
 from theta_nb.engine.diff import ParameterChange, structural_diff
-from theta_nb.engine.measure import PairOfSources
 from theta_nb.engine.memory_source import MemorySource
+from theta_nb.engine.source_pair import PairOfSources
 from theta_nb.engine.sources import FileSource, ManifestSource, Source
 from theta_nb.errors import CheckpointError, MissingObjectError, ThetaError
 from theta_nb.storage.objects import MemoryStore

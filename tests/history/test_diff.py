@@ -125,6 +125,9 @@ def test_missing_values_are_explained_and_the_rest_is_shown(grown: GitSandbox) -
     assert "2 of 6 parameters modified" in out
     assert "2 parameters are not measured: " in out
     assert out.count("could not be fetched") == 1, "the reason stands there once"
+    table = said(grown.path, "diff", "--markdown", "HEAD~1", "HEAD")
+    assert table.count("could not be fetched") == 1
+    assert len([line for line in table.splitlines() if line.endswith("| not measured |")]) == 2
 
 
 @pytest.mark.parametrize(
@@ -177,6 +180,23 @@ def test_colours_on_a_terminal(grown: GitSandbox) -> None:
     out = on_terminal(grown.path, "diff", "HEAD~2", "HEAD", env={"GIT_PAGER": "cat"})
     assert "\x1b[32m+ encoder.0.bias" in out
     assert "\x1b[1m" in out
+
+
+def test_a_narrow_terminal_gets_fewer_numbers(grown: GitSandbox) -> None:
+    from tests.commands.test_cli import on_terminal
+
+    wide, narrow = (
+        on_terminal(grown.path, "diff", "HEAD~1", "HEAD", env={"GIT_PAGER": "cat", "COLUMNS": columns, "NO_COLOR": "1"})
+        for columns in ("200", "60")
+    )
+    assert "cosine" in wide.splitlines()[3]
+    assert "not shown" not in wide
+    lines = narrow.splitlines()
+    assert "‖Δ‖/‖old‖" in lines[3]
+    assert "cosine" not in lines[3]
+    assert max(map(len, lines[3:])) <= 60
+    assert lines[-1].startswith("  not shown in 60 columns: ")
+    assert lines[-1].endswith("cosine")
 
 
 # --- mistakes ---------------------------------------------------------------------------------------------------------

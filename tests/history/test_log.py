@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import theta_nb
 from tests.commands.running import json_of, said, theta
 from tests.conftest import GitSandbox
+from tests.git.checkpoints import safetensors
 from tests.history.conftest import NAME, folder, weights
 from theta_nb.commands.blame import blame
 from theta_nb.commands.log import log
@@ -65,6 +67,19 @@ def test_what_was_stored_adds_up(grown: GitSandbox) -> None:
     history = log(find_places(grown.path), NAME)
     objects = grown.path / ".git" / "theta" / "objects"
     assert history.stored == sum(path.stat().st_size for path in objects.rglob("*") if path.is_file())
+
+
+def test_a_version_takes_what_its_updates_are_applied_to(repository: GitSandbox) -> None:
+    values = np.random.default_rng(1).standard_normal((300, 300)).astype(np.float32)
+    sizes = []
+    for step in range(2):
+        repository.write(NAME, safetensors({"w": values * np.float32(1 + step / 4096)}))
+        repository.commit_all(str(step))
+        stored = json.loads(theta(repository.path, "show", "--json", f"HEAD:{NAME}").out)["stored"]
+        history = log(find_places(repository.path), NAME)
+        assert stored == history.stored
+        sizes.append(stored)
+    assert sizes[0] < sizes[1] < 2 * sizes[0], "an update was stored"
 
 
 @pytest.mark.parametrize(
@@ -282,6 +297,7 @@ def test_blame_in_words(grown: GitSandbox) -> None:
         (["show", "nope:m.pt"], "'nope' is no commit here"),
         (["show", "HEAD:nope.pt"], "nope.pt does not exist at HEAD"),
         (["show", "HEAD:"], "names no file"),
+        (["show", "HEAD"], "'HEAD' is a commit and names no file. Write 'HEAD:PATH'."),
         (["show", "HEAD:notes.txt"], "not stored by theta-nb"),
         (["show", NAME, "decoder.*"], "no parameter of model.safetensors matches 'decoder.*'"),
         (["blame", "nope.pt"], "no commit has nope.pt"),

@@ -16,8 +16,9 @@ from tests.jupyter.conftest import Shell
 from theta_nb.commands.dispatch import command_names
 from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.jupyter.completion import complete
+from theta_nb.report.blame import Blame
 from theta_nb.report.checkpoint_diff import CheckpointDiff
-from theta_nb.report.history import Blame, History
+from theta_nb.report.history import History
 
 # --- loading ----------------------------------------------------------------------------------------------------------
 
@@ -285,6 +286,12 @@ def test_an_error_is_one_line_and_tb_shows_the_rest(
     shell("%tb")
     assert "Traceback" in shell.printed
     assert "magics.py" in shell.printed
+
+
+def test_a_variable_that_holds_no_tensors_is_named(shell: Shell) -> None:
+    shell("num = 3")
+    _, shown = shell.fails("%theta diff HEAD num")
+    assert "The variable num (int) is no module or state dict; '$num' is its text." in shown
 
 
 def test_errors_can_be_caught(shell: Shell) -> None:

@@ -104,6 +104,12 @@ def test_what_is_wrong_is_one_line(shell: Shell, repo: GitSandbox) -> None:
     assert shell("%theta merge").settings.default.method == "slerp"
 
 
+def test_a_cell_that_is_no_python_is_shown_once(shell: Shell) -> None:
+    text = shell.fails("%%theta evaluate f\ndef f(:\n    return 1")[1]
+    assert "SyntaxError" in text
+    assert "During handling" not in text
+
+
 def test_a_session_of_another_head_is_not_gone_on_with(shell: Shell, repo: GitSandbox) -> None:
     shell("%theta merge theirs --method linear")
     repo.write("notes.txt", b"more\n")

@@ -138,3 +138,8 @@ def test_a_bare_repository_has_nowhere_to_commit(repo: GitSandbox, tmp_path: Pat
     session = Repository(tmp_path / "bare").merge(NAME, "theirs").use("linear")
     with pytest.raises(ThetaError, match="no work tree"):
         session.commit("bare")
+
+
+def test_statistics_in_memory_are_refused_since_a_replay_would_lack_them(repo: GitSandbox) -> None:
+    with pytest.raises(ThetaError, match="given as files"):
+        Repository(repo.path).merge(NAME, "theirs", statistics=[OURS, THEIRS])  # type: ignore[list-item]

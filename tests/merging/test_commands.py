@@ -334,3 +334,33 @@ def test_hostile_recipes_are_one_error(repo: GitSandbox, tmp_path: Path, case: s
     assert len(result.err.splitlines()) == 1, result.err
     assert _state(repo) == before
     assert not (repo.path / "pwned").exists()
+
+
+def test_a_method_may_be_spelled_with_its_parameters(repo: GitSandbox) -> None:
+    said(repo.path, "merge", "theirs", "--method", "ties:density=0.5,scale=2", "--scale", "0.5")
+    parameters = json.loads(recipe_of(repo))["choice"]["parameters"]
+    assert (parameters["density"], parameters["scale"]) == (0.5, 0.5)
+
+
+def test_methods_that_need_statistics_of_the_data(repo: GitSandbox) -> None:
+    before = repo("rev-parse", "HEAD")
+    result = theta(repo.path, "merge", "theirs", "--method", "fisher")
+    assert result.status == 1
+    assert "'fisher' needs statistics of the training data" in result.err
+    assert "--statistics FILE" in result.err
+    for name, factor in (("a", 3.0), ("b", 1.0)):
+        repo.write(f"sub/{name}.safetensors", safetensors({k: np.full_like(v, factor) for k, v in OURS.items()}))
+    words = ("--method", "fisher", "--statistics", "a.safetensors", "--statistics")
+    result = theta(repo.path / "sub", "merge", "theirs", *words, "none.safetensors")
+    assert result.status == 1
+    assert "sub/none.safetensors cannot be read: No such file" in result.err
+    assert repo("rev-parse", "HEAD") == before
+    said(repo.path / "sub", "merge", "theirs", *words, "b.safetensors")
+    wanted = 0.75 * OURS["layer.2.weight"] + 0.25 * THEIRS["layer.2.weight"]
+    np.testing.assert_allclose(content(repo)["layer.2.weight"], wanted, rtol=1e-5, atol=1e-6)
+    assert "6 parameters the same" in said(repo.path, "replay")
+    repo("reset", "-q", "--hard", before.strip())
+    repo.run("merge", "-q", "theirs", check=False, env={"GIT_THETA_MERGE": "fisher"})
+    assert theta(repo.path, "merge", "--continue", "--method", "fisher").status == 1
+    said(repo.path / "sub", "merge", "--continue", *words, "b.safetensors")
+    np.testing.assert_allclose(content(repo)["layer.2.weight"], wanted, rtol=1e-5, atol=1e-6)

@@ -317,3 +317,22 @@ def test_metadata_stay_where_the_set_of_tensors_changes(drivers: GitSandbox) -> 
     with safe_open(drivers.path / NAME, "np") as merged:
         assert merged.metadata() == {"format": "pt"}
         assert set(merged.keys()) == {*BASE, "a", "b"}
+
+
+def test_a_conflict_does_not_cover_changes_that_are_not_committed(repo: GitSandbox) -> None:
+    """``git merge --abort`` would take them back."""
+    head = repo("rev-parse", "HEAD")
+    trained = repo.write(NAME, safetensors(weights(5, seed=9))).read_bytes()
+    for env in ({}, {"GIT_THETA_MANUAL_MERGE": "1"}, {"GIT_THETA_MERGE": "linear"}):
+        result = repo.run("merge", "theirs", env=env, check=False)
+        assert result.returncode
+        assert "ommit" in result.stderr
+        assert (repo.path / NAME).read_bytes() == trained
+        assert repo("status", "--porcelain") == f" M {NAME}\n"
+        assert (repo("rev-parse", "HEAD"), (repo.path / ".git/MERGE_HEAD").exists()) == (head, False)
+    assert "CONFLICT" in repo.run("merge-tree", "--write-tree", "main", "theirs", check=False).stdout
+    repo("stash", "-q")
+    assert "both sides changed" in repo.run("merge", "theirs", check=False).stderr
+    repo("merge", "--abort")
+    repo("stash", "pop", "-q")
+    assert (repo.path / NAME).read_bytes() == trained

@@ -13,7 +13,7 @@ import pytest
 from tests.commands.running import json_of, said, theta
 from tests.conftest import GitSandbox
 from tests.git.checkpoints import safetensors
-from tests.merging.conftest import DRIVERS, NAME, OURS, recipe_of
+from tests.merging.conftest import DRIVERS, NAME, OURS, content, recipe_of, same, weights
 from theta_nb.manifest.text import dump, parse
 
 
@@ -118,6 +118,27 @@ def test_recipes_name_statistics_in_the_work_tree_or_none(repo: GitSandbox, name
     assert result.status == 1
     assert "are not here" in result.err
     assert "Traceback" not in result.err
+
+
+def test_an_ancestor_that_git_made_up_is_made_up_again(repo: GitSandbox) -> None:
+    """After a criss-cross, where the ancestor is a blob that no commit has."""
+    for ours, theirs, method in (("main", "theirs", "linear"), ("theirs", "main~1", "ties:density=0.4")):
+        repo("switch", "-q", ours)
+        repo.run("merge", "-q", "--no-edit", theirs, env={"GIT_THETA_MERGE": method})
+    for branch, changed in (("theirs", (2, 3)), ("main", (2, 0))):
+        repo("switch", "-q", branch)
+        repo.write(NAME, safetensors(weights(*changed, seed=len(branch))))
+        repo.commit_all("more")
+    repo.run("merge", "-q", "--no-edit", "theirs", env={"GIT_THETA_MERGE": "ties:density=0.5"})
+    by_git = content(repo)
+    repo("reset", "-q", "--hard", "HEAD~1")
+    said(repo.path, "merge", "theirs", "--method", "ties", "--density", "0.5")
+    assert same(content(repo), by_git)
+    repo("reflog", "expire", "--expire=now", "--all")
+    repo("gc", "-q", "--prune=now")
+    ancestor = json.loads(recipe_of(repo))["base"]["revision"]
+    assert repo.run("cat-file", "-e", ancestor, check=False).returncode
+    assert "6 parameters the same" in said(repo.path, "replay")
 
 
 def test_a_commit_without_a_recipe(repo: GitSandbox) -> None:

@@ -19,13 +19,14 @@ import jsonschema
 import numpy as np
 import pytest
 
-from tests.report.conftest import modified
+from tests.report.conftest import modified, parameter
 from theta_nb.engine.diff import STATUSES
 from theta_nb.errors import ThetaError
-from theta_nb.report.checkpoint_diff import SORT_KEYS, CheckpointDiff, Side
+from theta_nb.report.checkpoint_diff import CheckpointDiff, Side
 from theta_nb.report.diff_frame import rows
 from theta_nb.report.diff_json import BINS, schema
 from theta_nb.report.diff_lines import Colours, diff_lines
+from theta_nb.report.sorting import SORT_KEYS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -84,6 +85,11 @@ class TestChoosing:
         few = diff.filter("encoder.*").top(3)
         assert (len(few), few.hidden) == (3, 12)
         assert "12 not shown" in few.summary()
+
+    def test_the_command_line_offers_every_order(self) -> None:
+        from theta_nb.commands.grammar import history
+
+        assert history.SORT_KEYS == SORT_KEYS, "written twice, so that a parser needs no report"
 
     @pytest.mark.parametrize("key", SORT_KEYS)
     def test_every_key(self, diff: CheckpointDiff, key: str) -> None:
@@ -320,6 +326,13 @@ class TestPlots:
         )
         done = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(diff), capture_output=True, check=True)
         assert done.stdout.decode().strip() == "['image/png', 'text/plain'] False"
+
+    @pytest.mark.parametrize("kind", ["bars", "heatmap", "histograms"])
+    def test_names_are_no_formulas(self, kind: str, tmp_path: Path) -> None:
+        name = "layer.0.w$^{$"
+        side = Side("m$_$.pt", "HEAD", parameters=1)
+        change = replace(modified(name), old=parameter(name), new=parameter(name))
+        CheckpointDiff(side, side, (change,), (), "histograms").plot(kind).savefig(tmp_path / "figure.png")
 
     def test_draws_into_given_axes(self, diff: CheckpointDiff) -> None:
         from matplotlib.figure import Figure

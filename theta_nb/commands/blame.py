@@ -11,7 +11,7 @@ from theta_nb.engine.history import attribute
 from theta_nb.errors import ManifestError, NotTrackedError, ThetaError
 from theta_nb.git.history import walk_history
 from theta_nb.git.places import Places
-from theta_nb.report.history import Blame
+from theta_nb.report.blame import Blame
 
 __all__ = ["blame"]
 

@@ -16,6 +16,8 @@ from theta_nb.commands.parser import SEE_HELP, UsageError, build_parser, parse
 from theta_nb.commands.terminal import (
     Style,
     colour_wanted,
+    columns_of,
+    git_allows_colour,
     prepare_streams,
     progress_bars,
     shown_path,
@@ -75,7 +77,8 @@ def _run(argv: list[str]) -> int:
 
     context = dispatch.Context(os.getcwd(), progress_bars(sys.stderr))
     result = dispatch.execute(arguments, context)
-    style = Style(colour=colour_wanted(sys.stdout, os.environ), prefix=context.prefix)
+    colour = colour_wanted(sys.stdout, os.environ) and git_allows_colour()
+    style = Style(colour=colour, prefix=context.prefix, columns=columns_of(sys.stdout))
     if getattr(arguments, "json", False):
         print(printing.as_json(arguments, result))
     elif getattr(arguments, "html", None):

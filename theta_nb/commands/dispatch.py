@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 from theta_nb.errors import ThetaError
 
 if TYPE_CHECKING:
-    from theta_nb.commands.diff import FailedDiff
     from theta_nb.commands.terminal import ProgressFactory
     from theta_nb.git.places import Places
-    from theta_nb.report.checkpoint_diff import CheckpointDiff
 
 __all__ = ["Context", "command_names", "execute", "exit_status"]
 
@@ -198,60 +196,22 @@ def _checkout(arguments: Namespace, context: Context) -> Any:
         )
 
 
-def _remote_and_commits(places: Places, words: list[str]) -> tuple[str, list[str]]:
-    from theta_nb.git.endpoints import remote_first
-    from theta_nb.git.tracked import resolve
-
-    remote, revisions = remote_first(places, words)
-    if revisions and not remote:
-        try:
-            resolve(revisions[0], places.cwd)
-        except ThetaError as error:
-            raise ThetaError(
-                f"{revisions[0]!r} is neither a remote nor a commit here",
-                hint="'git remote' and 'git log' list what there is.",
-            ) from error
-    return remote, revisions
-
-
 def _push(arguments: Namespace, context: Context) -> Any:
-    from theta_nb.commands.push import push
+    from theta_nb.commands.sharing_arguments import run_push
 
-    places = context.places
-    remote, revisions = _remote_and_commits(places, arguments.words)
-    with context.progress("uploading") as progress:
-        return push(places, remote, revisions, all_=arguments.all_, dry_run=arguments.dry_run, progress=progress)
+    return run_push(arguments, context)
 
 
 def _fetch(arguments: Namespace, context: Context) -> Any:
-    from theta_nb.commands.fetch import fetch
+    from theta_nb.commands.sharing_arguments import run_fetch
 
-    places = context.places
-    remote, revisions = _remote_and_commits(places, arguments.words)
-    with context.progress("downloading") as progress:
-        return fetch(
-            places,
-            remote,
-            revisions,
-            all_=arguments.all_,
-            recent=arguments.recent,
-            include=arguments.include,
-            exclude=arguments.exclude,
-            parameters=arguments.parameters,
-            dry_run=arguments.dry_run,
-            progress=progress,
-        )
+    return run_fetch(arguments, context)
 
 
 def _pull(arguments: Namespace, context: Context) -> Any:
-    from theta_nb.commands.pull import pull
-    from theta_nb.git.endpoints import remote_first
+    from theta_nb.commands.sharing_arguments import run_pull
 
-    places = context.places
-    remote, paths = remote_first(places, arguments.words)
-    arguments.paths = paths
-    with context.progress("downloading") as progress:
-        return pull(places, remote, paths, progress=progress)
+    return run_pull(arguments, context)
 
 
 def _fsck(arguments: Namespace, context: Context) -> Any:
@@ -298,94 +258,27 @@ def _env(arguments: Namespace, context: Context) -> Any:
 
 
 def _diff(arguments: Namespace, context: Context) -> Any:
-    from theta_nb.commands.diff import diff, sides_of
+    from theta_nb.commands.history_arguments import run_diff
 
-    places = context.places
-    sides, paths = _sides_and_paths(arguments, context)
-    meant = sides_of(sides, staged=arguments.staged)
-    arguments.paths = paths
-    with context.progress("comparing") as progress:
-        found = diff(places, meant, paths, patterns=arguments.filters, measure=not arguments.stat, progress=progress)
-    return tuple(_chosen(one, arguments) for one in found)
-
-
-def _sides_and_paths(arguments: Namespace, context: Context) -> tuple[list[Any], list[str]]:
-    """Versions (a commit by its name, state in memory as it is), then paths."""
-    from theta_nb.git.words import revisions_and_paths
-
-    words, dashes = list(arguments.words), arguments.dashes
-    last = len(words) if dashes is None else len(words) - dashes
-    in_memory = [index for index, word in enumerate(words[:last]) if word in context.states]
-    for index in in_memory:
-        _refuse_ambiguous(words[index], context)
-    if not in_memory:
-        revisions, paths = revisions_and_paths(context.places, words, dashes)
-        return list(revisions), paths
-    end = in_memory[-1] + 1
-    sides = [
-        context.states[word] if index in in_memory else revisions_and_paths(context.places, [word], 0)[0][0]
-        for index, word in enumerate(words[:end])
-    ]
-    revisions, paths = revisions_and_paths(context.places, words[end:], dashes)
-    return [*sides, *revisions], paths
-
-
-def _refuse_ambiguous(word: str, context: Context) -> None:
-    from theta_nb.git.words import meanings
-
-    others = meanings(context.places, word)
-    if others:
-        raise ThetaError(
-            f"{word!r} is a variable and also {' and '.join(others)} here",
-            hint="Give the variable another name, or write './' before the file or 'heads/' before the branch.",
-        )
-
-
-def _chosen(found: CheckpointDiff | FailedDiff, arguments: Namespace) -> CheckpointDiff | FailedDiff:
-    """The first parameters of a diff, in the order that was asked for."""
-    from theta_nb.commands.diff import FailedDiff
-
-    if isinstance(found, FailedDiff):
-        return found
-    found = found.sort(arguments.sort)
-    return found if arguments.top is None else found.top(arguments.top)
+    return run_diff(arguments, context)
 
 
 def _log(arguments: Namespace, context: Context) -> Any:
-    from theta_nb.commands.log import log
-    from theta_nb.git.words import checkpoint_paths, revisions_and_paths
+    from theta_nb.commands.history_arguments import run_log
 
-    places = context.places
-    revisions, paths = revisions_and_paths(places, arguments.words, arguments.dashes)
-    arguments.paths = paths
-    newest = revisions[-1].rpartition("..")[2] or "HEAD" if revisions else None
-    return tuple(
-        log(
-            places,
-            path,
-            revisions,
-            first_parent=arguments.first_parent,
-            all_=arguments.all_,
-            limit=arguments.max_count,
-        )
-        for path in checkpoint_paths(places, paths, revision=newest)
-    )
+    return run_log(arguments, context)
 
 
 def _show(arguments: Namespace, context: Context) -> Any:
-    from theta_nb.commands.show import show
-    from theta_nb.git.words import split_spec
+    from theta_nb.commands.history_arguments import run_show
 
-    revision, path = split_spec(context.places, arguments.spec)
-    return show(context.places, path, revision, arguments.patterns)
+    return run_show(arguments, context)
 
 
 def _blame(arguments: Namespace, context: Context) -> Any:
-    from theta_nb.commands.blame import blame
-    from theta_nb.git.words import name_in_repository
+    from theta_nb.commands.history_arguments import run_blame
 
-    path = name_in_repository(arguments.path, context.places)
-    return blame(context.places, path, arguments.patterns, revision=arguments.source)
+    return run_blame(arguments, context)
 
 
 def _merge(arguments: Namespace, context: Context) -> Any:

@@ -8,11 +8,11 @@ from typing import Any
 
 from theta_nb.commands.merge_wishes import Wishes
 from theta_nb.engine.merging.preview import Preview
-from theta_nb.engine.merging.session import MergeSession
+from theta_nb.engine.merging.session import Committer, MergeSession
 from theta_nb.errors import MergeError, ThetaError
 from theta_nb.git.asking import open_terminal
 from theta_nb.git.merge_commit import MergeCommitter, commit_merge, require_calm, under_way
-from theta_nb.git.merge_inputs import open_session
+from theta_nb.git.merge_inputs import open_session, statistics_of_data
 from theta_nb.git.merge_menu import MergeMenu
 from theta_nb.git.merge_plan import MergePlan, Versions, changed_files, plan_merge
 from theta_nb.git.merge_result import kept_from_theirs
@@ -146,7 +146,7 @@ def merge(
         return MergeResult("fast-forwarded", plan.commits[0], _subject(places, plan.commits[0]))
     sessions = {}
     for versions in _merged_by_parameter(plan, paths, everything=wishes.explicit):
-        session = _opened(plan, versions)
+        session = _opened(plan, versions, wishes)
         wishes.apply(session, places, versions.path)
         sessions[versions.path] = session
     if dry_run:
@@ -166,7 +166,7 @@ def open_merge(places: Places, words: Sequence[str], path: str, wishes: Wishes) 
     """
     plan = _plan(places, words)
     versions = plan.versions(path).required(plan.words)
-    session = _opened(plan, versions)
+    session = _opened(plan, versions, wishes)
     wishes.apply(session, places, versions.path)
     return session
 
@@ -195,7 +195,7 @@ def open_conflicts(places: Places, wishes: Wishes) -> dict[str, MergeSession]:
     for path, stages in unmerged_checkpoints(places).items():
         versions = versions_in_conflict(path, stages)
         committer = ConflictCommitter(places, path, stages)
-        session = open_session(places, path, versions.base, versions.origins, committer=committer)
+        session = _session(places, versions, committer, wishes)
         wishes.apply(session, places, path)
         sessions[path] = session
     return sessions
@@ -280,9 +280,19 @@ def _merged_by_parameter(plan: MergePlan, paths: Sequence[str], *, everything: b
     return found
 
 
-def _opened(plan: MergePlan, versions: Versions) -> MergeSession:
-    committer = MergeCommitter(plan, versions.path)
-    return open_session(plan.places, versions.path, versions.base, versions.origins, committer=committer)
+def _opened(plan: MergePlan, versions: Versions, wishes: Wishes) -> MergeSession:
+    return _session(plan.places, versions, MergeCommitter(plan, versions.path), wishes)
+
+
+def _session(places: Places, versions: Versions, committer: Committer, wishes: Wishes) -> MergeSession:
+    return open_session(
+        places,
+        versions.path,
+        versions.base,
+        versions.origins,
+        committer=committer,
+        statistics=statistics_of_data(places, wishes.statistics),
+    )
 
 
 def _decide(sessions: Mapping[str, MergeSession]) -> None:

@@ -22,19 +22,23 @@ class Wishes:
     Parameters
     ----------
     method
-        Name of a method or preset; empty: what is configured, else somebody is asked.
+        A method or preset (``METHOD`` or ``METHOD:NAME=VALUE,NAME=VALUE``); empty: what is configured, else somebody
+        is asked.
     parameters
-        Its parameters.
+        Its parameters, beside those that ``method`` spells.
     overrides
         Pattern and method (``METHOD:NAME=VALUE``) of each.
     document
         Text of a recipe or of a configuration of mergekit.
+    statistics
+        Files with statistics of the training data, one for each input, relative to the top.
     """
 
     method: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     overrides: tuple[tuple[str, str], ...] = ()
     document: str = ""
+    statistics: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.parameters and not self.method:
@@ -59,7 +63,8 @@ class Wishes:
             apply_document(session, self.document)
             return
         if self.method:
-            choice = checked_choice(self.method, self.parameters)
+            spelled = parse_choice(self.method)
+            choice = checked_choice(spelled.method, {**spelled.parameters, **self.parameters})
             session.use(choice.method, **choice.parameters)
         elif configured:
             choose_configured(session, places, path)

@@ -12,7 +12,7 @@ from theta_nb.commands.merge_wishes import Wishes
 from theta_nb.commands.replay import replay
 from theta_nb.engine.merging.spelling import parse_assignments
 from theta_nb.errors import ThetaError
-from theta_nb.git.words import checkpoint_paths, revisions_and_paths
+from theta_nb.git.words import checkpoint_paths, name_in_repository, revisions_and_paths
 
 if TYPE_CHECKING:
     from theta_nb.commands.dispatch import Context
@@ -60,7 +60,8 @@ def wishes_of(arguments: Namespace, context: Context) -> Wishes:
         document = _text_of(os.path.join(context.folder, arguments.recipe))
     overrides = tuple((pattern, method) for pattern, method in arguments.overrides)
     parameters = parse_assignments([*assignments, *arguments.assignments])
-    return Wishes(arguments.method, parameters, overrides, document)
+    statistics = tuple(name_in_repository(file, context.places) for file in arguments.statistics)
+    return Wishes(arguments.method, parameters, overrides, document, statistics)
 
 
 def _text_of(file: str) -> str:

@@ -18,9 +18,10 @@ from theta_nb.git.attributes import tracked_in_tree
 from theta_nb.git.merge_files import manifest_of_blob
 from theta_nb.git.merge_inputs import BASE_LABEL, Origin, blob_of_revision, open_session
 from theta_nb.git.merge_result import make_result
+from theta_nb.git.merge_trees import virtual_ancestor
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile
+from theta_nb.git.process import CatFile, git_text
 from theta_nb.git.tracked import resolve
 from theta_nb.git.versions import read_text
 from theta_nb.manifest.model import Manifest
@@ -99,11 +100,15 @@ def replay(
             if manifest is not None and manifest.recipe:
                 found.append(_replayed(places, cat_file, commit, path, manifest, progress))
             elif paths:
-                raise ThetaError(f"{path} at {revision} is no recorded merge", hint="'git theta log' shows which are.")
+                raise ThetaError(
+                    f"{path} at {revision} is no recorded merge", hint="'git log --grep=Theta-Merge' shows which are."
+                )
     finally:
         cat_file.close()
     if not found:
-        raise ThetaError(f"no checkpoint of {revision} is a recorded merge", hint="'git theta log' shows which are.")
+        raise ThetaError(
+            f"no checkpoint of {revision} is a recorded merge", hint="'git log --grep=Theta-Merge' shows which are."
+        )
     return found
 
 
@@ -111,7 +116,7 @@ def _replayed(
     places: Places, cat_file: CatFile, commit: str, path: str, manifest: Manifest, progress: Progress | None
 ) -> Replayed:
     recipe = Recipe.parse(manifest.recipe)
-    base = None if recipe.base is None else _origin(cat_file, recipe.base, BASE_LABEL, path)
+    base = None if recipe.base is None else _base(places, cat_file, recipe.base, commit, path)
     origins = [_origin(cat_file, source, source.label, path) for source in recipe.inputs]
     statistics = [_statistics(places, cat_file, source, commit, path) for source in recipe.statistics]
     try:
@@ -136,12 +141,22 @@ def _replayed(
     return Replayed(path, commit, session.recipe().short(), same, tuple(within), tuple(different))
 
 
+def _base(places: Places, cat_file: CatFile, source: Source, commit: str, path: str) -> Origin:
+    """The common ancestor; one that git made up for a criss-cross is made up again, from the commit's parents."""
+    if blob_of_revision(cat_file, source.revision, path) is None:
+        parents = git_text("rev-parse", f"{commit}^@", cwd=places.top).split()
+        again = virtual_ancestor(places, parents[0], parents[1], path) if len(parents) == 2 else None
+        if again is not None:  # its digest is checked with those of the others
+            return Origin(BASE_LABEL, again, again)
+    return _origin(cat_file, source, BASE_LABEL, path)
+
+
 def _origin(cat_file: CatFile, source: Source, label: str, path: str) -> Origin:
     blob = blob_of_revision(cat_file, source.revision, path)
     if blob is None:
         raise ThetaError(
             f"{path}: the input {source.label!r} of its recipe ({source.revision[:60] or 'unknown'}) is not here",
-            hint="Fetch the branch that it was on.",
+            hint="Fetch the branch that it was on, if there still is one.",
         )
     return Origin(label, source.revision, blob)
 

@@ -75,7 +75,7 @@ def show(
         describe(places, commit) if commit else None,
         manifest.format,
         manifest.size,
-        sum(ref.length for ref in manifest.chunk_refs()),
+        sum(manifest.objects.values()),
         content_digest(manifest),
         tuple(parameters[name] for name in sorted(chosen, key=natural)),
         len(parameters),

@@ -1,6 +1,6 @@
 """What diff, log, show and blame print: lines of text for a result.
 
-The reports import NumPy, which the printing of other commands does not wait for.
+Reports are imported where they are printed: other commands do not wait for them.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from theta_nb.commands.terminal import visible
 if TYPE_CHECKING:
     from theta_nb.commands.diff import FailedDiff
     from theta_nb.commands.terminal import Style
+    from theta_nb.report.blame import Blame
     from theta_nb.report.checkpoint_diff import CheckpointDiff
-    from theta_nb.report.history import Blame, History
+    from theta_nb.report.history import History
     from theta_nb.report.version import CheckpointVersion
 
 __all__ = ["blame", "diff", "html_page", "log", "show"]
@@ -37,7 +38,7 @@ def diff(arguments: Namespace, result: Sequence[CheckpointDiff | FailedDiff], st
         elif arguments.markdown:
             shown = markdown(one)
         else:
-            shown = stat(one, ink=style) if arguments.stat else coloured_table(one, ink=style)
+            shown = stat(one, ink=style) if arguments.stat else coloured_table(one, ink=style, columns=style.columns)
         lines += [*([""] if lines else []), *shown]
     return lines
 

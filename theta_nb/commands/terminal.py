@@ -7,6 +7,7 @@ import io
 import os
 import re
 import shlex
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -21,8 +22,10 @@ __all__ = [
     "ProgressFactory",
     "Style",
     "colour_wanted",
+    "columns_of",
     "count",
     "folded",
+    "git_allows_colour",
     "human_size",
     "prepare_streams",
     "progress_bars",
@@ -54,6 +57,8 @@ class Style:
         Whether to emit escape sequences; plain text otherwise.
     prefix
         Folder, relative to the top of the work tree, that shown paths start from.
+    columns
+        Width of the terminal; 0 where output goes elsewhere, and lines may be of any length.
 
     Examples
     --------
@@ -61,9 +66,10 @@ class Style:
     ('a.pt', 'missing')
     """
 
-    def __init__(self, *, colour: bool = False, prefix: str = "") -> None:
+    def __init__(self, *, colour: bool = False, prefix: str = "", columns: int = 0) -> None:
         self._colour = colour
         self._prefix = prefix
+        self.columns = columns
 
     def path(self, path: str) -> str:
         """A path of the work tree as it has to be typed here, on one line."""
@@ -109,6 +115,21 @@ def colour_wanted(stream: TextIO, environ: Mapping[str, str]) -> bool:
     """Whether output to ``stream`` may be coloured: on a terminal that is not dumb, unless ``NO_COLOR`` is set."""
     # https://no-color.org: present and not empty, whatever its value.
     return not environ.get("NO_COLOR") and environ.get("TERM") != "dumb" and stream.isatty()
+
+
+def git_allows_colour() -> bool:
+    """Whether git's own ``color.ui`` (or ``color.theta``) leaves a terminal its colours."""
+    from theta_nb.git.process import GitError, git_text
+
+    try:
+        return git_text("config", "--get-colorbool", "color.theta", "true").strip() != "false"
+    except GitError:  # no git, or a broken configuration, which is for others to complain of
+        return True
+
+
+def columns_of(stream: TextIO) -> int:
+    """Width of the terminal behind a stream; 0 where there is none."""
+    return shutil.get_terminal_size().columns if stream.isatty() else 0
 
 
 def prepare_streams() -> None:

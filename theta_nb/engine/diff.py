@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from theta_nb.engine.renames import match_renamed
 from theta_nb.manifest.model import Entry, Manifest
 from theta_nb.tensors.dtypes import DTYPES
 from theta_nb.tensors.spec import Shape
-from theta_nb.tensors.statistics import Statistics
+
+if TYPE_CHECKING:
+    from theta_nb.tensors.statistics import Statistics
 
 __all__ = ["NOT_MEASURED", "STATUSES", "Parameter", "ParameterChange", "Status", "parameters_of", "structural_diff"]
 
@@ -136,6 +138,13 @@ class ParameterChange:
     def retyped(self) -> bool:
         """Whether the dtype changed, also where the shape did as well."""
         return self.old is not None and self.new is not None and self.old.dtype != self.new.dtype
+
+    @property
+    def comparable(self) -> bool:
+        """Whether there are two values that may differ, and numbers in them."""
+        if self.old is None or self.new is None or RAW in (self.old.dtype, self.new.dtype):
+            return False
+        return self.status in ("modified", "retyped", "reshaped")
 
     @property
     def differs(self) -> bool:

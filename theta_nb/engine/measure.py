@@ -16,19 +16,16 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from theta_nb.engine.alignment import Alignment, Blocks, align, stretches
-from theta_nb.engine.diff import NOT_MEASURED, RAW, ParameterChange
-from theta_nb.engine.pictures import Picture, Window, as_matrix, picture_of, window_of
-from theta_nb.engine.sources import Source, Stored
-from theta_nb.engine.spectra import spectrum_of
+from theta_nb.engine.diff import NOT_MEASURED, ParameterChange
+from theta_nb.engine.sources import Source, Stored, prepare
 from theta_nb.engine.statistics_cache import StatisticsCache, cache_key
 from theta_nb.errors import ThetaError
 from theta_nb.tensors.lanes import parts_of
 from theta_nb.tensors.moments import Piece
 from theta_nb.tensors.pairs import PairKernel
-from theta_nb.tensors.spectrum import Spectrum
 from theta_nb.tensors.statistics import Statistics
 
-__all__ = ["PairOfSources"]
+__all__ = ["Measurement"]
 
 Progress = Callable[[int, int], None]
 
@@ -62,8 +59,8 @@ class _Plan:
     problem: str = ""
 
 
-class PairOfSources:
-    """Measures what differs between two sides.
+class Measurement:
+    """Statistics of what differs between two sides.
 
     Parameters
     ----------
@@ -71,137 +68,46 @@ class PairOfSources:
         The two sides.
     cache
         Path of the file that remembers statistics; empty for none.
-    workers
-        Threads, where no executor is given.
+    histograms
+        Whether to count magnitudes.
     """
 
-    def __init__(self, old: Source, new: Source, *, cache: str = "", workers: int = 2) -> None:
+    def __init__(self, old: Source, new: Source, *, cache: str, histograms: bool) -> None:
         self._old, self._new = old, new
         self._cache_path = cache
-        self._workers = workers
+        self._histograms = histograms
 
-    def measure(
-        self,
-        changes: Sequence[ParameterChange],
-        *,
-        histograms: bool = False,
-        progress: Progress | None = None,
-        executor: Executor | None = None,
+    def of(
+        self, changes: Sequence[ParameterChange], where: Executor | int, progress: Progress | None
     ) -> tuple[ParameterChange, ...]:
         """The same changes, with statistics or a note that says why there are none.
 
         Parameters
         ----------
         changes
-            From :func:`theta_nb.engine.diff.structural_diff`; those without values on both sides stay as they are, and
-            so do unchanged ones, whose values are not read.
-        histograms
-            Whether to count magnitudes.
+            Those that are not comparable stay as they are.
+        where
+            Threads that work on chunks, or how many.
         progress
             Called with bytes done and bytes in all, from this thread. What it raises stops the work.
-        executor
-            Where chunks are worked on: threads, as they share memory.
         """
-        wanted = [change for change in changes if _comparable(change)]
-        problem = self._prepare(wanted)
+        wanted = [change for change in changes if change.comparable]
+        problem = prepare(self._old, self._new, wanted)
         plans = {change.name: self._plan(change) for change in wanted}
         cache = StatisticsCache(self._cache_path) if self._cache_path else None
         try:
-            run = _Run(self._old, self._new, cache, histograms=histograms)
-            if executor is not None:
-                run.all(plans.values(), executor, progress)
-            else:
-                with ThreadPoolExecutor(self._workers, thread_name_prefix="theta-measure") as own:
+            run = _Run(self._old, self._new, cache, histograms=self._histograms)
+            if isinstance(where, int):
+                with ThreadPoolExecutor(where, thread_name_prefix="theta-measure") as own:
                     run.all(plans.values(), own, progress)
+            else:
+                run.all(plans.values(), where, progress)
         finally:
             if cache is not None:
                 cache.close()
         return tuple(
-            _measured(change, plans[change.name], run, problem)
-            if change.name in plans and _comparable(change)
-            else change
-            for change in changes
+            _measured(change, plans[change.name], run, problem) if change.comparable else change for change in changes
         )
-
-    def spectrum(self, change: ParameterChange, *, count: int = 64, seed: int = 0) -> Spectrum:
-        """Singular values of the difference of one parameter.
-
-        Raises
-        ------
-        ThetaError
-            If there is no difference, or its values are not here.
-        """
-        old, new, alignment = self._opened(change)
-        pairs = _all_pairs(Blocks(self._old, self._new), old, new, alignment)
-        return spectrum_of(pairs, old.spec, new.spec, alignment.overlap or new.spec.shape, count=count, seed=seed)
-
-    def picture(
-        self, change: ParameterChange, *, size: tuple[int, int] = (96, 96), stop: Callable[[], None] | None = None
-    ) -> Picture:
-        """The difference of one parameter, scaled down.
-
-        Parameters
-        ----------
-        change
-            The parameter.
-        size
-            Most rows and columns of the picture.
-        stop
-            Called between blocks. What it raises stops the work.
-
-        Raises
-        ------
-        ThetaError
-            If there is no difference, or its values are not here.
-        """
-        old, new, alignment = self._opened(change)
-        pairs = _all_pairs(Blocks(self._old, self._new), old, new, alignment)
-        return picture_of(_watched(pairs, stop), old.spec, new.spec, alignment.overlap or new.spec.shape, size=size)
-
-    def window(
-        self, change: ParameterChange, *, row: int = 0, column: int = 0, size: tuple[int, int] = (8, 8)
-    ) -> Window:
-        """Single values of one parameter; a window that would stick out is moved inside.
-
-        Raises
-        ------
-        ThetaError
-            If there are no two sides, or their values are not here.
-        """
-        old, new, alignment = self._opened(change)
-        if not alignment.flat or (old.spec.dtype.bits | new.spec.dtype.bits) % 8:
-            raise ThetaError(
-                f"{change.name} is a view or packed, and single values of it are not listed",
-                hint="Read it with repo.checkpoint(...)[name].numpy().",
-            )
-        rows, columns = as_matrix(alignment.overlap or new.spec.shape)
-        height, width = min(rows, size[0]), min(columns, size[1])
-        row, column = max(0, min(row, rows - height)), max(0, min(column, columns - width))
-        blocks = Blocks(self._old, self._new)
-        starts = [(row + i) * columns + column for i in range(height)]
-        pairs = (pair for start in starts for pair in blocks.flat(old, new, start, start + width))
-        return window_of(pairs, old.spec, new.spec, shape=(rows, columns), row=row, column=column)
-
-    def _opened(self, change: ParameterChange) -> tuple[Stored, Stored, Alignment]:
-        """Where both sides of a parameter lie, their values at hand."""
-        if not _comparable(change) or change.old is None or change.new is None:
-            raise ThetaError(f"{change.name} is {change.status}: there is no difference to look at")
-        self._prepare([change])
-        old, new = self._old.stored(change.old.name), self._new.stored(change.new.name)
-        return old, new, align(old, new)
-
-    def _prepare(self, changes: Sequence[ParameterChange]) -> str:
-        """Fetch what is not here; why that failed, or nothing."""
-        problem = ""
-        for source, names in (
-            (self._old, [change.old.name for change in changes if change.old is not None]),
-            (self._new, [change.new.name for change in changes if change.new is not None]),
-        ):
-            try:
-                source.prepare(names)
-            except ThetaError as error:
-                problem = str(error)  # what is here is measured all the same
-        return problem
 
     def _plan(self, change: ParameterChange) -> _Plan:
         if change.old is None or change.new is None:
@@ -220,13 +126,6 @@ class PairOfSources:
             key = cache_key("tensor", change.old.digest, change.new.digest, shape)
             units = (_Unit(key, old, new, alignment, _stretches(old, new, alignment)),)
         return _Plan(units, alignment)
-
-
-def _comparable(change: ParameterChange) -> bool:
-    """Whether there are two values that may differ."""
-    if change.old is None or change.new is None or RAW in (change.old.dtype, change.new.dtype):
-        return False
-    return change.status in ("modified", "retyped", "reshaped")
 
 
 def _same_chunks(old: Stored, new: Stored) -> bool:
@@ -261,21 +160,6 @@ def _pairs(
     if stretch.stop < 0:
         return blocks.rows(old, new, alignment)
     return blocks.flat(old, new, stretch.start, stretch.stop)
-
-
-def _all_pairs(
-    blocks: Blocks, old: Stored, new: Stored, alignment: Alignment
-) -> Iterator[tuple[memoryview, memoryview]]:
-    return _pairs(blocks, old, new, alignment, _Stretch(0, alignment.numel if alignment.flat else -1, 0))
-
-
-def _watched(
-    pairs: Iterable[tuple[memoryview, memoryview]], stop: Callable[[], None] | None
-) -> Iterator[tuple[memoryview, memoryview]]:
-    for pair in pairs:
-        if stop is not None:
-            stop()
-        yield pair
 
 
 def _measured(change: ParameterChange, plan: _Plan, run: _Run, fetching: str) -> ParameterChange:

@@ -23,7 +23,7 @@ from theta_nb.tensors.chunks import Extent, chunk_digest, chunk_extents, row_nby
 from theta_nb.tensors.dtypes import DTYPES, DType
 from theta_nb.tensors.spec import TensorSpec, contiguous_strides
 
-__all__ = ["MemorySource", "is_state", "state_of"]
+__all__ = ["MemorySource", "state_of"]
 
 _MAX_DEPTH = 50
 _BY_NUMPY = {dtype.numpy: dtype for dtype in DTYPES.values() if dtype.numpy is not None} | {"bool": DTYPES["bool"]}
@@ -39,11 +39,6 @@ class _Held:
     place: tuple[Any, ...]  # equal for tensors on the same memory
 
 
-def is_state(value: Any) -> bool:
-    """Whether something is a state dict, or has one (``nn.Module``, an optimizer)."""
-    return isinstance(value, Mapping) or callable(getattr(value, "state_dict", None))
-
-
 def state_of(value: Any) -> Mapping[Any, Any]:
     """The state dict of a module or an optimizer; a mapping is one already.
 
@@ -57,7 +52,7 @@ def state_of(value: Any) -> Mapping[Any, Any]:
     state = value.state_dict() if callable(getattr(value, "state_dict", None)) else None
     if not isinstance(state, Mapping):
         raise CheckpointError(
-            f"a {type(value).__name__} is no state", hint="Give a state dict, a module, or the name of a version."
+            f"{type(value).__name__} is no state", hint="Give a state dict, a module, or the name of a version."
         )
     return state
 

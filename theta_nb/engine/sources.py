@@ -20,19 +20,19 @@ from theta_nb.checkpoints.layout import FileSource as LayoutSource
 from theta_nb.checkpoints.layout import Layout
 from theta_nb.engine.checkpoint import Bring
 from theta_nb.engine.clean import Cleaner
-from theta_nb.engine.diff import RAW, Parameter, parameters_of
+from theta_nb.engine.diff import RAW, Parameter, ParameterChange, parameters_of
 from theta_nb.engine.digest_cache import DigestCache, FileState, layout_digest
 from theta_nb.engine.known import KnownChunks
 from theta_nb.engine.layouts import dump_layout
 from theta_nb.engine.rebuild import Decoder, read_layout
-from theta_nb.errors import CheckpointError
+from theta_nb.errors import CheckpointError, ThetaError
 from theta_nb.manifest.model import Manifest
 from theta_nb.storage.objects import MemoryStore, ObjectStore
 from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_extents, row_nbytes
 from theta_nb.tensors.dtypes import dtype_named
 from theta_nb.tensors.spec import TensorSpec, contiguous_strides
 
-__all__ = ["FileSource", "ManifestSource", "Source", "Stored"]
+__all__ = ["FileSource", "ManifestSource", "Source", "Stored", "prepare"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,24 @@ class Source(Protocol):
         They stay valid until the same thread asks this source again.
         """
         ...
+
+
+def prepare(old: Source, new: Source, changes: Iterable[ParameterChange]) -> str:
+    """Have the values of both sides of some changes at hand; why that failed, or nothing.
+
+    A failure is no error yet: what is here can be read all the same.
+    """
+    changes = list(changes)
+    problem = ""
+    for source, names in (
+        (old, [change.old.name for change in changes if change.old is not None]),
+        (new, [change.new.name for change in changes if change.new is not None]),
+    ):
+        try:
+            source.prepare(names)
+        except ThetaError as error:
+            problem = str(error)
+    return problem
 
 
 class ManifestSource:

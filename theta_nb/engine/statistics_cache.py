@@ -11,8 +11,9 @@ import numpy as np
 from blake3 import blake3
 
 from theta_nb.engine.cache_file import CacheFile
-from theta_nb.tensors.moments import Moments, Piece, Tallies, Tally
+from theta_nb.tensors.moments import Moments, Piece
 from theta_nb.tensors.statistics import KERNEL_VERSION
+from theta_nb.tensors.tallies import Tallies, Tally
 
 __all__ = ["StatisticsCache", "cache_key"]
 

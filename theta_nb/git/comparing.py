@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from theta_nb.engine.diff import structural_diff
-from theta_nb.engine.measure import PairOfSources
-from theta_nb.engine.memory_source import MemorySource, is_state
+from theta_nb.engine.source_pair import PairOfSources
 from theta_nb.engine.sources import FileSource, ManifestSource, Source
 from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.git.on_demand import bring
@@ -93,7 +92,7 @@ def compare_versions(
     ManifestError
         If a version is corrupt.
     """
-    if is_state(old) and not is_state(new):
+    if _in_memory(old) and not _in_memory(new):
         after = open_version(places, new_path or path, new, executor)
         before = open_version(places, path, old, executor, names=_names(after))
     else:
@@ -116,6 +115,10 @@ def compare_sides(places: Places, old: Opened, new: Opened) -> CheckpointDiff:
         cache = os.path.join(places.theta_dir, "statistics.sqlite")
         values = PairOfSources(old.source, new.source, cache=cache, workers=places.settings.workers)
     return CheckpointDiff(old.side, new.side, structural_diff(before, after), _other(old, new), _values=values)
+
+
+def _in_memory(where: Where) -> bool:
+    return where is not None and not isinstance(where, str | Path)
 
 
 def _names(opened: Opened) -> frozenset[str]:
@@ -157,6 +160,8 @@ def open_version(
         return found
     if isinstance(where, str):
         return _open_committed(places, path, where)
+    from theta_nb.engine.memory_source import MemorySource  # it needs NumPy, versions in git do not
+
     source = MemorySource(where, executor, names)
     size = sum(parameter.nbytes for parameter in source.parameters.values() if not parameter.tied)
     return Opened(Side("", "memory", format="memory", size=size, parameters=len(source.parameters)), source)

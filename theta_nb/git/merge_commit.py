@@ -18,8 +18,9 @@ from theta_nb.git.commits import message_with_metrics
 from theta_nb.git.merge_plan import MergePlan, default_message
 from theta_nb.git.merge_result import make_result
 from theta_nb.git.merge_trailers import MERGE_TRAILER, with_trailers
+from theta_nb.git.merge_trees import merge_trees
 from theta_nb.git.places import Places
-from theta_nb.git.process import GitError, child_environment, git, git_ok, git_text, run_gently
+from theta_nb.git.process import GitError, git, git_ok, git_text
 
 __all__ = [
     "MergeCommitter",
@@ -214,23 +215,15 @@ def merged_tree(plan: MergePlan, ours: frozenset[str]) -> str:
 
 
 def _merge_trees(places: Places, left: str, right: str, ours: frozenset[str]) -> str:
-    # Our own driver has nothing to do with what is decided already, and nothing to ask about the rest.
-    environment = child_environment({"GIT_TERMINAL_PROMPT": "0", "GIT_THETA_MERGE_DECIDED": "\n".join(ours)})
-    words = ["merge-tree", "--write-tree", "--allow-unrelated-histories", "--name-only", "--no-messages", "-z"]
-    result = run_gently(["git", *words, left, right], cwd=places.top, env=environment)
-    if result.returncode not in (0, 1):
-        said = result.stderr.decode("utf-8", "replace").strip()
-        hint = "Merging beside checkpoints needs git 2.38." if "usage" in said else ""
-        raise GitError(f"git cannot merge {right[:10]}: {said}", returncode=result.returncode, hint=hint)
-    tree, *rest = result.stdout.split(b"\0")
-    conflicts = sorted({os.fsdecode(name) for name in rest if name} - ours)
+    merged = merge_trees(places, left, right, ours)
+    conflicts = sorted(merged.conflicts.keys() - ours)
     if conflicts:
         shown = ", ".join(conflicts[:3]) + (f" and {len(conflicts) - 3} more" if len(conflicts) > 3 else "")
         raise ThetaError(
             f"git cannot merge {shown} by itself",
             hint="Run 'git merge', resolve that, then 'git theta merge --continue' merges the checkpoints.",
         )
-    return tree.decode("ascii")
+    return merged.tree
 
 
 def _entry(places: Places, tree: str, head: str, path: str, blob: str) -> bytes:

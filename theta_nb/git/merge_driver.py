@@ -19,7 +19,7 @@ from theta_nb.engine.three_way import merge_manifests, three_way_recipe
 from theta_nb.errors import ThetaError
 from theta_nb.git.merge_files import manifest_of_file
 from theta_nb.git.places import Places, find_places
-from theta_nb.git.process import git_text
+from theta_nb.git.process import git, git_text
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import dump
 
@@ -48,13 +48,19 @@ def merge_driver(
     -------
     int
         0 if everything resolved itself or was chosen, 1 for a conflict: ``ours`` is then unchanged.
+
+    Raises
+    ------
+    ThetaError
+        If a side cannot be read, or if a ``git merge`` ends in a conflict while the work tree has changes of the file
+        that are not committed; git then leaves everything as it was.
     """
     places = find_places()
-    if path in places.settings.merge_decided:
+    if path in places.settings.merge_decided and not keep_base:
         return 1
     before, left, right = (_manifest(name, path, places) for name in (base, ours, theirs))
     if left is None or right is None:
-        return _keep(path, warn, ("the whole file",))
+        return _keep(places, ours, path, warn, ("the whole file",))
     merged = merge_manifests(before, left, right, keep_base=keep_base)
     if keep_base:
         _replace(ours, dump(merged.manifest))
@@ -70,10 +76,11 @@ def merge_driver(
         _replace(ours, dump(merged.manifest))
         return 0
     if places.settings.manual_merge:
+        _refuse_changed(places, ours, path)
         return _write_versions(places, path, sides, warn)
     text = _chosen(places, path, sides, blobs, merged.conflicts, warn, review=review)
     if not isinstance(text, bytes):
-        return _keep(path, warn, text, review=review and not text)
+        return _keep(places, ours, path, warn, text, review=review and not text)
     _replace(ours, text)
     return 0
 
@@ -162,7 +169,34 @@ def _chosen(
 # --- conflicts --------------------------------------------------------------------------------------------------------
 
 
-def _keep(path: str, warn: Callable[[str], None], conflicts: tuple[str, ...], *, review: bool = False) -> int:
+def _refuse_changed(places: Places, ours: str, path: str) -> None:
+    """Have a ``git merge`` end before its conflict covers changes that are not committed.
+
+    git itself refuses only to overwrite them. A conflict leaves the file as it is, and ``git merge --abort`` then takes
+    it back to HEAD, hours of training or not. git gives up a merge, and changes nothing, when a driver's file is gone.
+    """
+    if not places.settings.merging or places.work_tree is None:
+        return
+    pathspec = {"GIT_LITERAL_PATHSPECS": "1", "GIT_OPTIONAL_LOCKS": "0"}
+    words = ("status", "--porcelain", "--untracked-files=no", "--", path)
+    if git(*words, cwd=places.top, env=pathspec):
+        os.unlink(ours)
+        raise ThetaError(
+            f"{path} has changes that are not committed, and merging it leaves a conflict",
+            hint="Commit or 'git stash' them, then merge again.",
+        )
+
+
+def _keep(
+    places: Places,
+    ours: str,
+    path: str,
+    warn: Callable[[str], None],
+    conflicts: tuple[str, ...],
+    *,
+    review: bool = False,
+) -> int:
+    _refuse_changed(places, ours, path)
     shown = ", ".join(conflicts[:_SHOWN])
     if len(conflicts) > _SHOWN:
         shown += f" and {len(conflicts) - _SHOWN} more"

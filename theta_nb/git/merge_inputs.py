@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from theta_nb.engine.merging.inputs import MergeInput
 from theta_nb.engine.merging.session import Committer, MergeSession
 from theta_nb.engine.merging.statistics import StatisticsCache
-from theta_nb.engine.merging.stored_inputs import ManifestInput
+from theta_nb.engine.merging.stored_inputs import FileInput, ManifestInput
+from theta_nb.errors import ThetaError
 from theta_nb.git.merge_files import manifest_of_blob
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile
 from theta_nb.manifest.model import Manifest
 
-__all__ = ["BASE_LABEL", "Origin", "blob_of_revision", "open_session", "session_of"]
+__all__ = ["BASE_LABEL", "Origin", "blob_of_revision", "open_session", "session_of", "statistics_of_data"]
 
 Progress = Callable[[int, int], None]
 
@@ -111,6 +112,32 @@ def session_of(
     cache = StatisticsCache(os.path.join(places.theta_dir, "merge-statistics.sqlite"))
     base = inputs.pop(0) if has_base else None
     return MergeSession(base, inputs, executor=executor, cache=cache, committer=committer, statistics=statistics)
+
+
+def statistics_of_data(places: Places, names: Sequence[str]) -> list[FileInput]:
+    """Checkpoints in the work tree that hold statistics of the training data, for the methods that need them.
+
+    A recipe knows them by their names and digests.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    names
+        Paths relative to the top, ours first.
+
+    Raises
+    ------
+    ThetaError
+        If one cannot be read.
+    """
+    found: list[FileInput] = []
+    for number, name in enumerate(names):
+        try:
+            found.append(FileInput(f"statistics {number}", os.path.join(places.top, name), name))
+        except OSError as error:
+            raise ThetaError(f"the statistics {name} cannot be read: {error.strerror}") from error
+    return found
 
 
 class _Fetch:

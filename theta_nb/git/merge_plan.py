@@ -9,6 +9,7 @@ from functools import cached_property
 
 from theta_nb.errors import ThetaError
 from theta_nb.git.merge_inputs import BASE_LABEL, Origin
+from theta_nb.git.merge_trees import virtual_ancestor
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, GitError, git, git_lines, git_ok, git_text
 from theta_nb.git.tracked import resolve
@@ -78,6 +79,8 @@ class MergePlan:
         Their ids.
     base
         Id of the common ancestor; empty if the histories are unrelated.
+    criss_cross
+        Whether there are several equally good ancestors, of which ``base`` is one, so that git makes up another.
     """
 
     places: Places
@@ -85,6 +88,7 @@ class MergePlan:
     words: tuple[str, ...]
     commits: tuple[str, ...]
     base: str
+    criss_cross: bool = False
 
     @property
     def up_to_date(self) -> bool:
@@ -131,7 +135,12 @@ class MergePlan:
         others = zip(self.labels, self.commits, names, blobs, strict=True)
         theirs = tuple(origin(*one) for one in others)
         mine = Origin("ours", self.head if path == target else f"{self.head}:{path}", ours)
-        return Versions(target, origin(BASE_LABEL, self.base, old, base), mine, theirs)
+        return Versions(target, self._ancestor(target) or origin(BASE_LABEL, self.base, old, base), mine, theirs)
+
+    def _ancestor(self, path: str) -> Origin | None:
+        """The version that git makes up, as the merge driver gets it; else ``None``."""
+        blob = virtual_ancestor(self.places, self.head, self.commits[0], path) if self.criss_cross else None
+        return None if blob is None else Origin(BASE_LABEL, blob, blob)
 
     def _name_in_base(self, path: str, cat_file: CatFile) -> str:
         if not self.base or _blob(cat_file, self.base, path) is not None:
@@ -167,10 +176,10 @@ def plan_merge(places: Places, words: Sequence[str]) -> MergePlan:
     commits = tuple(resolve(word, places.top) for word in words)
     if len(set(commits)) < len(commits):
         raise ThetaError("one commit is named twice", hint="Name every commit once.")
-    octopus = ("--octopus",) if len(commits) > 1 else ()
-    # Of several best ancestors (a criss-cross) git names the best first.
-    found = git_lines("merge-base", *octopus, head, *commits, cwd=places.top)
-    return MergePlan(places, head, tuple(words), commits, found[0] if found else "")
+    which = "--octopus" if len(commits) > 1 else "--all"
+    found = git_lines("merge-base", which, head, *commits, cwd=places.top)
+    criss_cross = len(commits) == 1 and len(found) > 1
+    return MergePlan(places, head, tuple(words), commits, found[0] if found else "", criss_cross)
 
 
 def default_message(plan: MergePlan) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from theta_nb.errors import NotTrackedError, ThetaError
+from theta_nb.errors import NotTrackedError, ThetaError, UnknownWordError
 from theta_nb.git.attributes import tracked_in_tree
 from theta_nb.git.places import Places
 from theta_nb.git.process import GitError, git_ok
@@ -35,8 +35,10 @@ def revisions_and_paths(places: Places, words: Sequence[str], dashes: int | None
 
     Raises
     ------
+    UnknownWordError
+        If a word is neither.
     ThetaError
-        If a word is neither, or both.
+        If it is both.
     """
     if dashes is not None:
         before = len(words) - dashes
@@ -54,10 +56,7 @@ def revisions_and_paths(places: Places, words: Sequence[str], dashes: int | None
         if is_path:  # as for git, what follows a path is a path
             return revisions, list(words[index:])
         if not is_revision:
-            raise ThetaError(
-                f"{word!r} is neither a commit nor a file here",
-                hint="Write '--' before paths that exist in history only; 'git log' shows commits.",
-            )
+            raise UnknownWordError(word)
         revisions.append(word)
     return revisions, []
 
@@ -164,7 +163,10 @@ def split_spec(places: Places, spec: str) -> tuple[str, str]:
     """
     revision, colon, path = _partition(spec)
     if not colon:
-        return "HEAD", name_in_repository(spec, places)
+        name = name_in_repository(spec, places)
+        if meanings(places, spec) == ["a commit"]:
+            raise ThetaError(f"{spec!r} is a commit and names no file", hint=f"Write '{spec}:PATH'.")
+        return "HEAD", name
     if revision:
         resolve(revision, places.cwd)
     if not path:

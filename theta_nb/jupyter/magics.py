@@ -14,7 +14,7 @@ from IPython.core.magic import Magics, line_cell_magic, magics_class, needs_loca
 from theta_nb.commands import dispatch, printing
 from theta_nb.commands.grammar import NOTEBOOK_COMMANDS
 from theta_nb.commands.parser import UsageError, build_parser, parse
-from theta_nb.errors import ThetaError
+from theta_nb.errors import ThetaError, UnknownWordError
 from theta_nb.jupyter.display import Listing
 from theta_nb.jupyter.errors import show_as_one_line
 from theta_nb.jupyter.line import read_line
@@ -73,9 +73,12 @@ class ThetaMagics(Magics):
     @line_cell_magic
     def theta(self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None) -> Any:
         """Replaced by the overview of the commands."""
+        namespace = {**self._shell.user_ns, **(local_ns or {})}
         try:
-            return self._run(line, cell, {**self._shell.user_ns, **(local_ns or {})})
+            return self._run(line, cell, namespace)
         except ThetaError as error:
+            if isinstance(error, UnknownWordError):
+                _name_variable(error, namespace)
             show_as_one_line(error, self._shell)
             raise
         except OSError as error:
@@ -110,6 +113,13 @@ class ThetaMagics(Magics):
         """What a command returns; those that leave a merge open are not the command line's."""
         mine = {"merge": self.open_merge.merge, "evaluate": self.open_merge.evaluate, "sweep": self.open_merge.sweep}
         return mine.get(arguments.command, dispatch.execute)(arguments, context)
+
+
+def _name_variable(error: UnknownWordError, namespace: Mapping[str, Any]) -> None:
+    """Have the error say what is in the variable that was probably meant."""
+    if error.word.isidentifier() and error.word in namespace:
+        kind = type(namespace[error.word]).__name__
+        error.hint = f"The variable {error.word} ({kind}) is no module or state dict; '${error.word}' is its text."
 
 
 def _words_of_cell(words: list[str], cell: str | None) -> list[str]:

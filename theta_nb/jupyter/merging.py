@@ -175,11 +175,10 @@ class OpenMerge:
         UsageError
             If it defines none.
         """
-        try:
-            functions = [node.name for node in ast.parse(cell).body if isinstance(node, ast.FunctionDef)]
-        except SyntaxError:
+        functions = _functions_of(cell)
+        if functions is None:
+            run(cell)  # which is IPython's to show: where it is wrong, or what only IPython understands
             functions = []
-            run(cell)  # IPython shows where it is wrong
         if not functions:
             raise UsageError(
                 "the cell defines no function", hint="Define one that takes a state dict and returns metrics."
@@ -231,6 +230,14 @@ class OpenMerge:
                 hint=f"Known: {known}." if known else "Define one in a cell that begins with '%%theta evaluate NAME'.",
             )
         return self.evaluations[name]
+
+
+def _functions_of(cell: str) -> list[str] | None:
+    """Names of the functions that a cell defines; ``None`` if it is no Python."""
+    try:
+        return [node.name for node in ast.parse(cell).body if isinstance(node, ast.FunctionDef)]
+    except SyntaxError:
+        return None
 
 
 def _model(arguments: Namespace, context: dispatch.Context) -> Any:

@@ -1,6 +1,7 @@
 """Gathers the statistics that informed methods need from a model and its data.
 
-The result is a state dict: save it as a checkpoint beside the model, or hand it over as an input.
+The result is a state dict: save it as a checkpoint, one for each model that is merged, and give these to
+``Repository.merge(…, statistics=[…])`` or ``git theta merge --statistics``.
 """
 
 from __future__ import annotations

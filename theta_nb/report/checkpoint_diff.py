@@ -2,108 +2,31 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from theta_nb.engine.checkpoint import matching
-from theta_nb.engine.diff import NOT_MEASURED, STATUSES, ParameterChange, Status, natural
-from theta_nb.engine.pictures import Picture, Window
+from theta_nb.engine.diff import NOT_MEASURED, STATUSES, ParameterChange, Status
 from theta_nb.errors import ThetaError
 from theta_nb.report.change_group import GROUPERS, ChangeGroup
 from theta_nb.report.showing import Showing
-from theta_nb.tensors.spectrum import Spectrum
+from theta_nb.report.side import Side
+from theta_nb.report.sorting import SortKey, sorted_by
+from theta_nb.report.values import Progress, Values
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["SORT_KEYS", "ChangeGroup", "CheckpointDiff", "Side", "SortKey", "Values"]
+    from theta_nb.engine.pictures import Picture, Window
+    from theta_nb.tensors.spectrum import Spectrum
 
-Progress = Callable[[int, int], None]
+__all__ = ["ChangeGroup", "CheckpointDiff", "Side"]
+
 GroupBy = Literal["module", "block", "kind", "dtype", "status"]
-SortKey = Literal["name", "relative", "delta", "max", "changed", "flips", "cosine", "size", "status"]
-
-_KEYS: dict[str, Callable[[ParameterChange], float]] = {
-    "relative": lambda c: _number(c, "relative"),
-    "delta": lambda c: _number(c, "delta_norm"),
-    "max": lambda c: _number(c, "max_abs_delta"),
-    "changed": lambda c: _number(c, "changed_share"),
-    "flips": lambda c: _number(c, "flipped_share"),
-    "cosine": lambda c: -_number(c, "cosine", math.inf),
-    "size": lambda c: float(c.current.nbytes),
-    "status": lambda c: float(-STATUSES.index(c.status)),
-}
-
-SORT_KEYS: tuple[str, ...] = ("name", *_KEYS)
-"""What a diff can be sorted by, largest change first (by name: ascending)."""
-
-
-def _number(change: ParameterChange, attribute: str, missing: float = -1.0) -> float:
-    """A statistic as a key to sort by; what was not measured, and what is no number, comes last."""
-    value = missing if change.statistics is None else float(getattr(change.statistics, attribute))
-    return missing if math.isnan(value) else value
-
-
-class Values(Protocol):
-    """Where a diff gets the values of its two sides when numbers are asked for."""
-
-    def measure(
-        self,
-        changes: Sequence[ParameterChange],
-        *,
-        histograms: bool,
-        progress: Progress | None,
-        executor: Executor | None,
-    ) -> tuple[ParameterChange, ...]:
-        """The same changes with statistics, or with a note why there are none."""
-        ...
-
-    def spectrum(self, change: ParameterChange, *, count: int, seed: int) -> Spectrum:
-        """Singular values of the difference of one parameter."""
-        ...
-
-    def picture(self, change: ParameterChange, *, size: tuple[int, int], stop: Callable[[], None] | None) -> Picture:
-        """The difference of one parameter, scaled down."""
-        ...
-
-    def window(self, change: ParameterChange, *, row: int, column: int, size: tuple[int, int]) -> Window:
-        """Single values of one parameter."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    """One of the two versions that were compared.
-
-    Parameters
-    ----------
-    path
-        Path of the checkpoint in the repository, or of a file; empty for state in memory.
-    label
-        What a person calls it: ``"HEAD~1"``, ``"work tree"``, ``"index"``, ``"memory"``.
-    exists
-        Whether there is such a file.
-    format
-        Name of the file format; empty where there is no file.
-    size
-        Length of the file in bytes.
-    parameters
-        Number of parameter groups.
-    """
-
-    path: str
-    label: str
-    exists: bool = True
-    format: str = ""
-    size: int = 0
-    parameters: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.path} ({self.label})" if self.path and self.label else self.path or self.label
 
 
 @dataclass(frozen=True, repr=False)
@@ -233,12 +156,7 @@ class CheckpointDiff(Showing):
         ThetaError
             If there is no such key.
         """
-        ordered = sorted(self.parameters, key=lambda c: natural(c.name), reverse=reverse)
-        if key != "name":
-            if key not in _KEYS:
-                raise ThetaError(f"a diff cannot be sorted by {key!r}", hint=f"Use one of {', '.join(SORT_KEYS)}.")
-            ordered.sort(key=_KEYS[key], reverse=not reverse)
-        return replace(self, parameters=tuple(ordered), order=key)
+        return replace(self, parameters=sorted_by(self.parameters, key, reverse=reverse), order=key)
 
     def top(self, count: int) -> CheckpointDiff:
         """The first ``count`` parameters that differ, in the present order."""
@@ -308,7 +226,7 @@ class CheckpointDiff(Showing):
         ThetaError
             If there is no difference to take it of.
         """
-        return self._with_values().spectrum(self[name], count=count, seed=seed)
+        return self._with_values().spectrum(self._named(name), count=count, seed=seed)
 
     def picture(
         self, name: str, *, size: tuple[int, int] = (96, 96), stop: Callable[[], None] | None = None
@@ -329,7 +247,7 @@ class CheckpointDiff(Showing):
         ThetaError
             If there is no difference to show.
         """
-        return self._with_values().picture(self[name], size=size, stop=stop)
+        return self._with_values().picture(self._named(name), size=size, stop=stop)
 
     def window(self, name: str, *, row: int = 0, column: int = 0, size: tuple[int, int] = (8, 8)) -> Window:
         """Single values of one parameter on both sides.
@@ -348,7 +266,14 @@ class CheckpointDiff(Showing):
         ThetaError
             If there are no two sides to show.
         """
-        return self._with_values().window(self[name], row=row, column=column, size=size)
+        return self._with_values().window(self._named(name), row=row, column=column, size=size)
+
+    def _named(self, name: str) -> ParameterChange:
+        try:
+            return self[name]
+        except KeyError:
+            hint = "Filters left parameters out." if self.hidden else "Names are those of either side."
+            raise ThetaError(f"there is no parameter {name!r} in this diff", hint=hint) from None
 
     def _with_values(self) -> Values:
         if self._values is None:

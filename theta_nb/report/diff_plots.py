@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from theta_nb.report.checkpoint_diff import CheckpointDiff
     from theta_nb.tensors.statistics import Histogram
 
-__all__ = ["METRICS", "PLOTS", "middle_grey", "name_map", "plot"]
+__all__ = ["METRICS", "PLOTS", "literal", "middle_grey", "name_map", "plot"]
 
 _GREY = "#808080"
 _BLUE, _ORANGE = "#2B8CC4", "#E69F00"
@@ -80,6 +80,17 @@ def middle_grey() -> Iterator[None]:
         yield
 
 
+def literal(text: str) -> str:
+    r"""Text that matplotlib shows as it is, formulas included.
+
+    Examples
+    --------
+    >>> print(literal("w$^{$"))
+    w\$^{\$
+    """
+    return text.replace("$", r"\$")
+
+
 def _figure(width: float, height: float, ax: Axes | None) -> tuple[Figure, Axes]:
     """Axes to draw in: the given ones, or those of a new figure that pyplot does not know."""
     if ax is not None:
@@ -123,7 +134,7 @@ def bars(diff: CheckpointDiff, *, metric: str = "relative", top: int = 40, ax: A
     axes.set_xlabel(label)
     axes.set_xlim(0, max([*values, 0]) * 1.12 or 1)
     left_out = len(found) - len(chosen)
-    axes.set_title(heading(diff) + (f"   ({left_out} smaller ones not shown)" if left_out else ""), loc="left")
+    axes.set_title(literal(heading(diff)) + (f"   ({left_out} smaller ones not shown)" if left_out else ""), loc="left")
     return figure
 
 
@@ -172,7 +183,7 @@ def name_map(
     axes.set_xticks(np.arange(len(blocks)) + 0.5, [_shortened(b, 28) for b in blocks], size=7, rotation=60, ha="right")
     axes.set_yticks(np.arange(len(roles)) + 0.5, [_shortened(role, 40) for role in roles], size=7)
     axes.invert_yaxis()
-    axes.set_title(title, loc="left")
+    axes.set_title(literal(title), loc="left")
     figure.colorbar(image, ax=axes, label=label, fraction=0.05, pad=0.02)
     return figure
 
@@ -266,4 +277,5 @@ def _finite(value: float) -> float:
 
 
 def _shortened(name: str, longest: int = _LONGEST_LABEL) -> str:
-    return name if len(name) <= longest else f"…{name[1 - longest :]}"
+    """The end of a name, which tells more than its beginning."""
+    return literal(name if len(name) <= longest else f"…{name[1 - longest :]}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from theta_nb.report.diff_text import SIGNS, heading, summary, what
+from theta_nb.report.diff_text import SIGNS, heading, missing, notes_of, summary, table, what
 from theta_nb.report.numbers import cosine, percent, short
 from theta_nb.report.visible import visible
 from theta_nb.report.wording import PLAIN, Ink, count
@@ -43,14 +43,14 @@ def _coloured_bar(group: ChangeGroup, bar: str, ink: Ink) -> str:
     return ink.yellow(bar)
 
 
-def coloured_table(diff: CheckpointDiff, *, ink: Ink, limit: int | None = None) -> Iterator[str]:
-    """The lines of ``diff.table()``, what was added green, what was removed red."""
+def coloured_table(diff: CheckpointDiff, *, ink: Ink, columns: int = 0) -> Iterator[str]:
+    """The lines of a table for a terminal of some columns, what was added green, what was removed red."""
     emphasis = {"+": ink.green, "-": ink.red}
-    for index, line in enumerate(diff.table(limit=limit).split("\n")):
+    for index, line in enumerate(table(diff, columns=columns).split("\n")):
         text = visible(line)
         if index == 0:
             yield ink.bold(text)
-        elif text.startswith("  parameter"):
+        elif text.startswith(("  parameter", "  not shown")):
             yield ink.dim(text)
         elif text[:2] in ("+ ", "- "):
             yield emphasis[text[0]](text)
@@ -71,20 +71,36 @@ def markdown(diff: CheckpointDiff, *, limit: int = 200) -> Iterator[str]:
     yield f"### {_cell(heading(diff))}"
     yield ""
     yield _cell(summary(diff))
+    for reason in missing(diff):
+        yield ""
+        yield _cell(reason)
     rows = list(diff)
     if not rows:
         return
     measured = diff.measured != "structure"
+    notes = [_cell(", ".join(_notes(change))) for change in rows[:limit]]
     head = ["", "parameter", "dtype", "shape"]
     head += ["‖Δ‖/‖old‖", "max \\|Δ\\|", "changed", "cosine"] if measured else []
+    rules = ["---"] * 4 + ["--:"] * (len(head) - 4)
+    noted = any(notes)
     yield ""
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'|'.join(['---'] * 4 + ['--:'] * (len(head) - 4))}|"
-    for change in rows[:limit]:
-        yield f"| {' | '.join(_cells(change, measured=measured))} |"
+    yield _row([*head, *[""] * noted])
+    yield f"|{'|'.join([*rules, *['---'] * noted])}|"
+    for change, note in zip(rows, notes, strict=False):  # the rest is counted
+        yield _row([*_cells(change, measured=measured), *[note] * noted])
     if len(rows) > limit:
         yield ""
         yield f"… and {count(len(rows) - limit, 'more parameter')}"
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _notes(change: ParameterChange) -> list[str]:
+    """All notes but the former name, which stands beside the present one."""
+    notes = notes_of(change)
+    return notes[1:] if change.status == "renamed" else notes
 
 
 def _cells(change: ParameterChange, *, measured: bool) -> list[str]:

@@ -81,30 +81,49 @@ def _parameters(count: int) -> str:
     return f"{count:,} parameter{'s' * (count != 1)}"
 
 
-def table(diff: CheckpointDiff, *, limit: int | None = None, unchanged: bool = False) -> str:
-    """A heading, a summary, and one line per parameter that differs."""
+def table(diff: CheckpointDiff, *, limit: int | None = None, unchanged: bool = False, columns: int = 0) -> str:
+    """A heading, a summary, and one line per parameter that differs.
+
+    Parameters
+    ----------
+    diff
+        What is shown.
+    limit
+        Most lines of parameters; the rest is counted.
+    unchanged
+        Whether to list unchanged parameters as well.
+    columns
+        Width of the terminal, where there is one: of the numbers, only those are shown that fit.
+    """
     rows = list(diff.parameters) if unchanged else list(diff)
     shown = rows if limit is None else rows[: max(0, limit)]
     lines = [heading(diff), summary(diff)]
     lines += missing(diff)
     if shown:
-        lines += ["", *_aligned(diff, shown)]
+        lines += ["", *_aligned(diff, shown, columns)]
     if len(rows) > len(shown):
         lines.append(f"  … and {len(rows) - len(shown)} more")
     return "\n".join(line for line in lines if line or shown)
 
 
-def _aligned(diff: CheckpointDiff, rows: Sequence[ParameterChange]) -> Iterator[str]:
+def _aligned(diff: CheckpointDiff, rows: Sequence[ParameterChange], columns: int) -> Iterator[str]:
     measured = diff.measured != "structure"
     cells = [["  parameter", "dtype", "shape", *(_NUMBERS if measured else ()), ""]]
     cells += [_cells(change, measured=measured) for change in rows]
     widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    left_out: list[str] = []
+    while columns and len(widths) > 5 and sum(widths[:-1]) + 2 * (len(widths) - 2) > columns:
+        left_out.insert(0, cells[0][-2])
+        for row in (*cells, widths):
+            del row[-2]
     for row in cells:
         texts = [
             cell.ljust(width) if column < 3 or column == len(row) - 1 else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         yield "  ".join(texts).rstrip()
+    if left_out:
+        yield f"  not shown in {columns} columns: {', '.join(left_out)}"
 
 
 def _cells(change: ParameterChange, *, measured: bool) -> list[str]:

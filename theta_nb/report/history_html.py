@@ -11,7 +11,8 @@ from theta_nb.report.numbers import percent, short, size
 
 if TYPE_CHECKING:
     from theta_nb.engine.history import Commit, Step
-    from theta_nb.report.history import Blame, ChangeMatrix, History
+    from theta_nb.report.blame import Blame
+    from theta_nb.report.history import ChangeMatrix, History
 
 __all__ = ["blame_to_html", "to_html"]
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from theta_nb.engine.diff import ParameterChange
     from theta_nb.engine.history import Commit, Step
-    from theta_nb.report.history import Blame, History
+    from theta_nb.report.blame import Blame
+    from theta_nb.report.history import History
 
 __all__ = ["blame_to_dict", "commit_to_dict", "to_dict", "to_pandas"]
 

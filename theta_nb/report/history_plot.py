@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from theta_nb.errors import ThetaError
-from theta_nb.report.diff_plots import middle_grey
+from theta_nb.report.diff_plots import literal, middle_grey
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def _drawn(history: History, matrix: ChangeMatrix, top: int, figsize: tuple[floa
     if metrics:
         _draw_metrics(axes[0, 0], metrics)
     _draw_matrix(figure, axes[-1, 0], matrix, rows)
-    axes[0, 0].set_title(history.path.replace("$", r"\$"), loc="left")
+    axes[0, 0].set_title(literal(history.path), loc="left")
     return figure
 
 
@@ -77,12 +77,12 @@ def _metrics(history: History) -> dict[str, list[float]]:
 def _draw_metrics(axes: Axes, metrics: dict[str, list[float]]) -> None:
     for index, (name, values) in enumerate(metrics.items()):
         axis = axes if index == 0 else axes.twinx()
-        axis.plot(range(len(values)), values, "o-", markersize=3, color=_COLOURS[index], label=name.replace("$", r"\$"))
+        axis.plot(range(len(values)), values, "o-", markersize=3, color=_COLOURS[index], label=literal(name))
         if index > 1:
             axis.yaxis.set_visible(False)
         else:
             axis.tick_params(axis="y", colors=_COLOURS[index])
-            axis.set_ylabel(name.replace("$", r"\$"), color=_COLOURS[index])
+            axis.set_ylabel(literal(name), color=_COLOURS[index])
     if len(metrics) > 2:
         lines = [axis.lines[0] for axis in axes.figure.axes if axis.lines]
         axes.legend(lines, [str(line.get_label()) for line in lines], fontsize="small", frameon=False)
@@ -99,7 +99,7 @@ def _draw_matrix(figure: Figure, axes: Axes, matrix: ChangeMatrix, rows: list[in
         low, high = float(shown.min()), float(shown.max())
         norm = LogNorm(low, high) if high > 10 * low else Normalize(0, high)
     image = axes.imshow(shown, aspect="auto", cmap="cividis", norm=norm, interpolation="nearest")
-    axes.set_yticks(range(len(rows)), [(matrix.layers[row] or "(top)").replace("$", r"\$") for row in rows])
+    axes.set_yticks(range(len(rows)), [literal(matrix.layers[row] or "(top)") for row in rows])
     step = max(1, len(matrix.commits) // 25)
     ticks = range(0, len(matrix.commits), step)
     axes.set_xticks(list(ticks), [matrix.commits[i].short for i in ticks], rotation=90, family="monospace", size=8)

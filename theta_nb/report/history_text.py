@@ -13,7 +13,8 @@ from theta_nb.report.wording import PLAIN, Ink, count
 
 if TYPE_CHECKING:
     from theta_nb.engine.history import Commit, Step
-    from theta_nb.report.history import Blame, History
+    from theta_nb.report.blame import Blame
+    from theta_nb.report.history import History
 
 __all__ = ["blame_table", "number", "refs", "summary", "table", "what_changed"]
 

@@ -47,21 +47,21 @@ def percent(share: float) -> str:
 
 
 def cosine(value: float) -> str:
-    """A cosine with six decimals; close to 1, its distance from it.
+    """A cosine with four decimals; where those were all nines, its distance from 1.
 
     Examples
     --------
-    >>> cosine(0.5), cosine(1.0), cosine(1 - 2.5e-9), cosine(float("nan"))
-    ('0.500000', '1', '1-2.5e-9', '—')
+    >>> cosine(0.5), cosine(0.9995), cosine(1 - 5e-6), cosine(1.0), cosine(float("nan"))
+    ('0.5000', '0.9995', '1-5.0e-6', '1', '—')
     """
     if math.isnan(value):
         return "—"
     if value == 1:
         return "1"
-    if value > 1 - 5e-7:
+    if value > 0.9999:
         mantissa, exponent = f"{1 - value:.1e}".split("e")
         return f"1-{mantissa}e{int(exponent)}"
-    return f"{value:.6f}"
+    return f"{value:.4f}"
 
 
 def size(nbytes: int) -> str:

@@ -40,7 +40,8 @@ class CheckpointVersion(Showing):
     size
         Length of the checkpoint in bytes.
     stored
-        Bytes that its values take in objects, those shared with other versions included.
+        Bytes of all objects that it is rebuilt from: earlier versions that its updates are applied to, and what it
+        shares with other versions, included.
     digest
         Identity of the content: equal for equal files, however they are encoded.
     parameters

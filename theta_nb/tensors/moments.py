@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Moments", "Piece", "Tally"]
+from theta_nb.tensors.tallies import Tallies, Tally
+
+__all__ = ["Moments", "Piece"]
 
 Array = npt.NDArray[Any]
 Singles = npt.NDArray[np.float32]
@@ -26,9 +27,6 @@ Doubles = npt.NDArray[np.float64]
 _ROW = 8192
 _ONES = np.ones(_ROW, np.float32)
 _SMALL = 1e-24  # a row of float32 whose squares sum to less may have lost some to underflow
-_BINS = 256
-_CODES = 2**20  # exponents noted before they are counted
-_LOWEST = -127  # exponent of bin 0: zeros and what is below the normal float32 numbers
 
 
 @dataclass(slots=True)
@@ -103,85 +101,6 @@ def _scaled(value: float, exponent: int) -> float:
         return math.ldexp(value, exponent)
     except OverflowError:
         return math.copysign(math.inf, value)
-
-
-class Tally:
-    """Counts of magnitudes by binary exponent: bin ``i`` counts ``2**(i-127) <= |x| < 2**(i-126)``, bin 0 the rest.
-
-    Attributes
-    ----------
-    counts
-        int64, 256 bins; the last one is for what is not finite. Complete after :meth:`settle`.
-    """
-
-    def __init__(self, counts: npt.NDArray[np.int64] | None = None) -> None:
-        self.counts = np.zeros(_BINS, np.int64) if counts is None else counts
-        self._codes = np.empty(0, np.uint8)
-        self._filled = 0
-
-    def add(self, numbers: Array) -> None:
-        """Count a block."""
-        if numbers.dtype == np.float32:
-            np.right_shift(numbers.view(np.uint32), 23, out=self._space(len(numbers)), casting="unsafe")
-        else:
-            self._add_doubles(numbers)
-
-    def add_bfloat16(self, bits: npt.NDArray[np.uint16]) -> None:
-        """Count a block of bfloat16, given their bits: half as many bytes to go over."""
-        np.right_shift(bits, 7, out=self._space(len(bits)), casting="unsafe")
-
-    def add_zeros(self, count: int) -> None:
-        """Count zeros."""
-        self.counts[0] += count
-
-    def _space(self, count: int) -> npt.NDArray[np.uint8]:
-        """Where to put the exponents of the next numbers."""
-        if self._filled + count > len(self._codes):
-            self.settle()
-            if count > len(self._codes):
-                self._codes = np.empty(max(count, _CODES), np.uint8)
-        self._filled += count
-        return self._codes[self._filled - count : self._filled]
-
-    def settle(self) -> None:
-        """Count what was only noted so far.
-
-        Two codes are counted at once, as one number of 16 bits, and told apart afterwards. Counting is the dearest
-        step; the table of pairs stays in the cache, as only some exponents ever occur.
-        """
-        codes = self._codes[: self._filled]
-        self._filled = 0
-        if len(codes) < _BINS * _BINS:
-            self.counts += np.bincount(codes, minlength=_BINS)
-            return
-        even = len(codes) & ~1
-        pairs = np.bincount(codes[:even].view(np.uint16), minlength=_BINS * _BINS).reshape(_BINS, _BINS)
-        self.counts += pairs.sum(axis=0)
-        self.counts += pairs.sum(axis=1)
-        self.counts += np.bincount(codes[even:], minlength=_BINS)
-
-    def take(self) -> Tally:
-        """What was counted so far; this tally begins anew, in the same memory."""
-        self.settle()
-        found = Tally(self.counts)
-        self.counts = np.zeros(_BINS, np.int64)
-        return found
-
-    def _add_doubles(self, numbers: Array) -> None:
-        bits = numbers.view(np.uint64)
-        np.take(_double_codes(), (bits >> np.uint64(52)).view(np.int64), out=self._space(len(numbers)), mode="clip")
-
-
-@cache
-def _double_codes() -> npt.NDArray[np.uint8]:
-    """Bin of a float64 by the 12 bits of its sign and exponent."""
-    exponents = np.arange(4096) % 2048
-    codes = np.clip(exponents - 1023 - _LOWEST, 0, _BINS - 2)
-    codes[exponents == 2047] = _BINS - 1
-    return codes.astype(np.uint8)
-
-
-Tallies = tuple[Tally, Tally, Tally]
 
 
 @dataclass(slots=True)

@@ -16,8 +16,6 @@ from theta_nb.tensors.moments import (
     Piece,
     RowSums,
     Singles,
-    Tallies,
-    Tally,
     double_moments,
     double_products,
     moments_of,
@@ -26,6 +24,7 @@ from theta_nb.tensors.moments import (
     unit_of,
 )
 from theta_nb.tensors.spec import TensorSpec
+from theta_nb.tensors.tallies import Tallies, Tally, settle_together
 
 __all__ = ["PairKernel"]
 
@@ -88,8 +87,9 @@ class PairKernel:
         """Magnitudes of all blocks so far, to be put into one of their pieces; counting begins anew."""
         if self._tallies is None:
             return None
-        old, new, delta = (tally.take() for tally in self._tallies)
-        return old, new, delta
+        old, new, delta = self._tallies
+        settle_together(old, new)
+        return old.take(), new.take(), delta.take()
 
     def _bits(self, old: memoryview, new: memoryview) -> tuple[int | None, Mask | None]:
         """How many elements differ in their bits, and where the sign bit does; ``None`` where bits do not compare."""
@@ -165,6 +165,8 @@ class PairKernel:
         if self._tallies is None:
             return
         before, after, moved = self._tallies
+        if before.full(len(old)):
+            settle_together(before, after)
         for tally, numbers, raw, spec in ((before, old, raws[0], self._old), (after, new, raws[1], self._new)):
             if spec.dtype.name == "bfloat16":
                 tally.add_bfloat16(np.frombuffer(raw, np.uint16))

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from theta_nb.tensors.moments import Piece, Tally
+from theta_nb.tensors.moments import Piece
 from theta_nb.tensors.spec import Shape
+from theta_nb.tensors.tallies import Tally
 
 __all__ = ["KERNEL_VERSION", "Histogram", "Statistics"]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -184,3 +186,20 @@ def test_a_climb_keeps_to_its_budget() -> None:
 
         climb(score, [Dimension("t", 0, 1), Dimension("k", 1, 9, whole=True)], budget, 0)
         assert len(seen) == budget
+
+
+_FIRST = """
+import sys
+import numpy as np
+from theta_nb.engine.merging.inputs import StateInput
+from theta_nb.engine.merging.session import MergeSession
+states = [StateInput(name, {"w": np.full(3, k, np.float32)}) for k, name in enumerate(("ours", "theirs"))]
+session = MergeSession(None, states).use("linear")
+assert "torch" not in sys.modules
+print(session.evaluate(lambda state: float(state["w"].float().sum().item())).score())
+"""
+
+
+def test_functions_get_torch_tensors_also_before_anything_imported_torch() -> None:
+    result = subprocess.run([sys.executable, "-c", _FIRST], capture_output=True, text=True, check=False)
+    assert (result.stdout, result.stderr) == ("1.5\n", "")

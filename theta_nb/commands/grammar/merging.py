@@ -67,7 +67,13 @@ def merge(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
         help="commits to merge, then the checkpoints to be merged by parameter",
     )
     parser.add_argument("-m", "--message", metavar="TEXT", default="", help="message of the merge commit")
-    parser.add_argument("-M", "--method", metavar="METHOD", default="", help="method for what both sides changed")
+    parser.add_argument(
+        "-M",
+        "--method",
+        metavar="METHOD",
+        default="",
+        help="method for what both sides changed, as METHOD or METHOD:NAME=VALUE,NAME=VALUE",
+    )
     parser.add_argument(
         "--set",
         dest="assignments",
@@ -86,6 +92,13 @@ def merge(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
         help="another method for some parameters, as METHOD or METHOD:NAME=VALUE,NAME=VALUE",
     )
     parser.add_argument("--recipe", metavar="FILE", help="choose what a recipe, or a configuration of mergekit, says")
+    parser.add_argument(
+        "--statistics",
+        metavar="FILE",
+        action="append",
+        default=[],
+        help="statistics of the training data for fisher and regmean: once for each input, ours first",
+    )
     parser.add_argument("-n", "--dry-run", action="store_true", help="only show what would come out")
     doing = parser.add_mutually_exclusive_group()
     doing.add_argument("--continue", dest="continue_", action="store_true", help="merge what 'git merge' left open")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from functools import partial
 from threading import Event
@@ -12,7 +12,7 @@ import numpy as np
 
 from theta_nb.engine.merging import outcomes
 from theta_nb.engine.merging import preview as previews
-from theta_nb.engine.merging.choices import Settings
+from theta_nb.engine.merging.choices import Choice, Settings
 from theta_nb.engine.merging.choosing import Choosing
 from theta_nb.engine.merging.computing import Kitchen
 from theta_nb.engine.merging.decisions import Decision
@@ -74,6 +74,17 @@ class Looking(Choosing):
         self.kitchen = Kitchen(base, inputs, cache or StatisticsCache(), statistics)
         changed = (unit for unit in self.units if unit.state is State.CHANGED_BOTH)
         self.kitchen.ranks.over([unit for unit in changed if rule_for(unit) is None])
+
+    def checked(self, method: str, parameters: Mapping[str, Any]) -> Choice:
+        """As :meth:`Choosing.checked`; a method that needs statistics of the training data gets nowhere without any."""
+        choice = super().checked(method, parameters)
+        if choice.function.statistics and not self.kitchen.spare:
+            raise MergeError(
+                f"the merge method {choice.method!r} needs statistics of the training data, and none are given",
+                hint="Begin the merge with a file for each input, ours first: --statistics FILE, or statistics=[…] "
+                "from Python; theta_nb.merges.gathering makes them.",
+            )
+        return choice
 
     def measure(self, progress: Progress | None = None) -> Self:
         """Have the statistics of all parameters at hand: one pass over what differs."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -209,7 +208,7 @@ class Tries(Sequence[Try]):
         Parameters
         ----------
         function
-            Gets ``into`` with the result in it, or else a state dict, of torch tensors if torch is in use.
+            Gets ``into`` with the result in it, or else a state dict of torch tensors.
         into
             Model or state dict to put the result into.
         progress
@@ -231,10 +230,7 @@ class Tries(Sequence[Try]):
         """Metrics of the result as it is chosen now, and seconds; as :meth:`evaluate`, but nothing is remembered."""
         session = self._session
         start = time.perf_counter()
-        if into is not None:
-            model = session.materialize(into, progress)
-        else:
-            model = session.state_dict(progress) if "torch" in sys.modules else session.arrays(progress)
+        model = session.materialize(into, progress) if into is not None else session.state_dict(progress)
         try:
             metrics = _metrics(function(model))
         except Exception as error:

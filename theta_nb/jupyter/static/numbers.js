@@ -24,11 +24,11 @@ export function percent(share) {
 export function cosine(distance) {
   if (Number.isNaN(distance)) return "—";
   if (distance === 0) return "1";
-  if (distance > 0 && distance < 5e-7) {
+  if (distance > 0 && distance < 1e-4) {
     const [mantissa, exponent] = distance.toExponential(1).split("e");
     return `1-${mantissa}e${Number(exponent)}`;
   }
-  return (1 - distance).toFixed(6);
+  return (1 - distance).toFixed(4);
 }
 
 /** Bytes in decimal units. */
