@@ -1,5 +1,6 @@
 """How fast MergeExplorer follows a hand: in a real JupyterLab, with a kernel, from the slider to the drawn pixel.
 
+Beside it stands a widget that does nothing but echo, at the same pace: what Lab needs for a message and its answer.
 Called by exploring.py. A slider is moved by events as a hand causes them, and its map is waited for until a pixel of it
 has been read back; the kernel answers through the server, as it does for people.
 """
@@ -44,6 +45,35 @@ session.use(METHOD)
 import time
 """
 
+_ECHO = """
+import anywidget
+class Echo(anywidget.AnyWidget):
+    _esm = '''export default { render({ model, el }) {
+      el.append(Object.assign(document.createElement("div"), { className: "echo", textContent: "echo" }));
+      globalThis.echo = model;
+    } };'''
+    def __init__(self):
+        super().__init__()
+        self.on_msg(lambda widget, content, buffers: self.send(content, [bytes(36_000)]))
+Echo()
+"""
+_CALL = """async (moves) => {
+  const times = [];
+  for (let i = 0; i < moves; i += 1) {
+    await new Promise(requestAnimationFrame);
+    await new Promise((done) => setTimeout(done, 3 + (7 * i) % 13));
+    const start = performance.now();
+    await new Promise((done) => {
+      const heard = (content) => content.i === i && (echo.off("msg:custom", heard), done());
+      echo.on("msg:custom", heard);
+      echo.send({ i });
+    });
+    await new Promise(requestAnimationFrame);
+    times.push(performance.now() - start);
+  }
+  return times;
+}"""
+
 # Moves the first slider of the picker, and waits until another picture has been drawn and read back.
 _DRAG = """async ({ moves, settle }) => {
   const root = document.querySelector(".theta-merge");
@@ -85,13 +115,15 @@ def rows(repeat: int) -> list[str]:
         launched() as browser,
         running_lab(Path(folder), lambda root, environment: root.mkdir()) as lab,
     ):
+        echo = _echoed(lab, browser, moves)
         linear = _dragged(lab, browser, _THOUSAND, "'slerp'", moves)
         stock = _dragged(lab, browser, _THOUSAND, "'multislerp'", moves)
         paint, mini = _painted(lab, browser), _dragged(lab, browser, _MINILM + _SHOW, "'slerp'", moves)
         ties = _dragged(lab, browser, _MINILM + _SHOW, "'ties', density=0.5", moves, slider=1)
     return [
+        _row("a message there and back, no more than an echo", echo, ""),
         _row("slider to map, 1,000 parameters, slerp", linear["times"], "median ≤ 25, p95 ≤ 50 ms"),
-        _row("the same for multislerp, which Python computes", stock["times"], "median ≤ 25, p95 ≤ 50 ms"),
+        _row("the same for multislerp", stock["times"], "median ≤ 25, p95 ≤ 50 ms"),
         f"| first paint of MiniLM, after the call | {paint:.0f} ms | ≤ 1500 ms |",
         _row("slider to map, MiniLM, slerp", mini["times"], "p95 ≤ 50 ms"),
         _row("slider to map, MiniLM, TIES on a sample", ties["times"], "≤ 50 ms"),
@@ -118,6 +150,21 @@ def _dragged(lab: Any, browser: Any, cell: str, method: str, moves: int, slider:
         notebook.page.locator(".theta-merge").scroll_into_view_if_needed()
         notebook.page.wait_for_timeout(500)
         found: dict[str, Any] = notebook.page.evaluate(_DRAG, {"moves": max(moves, 1), "settle": {"slider": slider}})
+        return found
+    finally:
+        _closed(context)
+
+
+def _echoed(lab: Any, browser: Any, moves: int) -> list[float]:
+    """Milliseconds of a message to Python, its echo, and the next frame."""
+    from tests.browser.lab import open_page
+
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    notebook = open_page(lab, context, _ECHO)
+    try:
+        notebook.page.wait_for_selector(".echo", timeout=60_000)
+        notebook.page.wait_for_timeout(500)
+        found: list[float] = notebook.page.evaluate(_CALL, max(moves, 1))
         return found
     finally:
         _closed(context)

@@ -1,4 +1,4 @@
-"""What a page of JupyterLab keeps of explorers that were opened and closed, beside a widget that does nothing.
+"""What a page of JupyterLab, and its kernel, keep of explorers that were opened and closed, beside a bare widget.
 
 JupyterLab itself keeps something of every widget and every output (it can undo), so the bare widget is the measure.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +28,17 @@ _BARE = """class Bare(anywidget.AnyWidget):
     def close(self):
         self.layout.close()
         super().close()"""
-_MADE = {
-    "a bare widget": ("Bare()", ".drawn"),
-    "DiffExplorer": (
-        "theta_nb.DiffExplorer(repo.diff('model.safetensors', 'v0', 'HEAD'))",
-        ".theta-map canvas[data-drawn]",
-    ),
-}
-_SHOWN = """(seen) => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === "idle"
-  && document.querySelectorAll(seen).length === 1"""
-_MOVES = """async () => {
+_MERGE = """
+import numpy as np
+from theta_nb.engine.merging.inputs import StateInput
+from theta_nb.engine.merging.session import MergeSession
+random = np.random.default_rng(0)
+base = {f"layers.{i // 10}.part{i % 10}.weight": random.normal(size=(32, 32)).astype("f4") for i in range(1000)}
+sides = [{n: v + 0.1 * random.normal(size=v.shape).astype("f4") for n, v in base.items()} for _ in range(2)]
+session = MergeSession(StateInput("original", base), [StateInput(*one) for one in zip(("ours", "theirs"), sides)])
+session.use("METHOD").measure()
+"""
+_METRICS = """async () => {
   const metric = document.querySelector(".theta-bar select");
   for (let i = 0; i < 200; i += 1) {
     metric.selectedIndex = i % metric.options.length;
@@ -43,10 +46,63 @@ _MOVES = """async () => {
     await new Promise(requestAnimationFrame);
   }
 }"""
+_SLIDER = """async () => {
+  const root = document.querySelector(".theta-merge");
+  const slider = root.querySelector(".theta-right .theta-slider");
+  const canvas = root.querySelector(".theta-map canvas");
+  const [low, high, frame] = [Number(slider.min), Number(slider.max), () => new Promise(requestAnimationFrame)];
+  for (let i = 0; i < 200; i += 1) {
+    const drawn = canvas.dataset.drawn;
+    slider.value = String(low + (high - low) * (0.2 + 0.6 * ((i * 37) % 100) / 100));
+    slider.dispatchEvent(new Event("input", { bubbles: true }));
+    for (let frames = 0; canvas.dataset.drawn === drawn && frames < 100; frames += 1) await frame();
+    if (i % 20 === 19) {
+      slider.dispatchEvent(new Event("change", { bubbles: true }));
+      await new Promise((done) => setTimeout(done, 200));
+    }
+  }
+}"""
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A widget, how it is made, what shows that it is there, and what a hand does with it 200 times."""
+
+    name: str
+    made: str
+    seen: str
+    before: str = ""
+    moves: str = ""
+
+
+_MAP = ".theta-map canvas[data-drawn]"
+_MIDDLE = f".theta-middle {_MAP}"
+_CASES = (
+    _Case("a bare widget", "Bare()", ".drawn"),
+    _Case("DiffExplorer", "theta_nb.DiffExplorer(repo.diff('model.safetensors', 'v0', 'HEAD'))", _MAP, "", _METRICS),
+    _Case("MergeExplorer", "theta_nb.MergeExplorer(session)", _MIDDLE, _MERGE.replace("METHOD", "slerp"), _SLIDER),
+    _Case("MergeExplorer, TIES", "theta_nb.MergeExplorer(session)", _MIDDLE, _MERGE.replace("METHOD", "ties"), _SLIDER),
+)
+_SHOWN = """(seen) => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === "idle"
+  && document.querySelectorAll(seen).length === 1"""
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Megabytes of the page and of the kernel, and how they grew."""
+
+    page: float
+    page_grown: float
+    kernel: float
+    kernel_grown: float
+
+    def row(self, what: str) -> str:
+        page = f"{self.page_grown:+.1f} of {self.page:.1f} MB in the page"
+        return f"| {what} | {page}, {self.kernel_grown:+.1f} of {self.kernel:.0f} MB in the kernel | ≤ 5 % |"
 
 
 def remembering(cycles: int = 20) -> list[str]:
-    """Rows of the table: growth of the page's heap over some cycles of opening and closing, and over 200 moves."""
+    """Rows of the table: growth over some cycles of opening and closing, and over 200 moves."""
     from playwright.sync_api import sync_playwright
 
     from tests.browser import lab as browsing
@@ -61,56 +117,57 @@ def remembering(cycles: int = 20) -> list[str]:
         browser = playwright.chromium.launch(executable_path=browsing.CHROMIUM, args=browsing.FLAGS)
         with browsing.serving("jupyterlab", options, root, environment, own / "log") as url:
             rows = []
-            for name, (made, seen) in _MADE.items():
+            for case in _CASES:
                 page = browser.new_page(viewport={"width": 1280, "height": 1000})
-                before, after, moved = _cycled(page, url, root, made, seen, cycles)
-                grown = f"+{after - before:.1f} MB of {before:.1f}"
-                rows.append(f"| page memory, {cycles} times {name} opened and closed | {grown} | |")
+                rows += _cycled(page, url, root, case, cycles)
                 page.close()
-            rows.append(f"| page memory, 200 changes of the metric | {moved:+.1f} MB | ≤ 5 % |")
         browser.close()
     return rows
 
 
-def _cycled(page: Any, url: str, root: Path, made: str, seen: str, cycles: int) -> tuple[float, float, float]:
+def _cycled(page: Any, url: str, root: Path, case: _Case, cycles: int) -> list[str]:
     import nbformat
 
     from tests.browser import lab as browsing
 
     nbformat.write(nbformat.v4.new_notebook(metadata=browsing.KERNEL), root / "cycles.ipynb")
+    page.set_default_timeout(90_000)
     page.goto(f"{url}/lab?token=test&reset")
     page.wait_for_function("window.jupyterapp !== undefined")
     page.evaluate(browsing._OPEN, "cycles.ipynb")
     notebook = browsing.Notebook(page, [])
-    notebook.run(f"{_START}\n{_BARE}\nexplorer = {made}")
+    notebook.run(f"{_START}\n{_BARE}\n{case.before}\nexplorer = {case.made}")
     session = page.context.new_cdp_session(page)
     session.send("Performance.enable")
 
-    def used() -> float:
+    def used() -> tuple[float, float]:
         for _ in range(3):
             session.send("HeapProfiler.collectGarbage")
         found = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
-        return float(found["JSHeapUsedSize"]) / 1e6
+        kernel = notebook.value("[__import__('gc').collect(), __import__('psutil').Process().memory_info().rss][1]")
+        return float(found["JSHeapUsedSize"]) / 1e6, kernel / 1e6
 
     def cycle() -> None:
-        notebook.run(f"clear_output(); explorer.close(); explorer = {made}; display(explorer)")
-        page.wait_for_function(_SHOWN, arg=seen)
+        notebook.run(f"clear_output(); explorer.close(); explorer = {case.made}; display(explorer)")
+        page.wait_for_function(_SHOWN, arg=case.seen)
         page.evaluate(
             "() => { const { sharedModel } = jupyterapp.shell.currentWidget.content.model;"
             " sharedModel.deleteCell(sharedModel.cells.length - 1); }"
         )
 
+    def grown(what: str, again: Callable[[], None]) -> str:
+        before = used()
+        again()
+        after = used()
+        return _Kept(before[0], after[0] - before[0], before[1], after[1] - before[1]).row(what)
+
     for _ in range(8):  # until the page has what it keeps once
         cycle()
-    before = used()
-    for _ in range(cycles):
-        cycle()
-    after = used()
-    if "Explorer" not in made:
-        return before, after, 0.0
-    notebook.run("clear_output(); display(explorer)")
-    page.wait_for_function(_SHOWN, arg=seen)
-    page.evaluate(_MOVES)
-    still = used()
-    page.evaluate(_MOVES)
-    return before, after, used() - still
+    rows = [grown(f"{case.name}, {cycles} times opened and closed", lambda: [cycle() for _ in range(cycles)] and None)]
+    if case.moves:
+        notebook.run("clear_output(); display(explorer)")
+        page.wait_for_function(_SHOWN, arg=case.seen)
+        page.evaluate(case.moves)
+        rows.append(grown(f"{case.name}, 200 moves", lambda: page.evaluate(case.moves)))
+    page.evaluate("async () => { await jupyterapp.serviceManager.sessions.shutdownAll(); }")
+    return rows

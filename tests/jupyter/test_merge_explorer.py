@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import threading
 import time
 import weakref
 from typing import Any
@@ -126,6 +127,48 @@ def test_what_is_dragged_is_not_chosen(session: MergeSession) -> None:
     front.ask("redo")
     front.ask("reset")
     assert settled(front.widget)["open"] == len(session.open) > 0
+
+
+def test_what_is_quick_is_answered_before_anything_else_happens(session: MergeSession) -> None:
+    explorer = theta_nb.MergeExplorer(session.measure())
+    front = Front(explorer)
+
+    def threads(method: str) -> str:
+        """Who answers a preview: the thread that took the request, or another one."""
+        said: list[str] = []
+        send, explorer.send = explorer.send, lambda *what: (said.append(threading.current_thread().name), send(*what))
+        try:
+            front.ask("preview", form=form({"method": method, "parameters": {}}))
+        finally:
+            explorer.send = send
+        return said[0]
+
+    here = threading.current_thread().name
+    assert [threads("linear") == here for _ in range(2)] == [False, True], "the first one tells how long it takes"
+    assert threads("slerp") != here
+    held, done = threading.Event(), threading.Event()
+
+    def compute() -> None:
+        with explorer.lock:
+            held.set()
+            done.wait(10)
+
+    other = threading.Thread(target=compute)
+    other.start()
+    held.wait(10)
+    threading.Timer(0.1, done.set).start()
+    assert threads("slerp") != here, "a kernel does not wait for what computes"
+    other.join()
+    explorer.close()
+
+
+@pytest.mark.parametrize("wrong", ["{", "3", '["x"]', "[" * 2000])
+def test_nonsense_for_a_preview_is_an_answer(session: MergeSession, wrong: str) -> None:
+    explorer = theta_nb.MergeExplorer(session.measure())
+    front = Front(explorer)
+    numbers(front, "preview", form=form({"method": "linear", "parameters": {}}))
+    assert isinstance(front.ask("preview", form=wrong), RuntimeError)
+    explorer.close()
 
 
 def test_a_choice_in_a_cell_shows_in_the_view(session: MergeSession) -> None:

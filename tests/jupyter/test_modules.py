@@ -18,9 +18,12 @@ from theta_nb.engine.merging.choices import Choice, Settings
 from theta_nb.engine.merging.edits import edited, edits_of
 from theta_nb.engine.merging.inputs import StateInput
 from theta_nb.engine.merging.session import MergeSession
+from theta_nb.errors import MergeError
 from theta_nb.jupyter import static
 from theta_nb.jupyter.merge_desk import MergeDesk
 from theta_nb.jupyter.static import linked
+from theta_nb.merges.gram import Gram
+from theta_nb.merges.table import METHODS
 from theta_nb.report.numbers import cosine, percent, short, size
 
 NODE = shutil.which("node")
@@ -62,6 +65,7 @@ def modules(tmp_path: Path) -> Path:
     told = [[name, value if math.isfinite(value) else _word(value), text] for name, value, text in cases]
     (tmp_path / "numbers.json").write_text(json.dumps(told))
     (tmp_path / "merges.json").write_text(json.dumps(_merges()))
+    (tmp_path / "combinations.json").write_text(json.dumps(_combinations()))
     return tmp_path
 
 
@@ -115,7 +119,76 @@ _EDITS: list[Any] = [
     [{"method": "task_arithmetic", "parameters": {"normalize": True, "scale": [0.1, 1]}}],
     [{"method": "linear", "parameters": {"weight": 2}, "names": ["head", "layers.0.bias"]}],
     [{"method": "slerp", "parameters": {"t": 0.1 * k}, "block": f"layers.{k}"} for k in range(4)],
+    [{"method": "multislerp", "parameters": {"weight": {"ours": 0.2, "theirs": [1, 3]}}}],
+    [{"method": "multislerp", "parameters": {"space": "task"}}],
+    [{"method": "nuslerp", "parameters": {"weight": {"theirs": 2}}}],
+    [{"method": "nuslerp", "parameters": {"weight": [0.5, 1], "space": "task"}}],
+    [{"method": "karcher", "parameters": {"weight": {"theirs": 0.3}, "max_iter": 3}}],
+    [{"method": "model_stock", "parameters": {}}],
+    [{"method": "average-ours-theirs", "parameters": {"alpha": 0.3}}],
+    [{"method": "average-all", "parameters": {"alpha1": 0.1, "alpha2": [0.2, 0.9]}}],
+    [{"method": "average-ours-original", "parameters": {"alpha": 0.3}}],
+    [{"method": "average-theirs-original", "parameters": {"alpha": 0.3}}],
+    [{"method": method, "parameters": {}} for method in ("original", "theirs", "ours")],
     [{"method": "slerp", "parameters": {"t": 0.6}}, *({"method": None, "block": f"layers.{k}"} for k in range(4))],
+]
+
+
+def _combinations() -> list[dict[str, Any]]:
+    """What Gram-determined methods make of inner products, also of such as break careless arithmetic."""
+    random = np.random.default_rng(5)
+    made = []
+    for count, (kind, change) in itertools.product((1, 2, 3, 5), _CHANGES.items()):
+        base, tasks = change(random.normal(size=7), random.normal(size=(count, 7)))
+        matrix = np.vstack([base, tasks]) @ np.vstack([base, tasks]).T
+        labels = [f"input {k}" for k in range(count)]
+        for (name, given), depth in itertools.product(_GIVEN, (0.0, 0.7)):
+            method = METHODS[name]
+            if count < method.inputs[0] or 0 < method.inputs[1] < count:
+                continue
+            parameters = {key: _by_label(value, labels) for key, value in given.items()}
+            gram = Gram(matrix, has_base=True)
+            try:
+                found = method.from_gram(gram, Choice(name, parameters).at(depth, labels)).coordinates(gram)
+            except MergeError:
+                found = None
+            case = {"method": name, "kind": kind, "parameters": parameters, "labels": labels, "depth": depth}
+            made.append({**case, "gram": matrix.ravel().tolist(), "wanted": None if found is None else found.tolist()})
+    return made
+
+
+def _by_label(value: Any, labels: list[str]) -> Any:
+    """A tuple is one value for each of the first inputs."""
+    return dict(zip(labels, value, strict=False)) if isinstance(value, tuple) else value
+
+
+_CHANGES: dict[str, Any] = {
+    "random": lambda base, tasks: (base, tasks),
+    "a fine-tune": lambda base, tasks: (base, 1e-3 * tasks),
+    "hardly changed": lambda base, tasks: (base, 1e-6 * tasks),
+    "far away": lambda base, tasks: (base, 1e3 * tasks),
+    "tiny": lambda base, tasks: (1e-12 * base, 1e-12 * tasks),
+    "huge": lambda base, tasks: (1e15 * base, 1e15 * tasks),
+    "no ancestor to speak of": lambda base, tasks: (0 * base, tasks),
+    "one unchanged": lambda base, tasks: (base, tasks * (np.arange(len(tasks)) > 0)[:, None]),
+    "nothing changed": lambda base, tasks: (base, 0 * tasks),
+    "all zero": lambda base, tasks: (0 * base, 0 * tasks),
+    "changed alike": lambda base, tasks: (base, 0 * tasks + tasks[0]),
+    "in one direction": lambda base, tasks: (base, np.outer(1 + np.arange(len(tasks)), tasks[0])),
+    "opposite": lambda base, tasks: (base, np.outer((-1.0) ** np.arange(len(tasks)), tasks[0])),
+    "one erased": lambda base, tasks: (base, np.vstack([-base, tasks[1:]])),
+    "one turned round": lambda base, tasks: (base, np.vstack([-2 * base, tasks[1:]])),
+}
+_GIVEN: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in METHODS.names() if METHODS[name].gram),
+    *((name, {"weight": (0.3, 2.0, 1.0)}) for name in ("linear", "nuslerp", "multislerp", "karcher")),
+    *((name, {"weight": (-0.5, [0, 3])}) for name in ("linear", "task_arithmetic", "nuslerp", "multislerp")),
+    *((name, {"weight": (1.0, -1.0)}) for name in ("linear", "nuslerp", "multislerp", "karcher")),
+    *((name, {"space": "task", "weight": (1.0, 0.25)}) for name in ("nuslerp", "multislerp")),
+    ("karcher", {"max_iter": 1, "tol": 0.01}),
+    ("karcher", {"max_iter": 200}),
+    ("task_arithmetic", {"normalize": True, "scale": [0, 1]}),
+    ("slerp", {"t": [1.2, -0.1]}),
 ]
 
 

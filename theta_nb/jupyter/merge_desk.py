@@ -22,6 +22,7 @@ An edit is what :func:`theta_nb.engine.merging.edits.edits_of` takes. Panels ans
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,7 @@ MOST = 20_000
 
 _MOST_GRAM = 8  # inputs; the browser computes previews of so many by itself
 _LONGEST_RECIPE = 100_000
+_SWIFT = 0.03  # seconds for which cells of the notebook may wait
 
 Progress = Callable[[int, int], None]
 
@@ -84,6 +86,7 @@ class MergeDesk:
         self._names = [unit.name for unit in self._units]
         self._everything = tuple(unit.name for unit in session.units)
         places = {name: index for index, name in enumerate(session.decisions)}
+        self._pace: tuple[frozenset[str], float] = (frozenset(), np.inf)
         self._order = np.array([places[name] for name in self._names], np.intp)
         """Places of the parameters in previews."""
 
@@ -216,7 +219,7 @@ class MergeDesk:
             "opening": lambda *_: self.opening(),
             "numbers": lambda *_: self.numbers(),
             "measure": self._measure,
-            "preview": lambda request, *_: self.numbers(self._draft(request)),
+            "preview": self._preview,
             "choose": lambda request, *_: self._restore(self._draft(request)),
             "restore": lambda request, *_: self._restore(settings_of(request.form())),
             "exact": self._exact,
@@ -228,6 +231,17 @@ class MergeDesk:
         if request.what not in answers:
             raise ThetaError(f"a merge view cannot ask for {request.what!r}")
         return answers[request.what](request, stop, progress)
+
+    def is_swift(self, request: Request) -> bool:
+        """Whether a request is one for a preview, and the last one by the same methods was a matter of milliseconds."""
+        methods, seconds = self._pace
+        return request.what == "preview" and seconds <= _SWIFT and _methods(request) == methods
+
+    def _preview(self, request: Request, stop: Stop, progress: Progress) -> Answer:
+        began = time.thread_time()  # not by the clock: on a busy machine everything takes long
+        answer = self.numbers(self._draft(request))
+        self._pace = (_methods(request), time.thread_time() - began)
+        return answer
 
     def _draft(self, request: Request) -> Settings:
         """The settings that the edits of a request would give."""
@@ -268,6 +282,19 @@ class MergeDesk:
     def _explain(self, request: Request, stop: Stop, progress: Progress) -> Answer:
         with self.lock:
             return Answer({"text": self.session.explain(request.text("name"), exact=False)})
+
+
+def _methods(request: Request) -> frozenset[str]:
+    """Methods that the edits of a request name; nothing else is known of its form yet."""
+    try:
+        form = request.form()
+    except ThetaError:
+        return frozenset()
+    return (
+        frozenset(str(edit.get("method")) for edit in form if isinstance(edit, dict))
+        if isinstance(form, list)
+        else frozenset()
+    )
 
 
 def badge_of(unit: Unit) -> str:

@@ -231,6 +231,21 @@ class MergeExplorer(Explorer):
         stop()
         self._chosen = chosen
 
+    def _answered_at_once(self, request: Request) -> bool:
+        """Answer what a hand waits for, if it is a matter of milliseconds and nobody computes.
+
+        From another thread the answer would come behind the end of the request, which the server sends on its own: the
+        connection would be waited for once more.
+        """
+        if self._worker is None or not self._desk.is_swift(request) or not self.lock.acquire(blocking=False):
+            return False
+        try:
+            self._worker.cancel(request.channel)
+            self._work(request, lambda: None)
+        finally:
+            self.lock.release()
+        return True
+
     def _answer(self, request: Request, stop: Stop, progress: Callable[[int, int], None]) -> Answer:
         panel, dot, what = request.what.partition(".")
         if not dot:

@@ -9,6 +9,7 @@ import { createDiffData } from "./static/diff_data.js";
 import { flattened, unfolded } from "./static/tree.js";
 import { nameFilter } from "./static/filter.js";
 import { watchKernel } from "./static/kernel.js";
+import { createNudge } from "./static/nudge.js";
 
 const later = (ms = 5) => new Promise((done) => setTimeout(done, ms));
 
@@ -164,6 +165,40 @@ test("a kernel is lost for one reason, and leaves no listener behind", () => {
   kernel.disposed.emit();
   watch.attempt(() => assert.fail("nothing is sent any more"));
   assert.equal(reasons.length, 1);
+});
+
+test("pieces of an answer are met by a message each, and by no more than two", async () => {
+  const heard = new Set();
+  const kernel = { anyMessage: { connect: (f) => heard.add(f), disconnect: (f) => heard.delete(f) } };
+  const emit = (direction) => [...heard].forEach((f) => f(kernel, { direction }));
+  let sent = 0;
+  const nudge = createNudge(kernel, () => (sent += 1));
+  emit("recv");
+  await later();
+  assert.equal(sent, 0, "nobody waits");
+  let answer;
+  const asked = nudge.expect(new Promise((resolve) => (answer = resolve)));
+  emit("send");
+  await later();
+  assert.equal(sent, 0, "what goes out is no news");
+  emit("recv"), emit("recv");
+  await later();
+  assert.equal(sent, 1, "what comes together is met once");
+  for (let i = 0; i < 5; i += 1) emit("recv"), await later();
+  assert.equal(sent, 2);
+  answer("done");
+  assert.equal(await asked, "done");
+  const refused = nudge.expect(Promise.reject(new Error("no")));
+  await assert.rejects(refused, /no/);
+  emit("recv");
+  await later();
+  assert.equal(sent, 2, "the answer is there");
+  nudge.expect(new Promise(() => {}));
+  emit("recv");
+  nudge.close();
+  await later();
+  assert.deepEqual([sent, heard.size], [2, 0]);
+  assert.equal(await createNudge(undefined, () => assert.fail()).expect(Promise.resolve(1)), 1, "other front ends say nothing of their kernel");
 });
 
 test("a page that says nothing of its kernel is found out by sending", () => {

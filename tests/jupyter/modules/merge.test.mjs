@@ -3,7 +3,8 @@
 import { readFileSync } from "node:fs";
 import test from "node:test";
 import assert from "node:assert/strict";
-import { draftOutcome, graded, isLocal } from "./static/gram.js";
+import { coordinatesOf, graded, isLocal } from "./static/coefficients.js";
+import { draftOutcome } from "./static/gram.js";
 import { createMergeData } from "./static/merge_data.js";
 import { between, cellValues, cellsWith, extent, toggled } from "./static/merge_cells.js";
 import { KIND_NAMES, kindOf, quickPicks } from "./static/quick_picks.js";
@@ -33,6 +34,31 @@ test("drafts are what Python would answer", () => {
         assert.ok(Math.abs(have - want) <= 1e-4 * scale, `${row} of ${told.index.names[i]}: ${have}, not ${want} ${JSON.stringify(edits)}`);
       }
     });
+  }
+});
+
+test("inner products of any kind become what Python makes of them", () => {
+  const cases = JSON.parse(readFileSync("combinations.json", "utf-8"));
+  const left = new Map(); // method -> kinds that are left to Python
+  for (const { method, kind, parameters, labels, depth, gram, wanted } of cases) {
+    assert.ok(isLocal(method, labels.length), `${method} of ${labels.length}`);
+    const size = labels.length + 1;
+    const found = coordinatesOf(method, parameters, { labels, depth, size, gram: floats(gram), at: 0 });
+    if (!found) {
+      if (wanted) left.set(method, (left.get(method) ?? new Set()).add(kind));
+      continue;
+    }
+    const about = `${method} ${JSON.stringify(parameters)} of ${labels.length}, ${kind}, at ${depth}`;
+    assert.ok(wanted, `${about}: Python refuses`);
+    const gap = found.map((value, k) => value - wanted[k]);
+    const square = gap.reduce((total, a, i) => total + gap.reduce((inner, b, j) => inner + a * b * gram[size * i + j], 0), 0);
+    const longest = Math.sqrt(Math.max(...labels.map((_, k) => gram[0] + 2 * gram[k + 1] + gram[(size + 1) * (k + 1)]), gram[0]));
+    assert.ok(Math.sqrt(Math.max(square, 0)) <= 1e-4 * longest, `${about}: ${found}, not ${wanted}`);
+  }
+  assert.ok(cases.length > 1000);
+  for (const [method, kinds] of left) {
+    assert.ok(["nuslerp", "multislerp", "karcher", "model_stock"].includes(method), method);
+    for (const kind of ["random", "a fine-tune", "hardly changed", "one unchanged", "nothing changed", "changed alike"]) assert.ok(!kinds.has(kind), `${method} leaves "${kind}" to Python`);
   }
 });
 

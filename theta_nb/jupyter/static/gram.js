@@ -1,58 +1,12 @@
 // What a linear merge would give, from inner products alone, as fast as a slider moves.
 //
-// The same arithmetic as theta_nb/merges (averages.py, spherical.py) and engine/merging/preview.py, for the methods whose
-// coefficients are a line of code; the tests compare both. For every other method Python is asked.
+// The same arithmetic as engine/merging/outcomes.py and preview.py, for all methods of coefficients.js; the tests compare
+// both. For every other method Python is asked.
 //
 // `gram` holds for each parameter the inner products of the ancestor and the task vectors, (inputs + 1)² numbers, NaN
 // where there are none.
 
-const PARALLEL = 0.9995; // absolute cosine above which spherical interpolation is linear
-
-/** A parameter's value at a depth of 0 to 1: lists are gradients over the depth of the model. */
-export function graded(value, depth) {
-  if (!Array.isArray(value)) return value;
-  const place = depth * (value.length - 1);
-  const low = Math.min(Math.floor(place), Math.max(value.length - 2, 0));
-  const [first, second] = [value[low], value[Math.min(low + 1, value.length - 1)]];
-  return first + (place - low) * (second - first);
-}
-
-/** One value for each input. */
-function forEach(value, preset, labels, depth) {
-  const given = value ?? preset;
-  if (given !== null && typeof given === "object" && !Array.isArray(given)) return labels.map((label) => graded(given[label] ?? preset, depth));
-  return labels.map(() => graded(given, depth));
-}
-
-const COEFFICIENTS = {
-  linear({ weight, normalize = true }, { labels, depth }) {
-    const weights = forEach(weight, 1, labels, depth);
-    const total = weights.reduce((sum, one) => sum + one, 0);
-    if (normalize && Math.abs(total) < 1e-8) return null;
-    const found = normalize ? weights.map((one) => one / total) : weights;
-    return [found.reduce((sum, one) => sum + one, 0), ...found];
-  },
-  task_arithmetic({ weight, normalize = false, scale = 1 }, { labels, depth }) {
-    const weights = forEach(weight, 1, labels, depth);
-    const total = weights.reduce((sum, one) => sum + one, 0);
-    const factor = graded(scale, depth) / (normalize && Math.abs(total) >= 1e-8 ? total : 1);
-    return [1, ...weights.map((one) => factor * one)];
-  },
-  slerp({ t = 0.5 }, { depth, gram, at }) {
-    const where = graded(t, depth);
-    const g = (i, j) => gram[at + 3 * i + j];
-    const inner = (i, j) => g(0, 0) + g(i, 0) + g(0, j) + g(i, j);
-    const norms = Math.sqrt(Math.max(inner(1, 1), 0) * Math.max(inner(2, 2), 0));
-    const cosine = norms > 0 ? Math.max(-1, Math.min(1, inner(1, 2) / norms)) : 0;
-    if (!(Math.abs(cosine) <= PARALLEL)) return [1, 1 - where, where];
-    const theta = Math.acos(cosine);
-    const [first, second] = [Math.sin((1 - where) * theta) / Math.sin(theta), Math.sin(where * theta) / Math.sin(theta)];
-    return [first + second, first, second];
-  },
-};
-
-/** Whether a choice can be computed here. */
-export const isLocal = (method, inputs) => Object.hasOwn(COEFFICIENTS, method) && (method !== "slerp" || inputs === 2);
+import { coordinatesOf, isLocal } from "./coefficients.js";
 
 /** Norm of a vector given by its coordinates, for the parameter whose products begin at `at`. */
 function lengthOf(coordinates, gram, at) {
@@ -86,7 +40,8 @@ export function draftOutcome(data, edits) {
     for (const i of affected(data, names, block, cleared)) {
       const at = i * size * size;
       if (Number.isNaN(gram[at])) continue;
-      const found = COEFFICIENTS[method](parameters, { labels, depth: index.depth[i], gram, at });
+      if (labels.some((_, k) => Number.isNaN(gram[at + (size + 1) * (k + 1)]))) return null; // an input lacks it, or has NaN
+      const found = coordinatesOf(method, parameters, { labels, depth: index.depth[i], size, gram, at });
       if (!found) return null;
       coordinates.set(found);
       numbers[row.norm + i] = lengthOf(coordinates, gram, at);

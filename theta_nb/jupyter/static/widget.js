@@ -1,6 +1,7 @@
 // What widgets have in common: an anywidget model as the state and the client that views are made with.
 
 import { createClient } from "./messages.js";
+import { createNudge } from "./nudge.js";
 import { watchKernel } from "./kernel.js";
 
 const PAUSE = 60; // ms in which changes of state gather before they go to Python
@@ -38,11 +39,17 @@ export function clientOf(model) {
   const kernel = kernelOf(model);
   const client = createClient((message) => kernel.attempt(() => model.send(message)));
   const heard = (message, buffers) => client.receive(message, buffers);
+  const nudge = createNudge(model.widget_manager?.kernel, () => kernel.attempt(() => model.send({})));
   model.on("msg:custom", heard);
   kernel.onLost((reason) => client.lose(reason));
   return {
     ...client,
+    ask(channel, what, details, onProgress, urgent = false) {
+      const answer = client.ask(channel, what, details, onProgress, urgent);
+      return urgent ? nudge.expect(answer) : answer;
+    },
     close() {
+      nudge.close();
       model.off("msg:custom", heard);
       kernel.close();
       client.close();
