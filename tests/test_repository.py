@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -358,7 +359,9 @@ def test_everything_works_inside_a_running_event_loop(repository: Any) -> None:
         assert [item.state for item in repo.status()] == ["unchanged"]
         return repo.load(FILE, "HEAD~1", pattern="head.*")["head.weight"]
 
-    found = asyncio.run(session())
+    # In a thread of its own: Playwright, which other tests use, leaves a running loop in this one.
+    with ThreadPoolExecutor(1) as executor:
+        found = executor.submit(asyncio.run, session()).result()
     np.testing.assert_array_equal(found.numpy(), weights()["head.weight"])
 
 
