@@ -6,7 +6,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 __all__ = ["CacheFile"]
@@ -23,12 +23,15 @@ class CacheFile:
     path
         The file; made on first use.
     table
-        Statement that makes the table, if it does not exist.
+        Name of its one table.
+    columns
+        Their definitions, in SQL.
     """
 
-    def __init__(self, path: str, table: str) -> None:
+    def __init__(self, path: str, table: str, columns: str) -> None:
         self._path = path
         self._table = table
+        self._columns = columns
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._usable = True
@@ -45,17 +48,23 @@ class CacheFile:
                 self._give_up(error)
                 return []
 
-    def change(self, statement: str, rows: Iterable[Sequence[Any]], *, then: Sequence[str] = ()) -> None:
-        """Run a statement for each row, and some more, in one transaction."""
+    def remember(self, rows: Sequence[Sequence[Any]], *, most: int) -> None:
+        """Add or replace rows in one transaction; of more than ``most``, those not seen for longest are dropped.
+
+        A replaced row moves to the end, so the first ones are the oldest.
+        """
+        if not rows:
+            return
+        table, marks = self._table, ",".join("?" * len(rows[0]))  # the name is this package's own, never input
         with self._lock:
             connection = self._open()
             if connection is None:
                 return
             try:
                 with connection:
-                    connection.executemany(statement, rows)
-                    for more in then:
-                        connection.execute(more)
+                    connection.executemany(f"REPLACE INTO {table} VALUES ({marks})", rows)  # noqa: S608
+                    oldest = f"(SELECT max(rowid) FROM {table}) - ?"  # noqa: S608
+                    connection.execute(f"DELETE FROM {table} WHERE rowid <= {oldest}", (most,))  # noqa: S608
             except sqlite3.Error as error:
                 self._give_up(error)
 
@@ -99,7 +108,7 @@ class CacheFile:
         connection = sqlite3.connect(self._path, timeout=2.0, check_same_thread=False)
         try:
             connection.execute("PRAGMA synchronous = OFF")
-            connection.execute(self._table)
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {self._table} ({self._columns})")
         except sqlite3.Error:
             connection.close()
             raise

@@ -25,7 +25,7 @@ __all__ = ["DigestCache", "FileState", "layout_digest"]
 _VERSION = 1
 _MAX_ROWS = 1000
 _MAX_NBYTES = 2**27  # of one row, unpacked
-_TABLE = "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, state TEXT, form BLOB)"
+_COLUMNS = "path BLOB PRIMARY KEY, state TEXT, form BLOB"
 _SETTLED_NS = 2_000_000_000  # the coarsest times that file systems keep
 
 
@@ -76,7 +76,7 @@ class DigestCache:
     """
 
     def __init__(self, path: str) -> None:
-        self._file = CacheFile(path, _TABLE)
+        self._file = CacheFile(path, "files", _COLUMNS)
 
     def find(self, file: str, state: FileState) -> Manifest | None:
         """What a file holds, if that is known of the state it is in.
@@ -94,11 +94,7 @@ class DigestCache:
     def remember(self, file: str, state: FileState, manifest: Manifest) -> None:
         """Keep what a file holds, read since ``state``, unless a later write might go unnoticed."""
         if state.settled:
-            self._file.change(
-                "REPLACE INTO files VALUES (?, ?, ?)",
-                [(os.fsencode(file), state.key, _write(manifest))],
-                then=[f"DELETE FROM files WHERE rowid <= (SELECT max(rowid) FROM files) - {_MAX_ROWS}"],  # noqa: S608
-            )
+            self._file.remember([(os.fsencode(file), state.key, _write(manifest))], most=_MAX_ROWS)
 
     def close(self) -> None:
         """Close the file."""

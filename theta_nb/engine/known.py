@@ -11,12 +11,8 @@ from theta_nb.storage.objects import ObjectStore, is_oid
 
 __all__ = ["EncodingCache", "Known", "KnownChunk", "KnownChunks"]
 
-_TABLE = (
-    "CREATE TABLE IF NOT EXISTS encodings (digest BLOB PRIMARY KEY, oid TEXT, start INTEGER, length INTEGER, "
-    "size INTEGER, step TEXT, base BLOB)"
-)
+_COLUMNS = "digest BLOB PRIMARY KEY, oid TEXT, start INTEGER, length INTEGER, size INTEGER, step TEXT, base BLOB"
 _MAX_ROWS = 2_000_000
-_PRUNE = "DELETE FROM encodings WHERE rowid <= (SELECT max(rowid) FROM encodings) - {}"
 
 _FIND = "SELECT digest, oid, start, length, size, step, base FROM encodings WHERE digest = ?"
 _Row = tuple[bytes, str, int, int, int, str, bytes | None]
@@ -105,7 +101,7 @@ class EncodingCache:
     """
 
     def __init__(self, path: str, store: ObjectStore) -> None:
-        self._file = CacheFile(path, _TABLE)
+        self._file = CacheFile(path, "encodings", _COLUMNS)
         self._store = store
 
     def find(self, digest: bytes) -> KnownChunk | None:
@@ -149,10 +145,7 @@ class EncodingCache:
             for link in ref.links()
             if link.oid
         }
-        # A replaced row moves to the end, so what is pruned first is what was not seen for longest.
-        self._file.change(
-            "REPLACE INTO encodings VALUES (?, ?, ?, ?, ?, ?, ?)", rows.values(), then=[_PRUNE.format(_MAX_ROWS)]
-        )
+        self._file.remember(list(rows.values()), most=_MAX_ROWS)
 
     def close(self) -> None:
         """Close the file."""

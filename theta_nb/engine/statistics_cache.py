@@ -19,7 +19,7 @@ __all__ = ["StatisticsCache", "cache_key"]
 
 _MAX_ROWS = 200_000  # some 100 MB
 _ASKED_AT_ONCE = 500
-_TABLE = "CREATE TABLE IF NOT EXISTS pieces (key BLOB PRIMARY KEY, piece TEXT)"
+_COLUMNS = "key BLOB PRIMARY KEY, piece TEXT"
 
 _NUMBERS = ("count", "mean", "scatter", "unit", "nan", "inf")
 
@@ -43,7 +43,7 @@ class StatisticsCache:
     """
 
     def __init__(self, path: str) -> None:
-        self._file = CacheFile(path, _TABLE)
+        self._file = CacheFile(path, "pieces", _COLUMNS)
 
     def find(self, keys: Sequence[bytes], *, histograms: bool) -> dict[bytes, Piece]:
         """What is known of some comparisons; with ``histograms``, only what includes them."""
@@ -59,12 +59,7 @@ class StatisticsCache:
 
     def remember(self, pieces: Mapping[bytes, Piece]) -> None:
         """Add comparisons; the oldest are dropped where there are too many."""
-        if pieces:
-            self._file.change(
-                "REPLACE INTO pieces VALUES (?, ?)",
-                [(key, _write(piece)) for key, piece in pieces.items()],
-                then=[f"DELETE FROM pieces WHERE rowid <= (SELECT max(rowid) FROM pieces) - {_MAX_ROWS}"],  # noqa: S608
-            )
+        self._file.remember([(key, _write(piece)) for key, piece in pieces.items()], most=_MAX_ROWS)
 
     def close(self) -> None:
         """Close the file."""
