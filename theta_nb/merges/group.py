@@ -26,8 +26,9 @@ __all__ = ["BLOCK", "Array", "ArrayReader", "Block", "Deltas", "Group", "Reader"
 
 Array = npt.NDArray[Any]
 
-BLOCK = 2**15
-"""Elements of a block: a handful of float32 blocks fit the second-level cache of a core."""
+BLOCK = 2**17
+"""Elements of a block: a handful of float32 blocks stay in the last-level cache, and work on one takes long enough that
+threads do not spend their time handing the interpreter's lock to one another (at 2**15 two were as slow as one)."""
 
 Decided = dict[str, tuple[float, ...]]
 """Numbers that follow from sums over a tensor; a replay takes them from the recipe, so it gives the same bits."""

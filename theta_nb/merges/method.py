@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -158,6 +158,8 @@ class Method:
                 f"{group.name}: the merge method {self.name!r} needs a common ancestor, and there is none",
                 hint="Use a method without one, such as linear or slerp.",
             )
+        if self.base == "none" and group.base is not None and group.scaled == 1.0:
+            group = replace(group, base=None)  # nobody looks at it, so nobody reads it
         if self.gram:
             return combine(group, self.combination(group, parameters))
         made = self.function(group, **parameters)

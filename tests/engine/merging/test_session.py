@@ -265,9 +265,9 @@ def test_only_what_was_chosen_anew_is_computed_again(session: MergeSession, monk
 def test_filling_a_model_allocates_no_tensor(tmp_path: Path, form: str, method: str) -> None:
     """NumPy tells tracemalloc of its memory, torch shows where its own lies: neither grows by a tensor."""
     random = np.random.default_rng(0)
-    base = {f"layers.{k}.w": random.standard_normal((2048, 1024), dtype=np.float32) for k in range(4)}
+    base = {f"layers.{k}.w": random.standard_normal((4096, 1024), dtype=np.float32) for k in range(4)}
     mine, other = ({n: x + np.float32(0.1) * x[::s] for n, x in base.items()} for s in (1, -1))
-    net = torch.nn.ParameterDict({name.replace(".", "_"): torch.zeros(2048, 1024) for name in base})
+    net = torch.nn.ParameterDict({name.replace(".", "_"): torch.zeros(4096, 1024) for name in base})
     into = {name: net[name.replace(".", "_")].data for name in base}
     before = {name: (x.data_ptr(), x.untyped_storage().nbytes()) for name, x in into.items()}
     session = session_of(tmp_path, form, base, mine, other)
@@ -379,7 +379,7 @@ def test_a_result_with_other_tensors_is_written_anew(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_model(tmp_path: Path, method: str) -> None:
     random = np.random.default_rng(0)
     peaks = []
-    for count in (4, 16):
+    for count in (4, 24):
         base = {f"layers.{k}.w": random.standard_normal((512, 512)).astype(np.float32) for k in range(count)}
         mine, other = ({n: x + np.float32(0.1) * x[::s] for n, x in base.items()} for s in (1, -1))
         folder = tmp_path / str(count)
@@ -389,8 +389,8 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path, method: str) -> Non
         session.write(str(folder / "merged.safetensors"))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 2 * 2**20, "but for histograms, which are remembered"
-    assert peaks[1] < 12 * 2**20, "less than the result alone"
+    assert peaks[1] < peaks[0] + 6 * 2**20, "the result alone grew by 20 MB; histograms are remembered"
+    assert peaks[1] < 16 * 2**20, "less than the result alone, which has 24 MB"
 
 
 def test_the_result_can_replace_an_input(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from theta_nb.checkpoints.detection import locate
 from theta_nb.checkpoints.layout import FileSource, Layout, Part
+from theta_nb.engine.digest_cache import FileState
 from theta_nb.engine.layouts import anonymous, owners
 from theta_nb.engine.merging.inputs import RawReader, TensorInfo, describe_anonymous, input_digest, tensor_infos
 from theta_nb.engine.rebuild import Decoder, read_layout
@@ -22,6 +23,12 @@ from theta_nb.storage.objects import ObjectStore
 from theta_nb.tensors.chunks import chunk_digest, chunk_extents
 
 __all__ = ["FileInput", "ManifestInput"]
+
+Digests = list[list[bytes]]
+"""Of the chunks of each storage."""
+
+_MOST_FILES = 64
+_digests: dict[str, Digests] = {}  # by the state of the file: whoever tries merges opens the same files again and again
 
 
 def _names(layout: Layout) -> dict[str, str]:
@@ -107,8 +114,7 @@ class FileInput:
     def tensors(self) -> Mapping[str, TensorInfo]:
         """All tensors by name; the first use reads the whole file, for the digests."""
         if self._tensors is None:
-            with ThreadPoolExecutor(2) as executor:
-                digests = list(executor.map(self._chunks, range(len(self.layout.storages))))
+            digests = self._digests_of_storages()
             found = tensor_infos(self.layout, tuple(self._names), digests)
             self._digest = input_digest(found)
             self._tensors = _renamed(found, self._names)
@@ -131,6 +137,19 @@ class FileInput:
             if segment.part is Part.SKELETON:
                 hasher.update(source.read(segment.offset, segment.nbytes))
         return hasher.digest()
+
+    def _digests_of_storages(self) -> Digests:
+        """Digests of all chunks, remembered for as long as the file stays as it is."""
+        state = FileState.of(self._fd)
+        known = _digests.get(state.key)
+        if known is None:
+            with ThreadPoolExecutor(2) as executor:
+                known = list(executor.map(self._chunks, range(len(self.layout.storages))))
+            if state.settled:
+                if len(_digests) >= _MOST_FILES:
+                    _digests.pop(next(iter(_digests)), None)
+                _digests[state.key] = known
+        return known
 
     def _chunks(self, index: int) -> list[bytes]:
         storage = self.layout.storages[index]
@@ -159,14 +178,26 @@ class FileInput:
         if self._stamp() != self._seen:
             raise CheckpointError(f"{self.path} was changed while it was merged", hint="Begin again.")
 
-    def copy_to(self, fd: int) -> None:
-        """Write the whole file, as it is, to an open descriptor."""
-        position, size = 0, self.layout.size
-        while position < size:
-            count = os.sendfile(fd, self._fd, position, min(size - position, 2**26))
-            if not count:
-                raise CheckpointError(f"{self.path}: the file was cut short while it was read", hint="Begin again.")
-            position += count
+    def copy_to(self, fd: int, skip: Collection[int] = ()) -> None:
+        """Write the file, as it is, to the same places of an open descriptor.
+
+        Parameters
+        ----------
+        fd
+            Of a regular file.
+        skip
+            Indices of storages whose bytes are left alone.
+        """
+        for segment in self.layout.segments():
+            if segment.part is Part.STORAGE and segment.number in skip:
+                continue
+            position, end = segment.offset, segment.offset + segment.nbytes
+            os.lseek(fd, position, os.SEEK_SET)
+            while position < end:
+                count = os.sendfile(fd, self._fd, position, min(end - position, 2**26))
+                if not count:
+                    raise CheckpointError(f"{self.path}: the file was cut short while it was read", hint="Begin again.")
+                position += count
 
     def close(self) -> None:
         """Close the file."""

@@ -9,7 +9,10 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from theta_nb.checkpoints.detection import locate
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["write"]
 
+_FLUSH_SECONDS = 0.01
+
 
 def write(session: MergeSession, path: str, progress: Progress | None) -> None:
     """Write the result to a file that appears whole or not at all; see :meth:`MergeSession.write`."""
@@ -40,7 +45,8 @@ def write(session: MergeSession, path: str, progress: Progress | None) -> None:
     try:
         try:
             os.fchmod(handle, _mode(path))
-            _write(session, handle, partial, path, progress)
+            with _flushing(handle):
+                _write(session, handle, partial, path, progress)
             os.fsync(handle)
         finally:
             os.close(handle)
@@ -49,6 +55,30 @@ def write(session: MergeSession, path: str, progress: Progress | None) -> None:
         with suppress(OSError):
             os.unlink(partial)
         raise
+
+
+@contextmanager
+def _flushing(fd: int) -> Iterator[None]:
+    """Bring to the disk what has been written while the rest is computed, so that the last ``fsync`` has little left.
+
+    Raises
+    ------
+    OSError
+        If the disk reports an error: it does so once, and the last ``fsync`` would not hear of it.
+    """
+    done = Event()
+
+    def flush() -> None:
+        while not done.wait(_FLUSH_SECONDS):
+            os.fdatasync(fd)
+
+    with ThreadPoolExecutor(1, "theta-flush") as executor:
+        flushing = executor.submit(flush)
+        try:
+            yield
+        finally:
+            done.set()
+    flushing.result()
 
 
 def _mode(path: str) -> int:
@@ -84,27 +114,26 @@ def _write(session: MergeSession, fd: int, partial: str, path: str, progress: Pr
 
 
 def _into_frame(session: MergeSession, frame: int, fd: int, progress: Progress | None) -> None:
-    """Copy an input and overwrite what differs from it; then make its checksums right."""
+    """Copy of an input what the result shares with it, and compute the rest; then make its checksums right."""
     source = session.inputs[frame]
-    if isinstance(source, FileInput):
-        source.copy_to(fd)
-    elif isinstance(source, ManifestInput):
-        from concurrent.futures import ThreadPoolExecutor
-
-        source.prepare_all()
-        with ThreadPoolExecutor(2) as executor:
-            Rebuilder(source.manifest, source.store, executor).file(fd)
-    else:
+    if not isinstance(source, FileInput | ManifestInput):
         raise CheckpointError(f"{source.label} is no file")
     layout, storages = source.layout, source.storages
     changed = [d for d in session.tensor_decisions if d.take != frame and not d.dropped]
+    touched = {storages[d.unit.name] for d in changed}
+    os.ftruncate(fd, layout.size)
+    if isinstance(source, FileInput):
+        source.copy_to(fd, skip=touched)
+    else:
+        source.prepare_all()
+        with ThreadPoolExecutor(2) as executor:
+            Rebuilder(source.manifest, source.store, executor).file(fd, skip=touched)
 
     def fill(decision: Decision) -> None:
         start = layout.storages[storages[decision.unit.name]].offset
         session.produce(decision, lambda offset, data: pwrite(fd, data, start + offset))
 
     session._each(changed, fill, progress)
-    touched = {storages[d.unit.name] for d in changed}
     for derived in layout.derived:
         if derived.storage in touched:
             storage = layout.storages[derived.storage]
