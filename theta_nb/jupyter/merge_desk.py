@@ -5,7 +5,7 @@ The desk owns the calls of its session: whatever changes it goes through :attr:`
 What the view gets
     ``index()``     once: names, states, places, methods (``static/merge_data.js`` describes it)
     ``chosen()``    whenever something else is chosen, from the view or from a cell: choices, recipe, ways back
-    ``opening``     asked for: numbers that no choice changes (:data:`FACTS`), and Gram matrices
+    ``opening``     asked for: numbers that no choice changes (:data:`FACTS`), Gram matrices, and whose they are
     ``numbers``     asked for when ``chosen()`` has another revision: what the choices give (:data:`OUTCOME`)
 
 What the view asks (``what`` of a request; ``form`` is JSON)
@@ -14,6 +14,7 @@ What the view asks (``what`` of a request; ``form`` is JSON)
     ``choose``      {form: [edit, …]}   choose that, as one step that can be undone
     ``restore``     {form: settings}    choose everything at once, as :meth:`chosen` gave it
     ``undo``, ``redo``, ``reset``       {}
+    ``samples``     {form: [place, …]}  samples of some parameters, to estimate by; see ``merge_samples.py``
     ``exact``       {}                  numbers that are no estimates, with progress
     ``explain``     {name}              formula of one parameter with its numbers
 An edit is what :func:`theta_nb.engine.merging.edits.edits_of` takes. Panels answer for what they ask themselves.
@@ -40,6 +41,7 @@ from theta_nb.engine.merging.statistics import Grams
 from theta_nb.errors import ThetaError
 from theta_nb.jupyter.answers import Answer, Request
 from theta_nb.jupyter.merge_methods import method_forms, presets
+from theta_nb.jupyter.merge_samples import key_of, packed, places_of
 from theta_nb.jupyter.worker import Stop
 from theta_nb.report.grouping import block_of, role_of
 from theta_nb.report.tree import module_tree
@@ -89,6 +91,7 @@ class MergeDesk:
         self._pace: tuple[frozenset[str], float] = (frozenset(), np.inf)
         self._order = np.array([places[name] for name in self._names], np.intp)
         """Places of the parameters in previews."""
+        self._key = key_of(self._units)
 
     # --- what the view gets -------------------------------------------------------------------------------------------
 
@@ -125,7 +128,7 @@ class MergeDesk:
             "block": [blocks.index(block_of(unit.name)) for unit in units],
             "role": [roles.index(role_of(unit.name)) for unit in units],
             "contested": [int(unit.name in session.undecided) for unit in units],
-            "depth": [round(session.depths[unit.name], 6) for unit in units],
+            "depth": [session.depths[unit.name] for unit in units],
             "tree": module_tree(units).indexed({id(unit): index for index, unit in enumerate(units)}),
             "methods": method_forms(
                 len(session.inputs), has_base=session.base is not None, statistics=session.informed
@@ -182,7 +185,8 @@ class MergeDesk:
             matrices[at] = np.where(grams.has_base[:, None], matrices[at], np.nan)
         answer = Answer()
         with np.errstate(over="ignore"):
-            answer.result = {"facts": answer.array(facts), "gram": answer.array(matrices), "measured": session.measured}
+            answer.result = {"facts": answer.array(facts), "gram": answer.array(matrices)}
+        answer.result |= {"measured": session.measured, "key": self._key}
         return answer
 
     def numbers(self, settings: Settings | None = None) -> Answer:
@@ -220,6 +224,7 @@ class MergeDesk:
             "numbers": lambda *_: self.numbers(),
             "measure": self._measure,
             "preview": self._preview,
+            "samples": self._samples,
             "choose": lambda request, *_: self._restore(self._draft(request)),
             "restore": lambda request, *_: self._restore(settings_of(request.form())),
             "exact": self._exact,
@@ -242,6 +247,12 @@ class MergeDesk:
         answer = self.numbers(self._draft(request))
         self._pace = (_methods(request), time.thread_time() - began)
         return answer
+
+    def _samples(self, request: Request, stop: Stop, progress: Progress) -> Answer:
+        wanted = [(place, self._units[place]) for place in places_of(request.form(), len(self._units))]
+        with self.lock:
+            samples = self.session.samples(unit.name for _, unit in wanted)
+        return packed(wanted, samples, self._key)
 
     def _draft(self, request: Request) -> Settings:
         """The settings that the edits of a request would give."""

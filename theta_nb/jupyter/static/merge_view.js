@@ -8,7 +8,7 @@
 //   client   asks Python (messages.js): opening, numbers, measure, preview, choose, restore, undo, redo, reset, explain,
 //            and NAME.WHAT for panels; theta_nb/jupyter/merge_desk.py says what they are
 // Data flows one way: a control makes edits; while it is dragged they are a draft, whose numbers are computed here
-// (gram.js) or asked for as `preview`; when it is let go they are sent as `choose`; Python sets _chosen, and what is
+// (draft.js) or asked for as `preview`; when it is let go they are sent as `choose`; Python sets _chosen, and what is
 // shown follows from that. Panels go into slots by the contract at the head of merge_panels.js.
 
 import { element, fill } from "./dom.js";
