@@ -99,7 +99,7 @@ export function createMergeModel({ index, state, client }, listeners) {
     draft = outcomeOf(found);
     listeners.onNumbers();
   }, fail);
-  const samples = createSamples((places) => client.ask("samples", "samples", { form: JSON.stringify(places) }));
+  const samples = createSamples((places) => client.ask("samples", "samples", { form: JSON.stringify(places) }, null, true));
   const draftOf = createDrafts(samples);
   const redrag = oncePerFrame(() => {
     const found = draftOf(model.data, dragged);
