@@ -30,7 +30,7 @@ import { heedLoss } from "./lost.js";
 import { nameFilter } from "./filter.js";
 
 const KEYS = [
-  ["/", "filter by name: a piece, a glob, or a /regular expression/"],
+  ["/", "filter by name: a piece, layers 3-8, a glob, or a /regular expression/"],
   ["← ↑ → ↓", "move the cursor of the map, or through the list"],
   ["Enter", "choose what is under the cursor; Space adds it to the selection"],
   ["Shift / Ctrl", "with a click or Enter: a range, one more"],
@@ -63,7 +63,7 @@ export function createMergeView(root, options) {
   const mapOrTable = button("table", "map or table (t)", () => showTable(!asTable));
   const beforeAfter = button("before", "the map before the last choice (b)", () => showBefore(!showsBefore));
   const filter = element("input.theta-input", {
-    type: "search", placeholder: "filter: query, layer.[0-3].*, /bias$/", "aria-label": "filter parameters by name", spellcheck: "false",
+    type: "search", placeholder: "filter: query, layers 3-8, /bias$/", "aria-label": "filter parameters by name", spellcheck: "false",
     oninput: () => state.set("filter", filter.value),
   });
   const problem = element("span.theta-problem", { role: "status" });
