@@ -22,7 +22,7 @@ from theta_nb.engine.merging.recipe import settings_json
 from theta_nb.engine.merging.session import MergeSession
 from theta_nb.errors import MergeError
 from theta_nb.jupyter.answers import MAX_MESSAGE_NBYTES
-from theta_nb.jupyter.merge_desk import FACTS, OUTCOME
+from theta_nb.jupyter.merge_index import FACTS, OUTCOME
 
 __all__ = ["comms"]  # the fixture that catches messages
 
