@@ -15,11 +15,13 @@ from theta_nb.engine.pipeline import Pipeline
 from theta_nb.errors import ManifestError, MissingObjectError
 from theta_nb.manifest.model import ChunkRef, Manifest
 from theta_nb.storage.objects import ObjectStore
-from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_extents
+from theta_nb.tensors.chunks import Extent, chunk_extents
 
 __all__ = ["Decoder", "Rebuilder", "missing_objects"]
 
 Progress = Callable[[int], None]
+
+_BATCH_NBYTES = 2**22  # small pieces that go through a buffer together: what is not touched of it costs nothing
 
 
 def missing_objects(manifest: Manifest, store: ObjectStore) -> tuple[str, ...]:
@@ -57,7 +59,7 @@ class Rebuilder:
         If layout and manifest do not belong together, the layout is corrupt, or an update type is not known here.
     """
 
-    def __init__(self, manifest: Manifest, store: ObjectStore, executor: Executor, *, depth: int = 3) -> None:
+    def __init__(self, manifest: Manifest, store: ObjectStore, executor: Executor, *, depth: int = 2) -> None:
         check_updates(manifest)
         missing = missing_objects(manifest, store)
         if missing:
@@ -143,7 +145,7 @@ class Rebuilder:
         batch: list[_Piece] = []
         start = end = 0
         for piece in self._pieces(skip):
-            if batch and (piece.offset != end or end + piece.nbytes - start > CHUNK_NBYTES):
+            if batch and (piece.offset != end or end + piece.nbytes - start > _BATCH_NBYTES):
                 yield start, batch
                 batch = []
             if not batch:

@@ -137,6 +137,7 @@ class _Session:
             write(self._writer.data)
             self._writer.flush()
             self._writer.flush()  # an empty list: the status stays as it is
+            self._filter.settle()
         except (ThetaError, OSError) as error:
             if isinstance(error, BrokenPipeError | HungUpError):
                 raise
