@@ -12,7 +12,8 @@ from tests.conftest import GitSandbox
 from tests.git.checkpoints import bias, model
 from tests.git.checks import assert_quiet
 from tests.hooks.conftest import NAME, ONE, THREE, TWO
-from theta_nb.git.hook_entry import PENDING, leave_pending, pending_paths
+from theta_nb.git.hook_entry import pending_paths
+from theta_nb.git.pending import PENDING, leave_pending
 from theta_nb.git.places import find_places
 
 

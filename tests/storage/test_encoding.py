@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import struct
 import tracemalloc
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +16,14 @@ from hypothesis import strategies as st
 from tests.git.checkpoints import noise
 from theta_nb.errors import CorruptObjectError
 from theta_nb.storage import blosc
-from theta_nb.storage.encoding import decode_into, encode_bytes, encode_differences, encode_numbers, read_range
+from theta_nb.storage.encoding import (
+    FrameDecoder,
+    decode_into,
+    encode_bytes,
+    encode_differences,
+    encode_numbers,
+    read_range,
+)
 
 _HEADER = struct.Struct("<BBBBIII")
 
@@ -241,3 +250,71 @@ def test_a_frame_that_lies_is_refused_or_gives_other_bytes_in_bounded_memory(con
         finally:
             tracemalloc.stop()
         assert peak < 8 * TOTAL, f"{peak} bytes"
+
+
+# --- frames, a few blocks at a time -----------------------------------------------------------------------------------
+
+
+def _by_pieces(frame: bytes, length: int, nbytes: int) -> tuple[bytes, int]:
+    """What a frame holds, and the most bytes of it that were read at once."""
+    most = 0
+
+    def read_into(position: int, buffer: memoryview) -> None:
+        nonlocal most
+        if buffer.nbytes != nbytes:  # what is stored as it is goes to its place at once
+            most = max(most, len(buffer))
+        piece = frame[position : position + len(buffer)]
+        if len(piece) < len(buffer):
+            raise CorruptObjectError("the object is shorter")
+        buffer[:] = piece
+
+    dest = bytearray(nbytes)
+    FrameDecoder(lambda count: memoryview(bytearray(count))).decode(read_into, length, memoryview(dest))
+    return bytes(dest), most
+
+
+@pytest.mark.parametrize("encoding", ["numbers of 2", "numbers of 4", "differences of 2", "bytes"])
+@pytest.mark.parametrize("nbytes", [0, 1, 2**19, 2**20 + 2**19, 2**21 + 40, 2**22, 2**22 + 2**19, 3 * 2**20 + 16])
+@pytest.mark.parametrize("kind", ["floats", "noise", "zeros"])
+def test_a_frame_is_decoded_by_pieces_and_little_of_it_is_held(kind: str, nbytes: int, encoding: str) -> None:
+    floats = np.random.default_rng(0).standard_normal(nbytes // 4, dtype=np.float32).tobytes()
+    raw = {"floats": floats + bytes(nbytes % 4), "noise": noise(nbytes), "zeros": bytes(nbytes)}[kind]
+    frame = ENCODINGS[encoding](raw)
+    found, most = _by_pieces(frame, len(frame), nbytes)
+    assert found == raw
+    if encoding != "bytes":  # blocks of Zstandard are as long as it likes
+        assert most <= 2**20 + 2**16, "more was held than a piece"
+
+
+def test_blocks_in_any_order_are_decoded() -> None:
+    """Programs with threads write blocks as they finish them."""
+    raw = np.random.default_rng(0).standard_normal(2**20, dtype=np.float32).tobytes()
+    frame = encode_numbers(raw, 4)
+    blocksize = struct.unpack_from("<I", frame, 8)[0]
+    count = len(raw) // blocksize
+    starts = [*struct.unpack_from(f"<{count}I", frame, 16), len(frame)]
+    blocks = [frame[a:b] for a, b in itertools.pairwise(starts)]
+    place = 16 + 4 * count
+    table = [0] * count
+    for index in reversed(range(count)):
+        table[index] = place
+        place += len(blocks[index])
+    mixed = frame[:16] + struct.pack(f"<{count}I", *table) + b"".join(reversed(blocks))
+    assert mixed != frame
+    assert _by_pieces(mixed, len(mixed), len(raw))[0] == raw
+
+
+@pytest.mark.parametrize("encoding", ["numbers of 4", "differences of 2", "bytes"])
+@pytest.mark.parametrize("content", CONTENTS)
+def test_a_frame_that_lies_is_not_decoded_by_pieces(content: str, encoding: str) -> None:
+    whole = ENCODINGS[encoding](CONTENTS[content])
+    for frame in _lying(whole):
+        for length in {len(frame), len(whole)}:
+            tracemalloc.start()
+            try:
+                with contextlib.suppress(CorruptObjectError):
+                    assert len(_by_pieces(frame, length, TOTAL)[0]) == TOTAL
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert peak < 8 * TOTAL, f"{peak} bytes"

@@ -7,7 +7,7 @@ import threading
 from theta_nb.engine.pipeline import fresh_buffer
 from theta_nb.errors import CorruptObjectError, ManifestError, ThetaError
 from theta_nb.manifest.model import ChunkRef, Manifest, Value
-from theta_nb.storage.encoding import decode_into
+from theta_nb.storage.encoding import FrameDecoder
 from theta_nb.storage.objects import ObjectStore
 from theta_nb.tensors.chunks import CHUNK_NBYTES, chunk_digest, chunk_extents
 from theta_nb.updates.table import UPDATES, max_payload_nbytes
@@ -90,15 +90,29 @@ class Decoder:
         if link.base is not None:
             UPDATES[link.update].apply(self._payload(link, max_payload_nbytes(len(dest))), dest)
         elif link.oid:
-            decode_into(self._payload(link, len(dest) + _FRAME_OVERHEAD), dest)
+            self._check(link, len(dest) + _FRAME_OVERHEAD)
+            self._frames().decode(
+                lambda position, buffer: self._store.read_into(link.oid, link.offset + position, buffer),
+                link.length,
+                dest,
+            )
         elif len(link.inline) == len(dest):
             dest[:] = link.inline
         else:
             raise CorruptObjectError("an inline chunk has the wrong length")
 
-    def _payload(self, link: ChunkRef, most: int) -> memoryview:
+    def _check(self, link: ChunkRef, most: int) -> None:
         if link.length > most:
             raise CorruptObjectError(f"an encoded chunk of {link.length} bytes is too long: it may have {most}")
+
+    def _frames(self) -> FrameDecoder:
+        frames: FrameDecoder | None = getattr(self._scratch, "frames", None)
+        if frames is None:
+            frames = self._scratch.frames = FrameDecoder(fresh_buffer)
+        return frames
+
+    def _payload(self, link: ChunkRef, most: int) -> memoryview:
+        self._check(link, most)
         scratch: memoryview | None = getattr(self._scratch, "buffer", None)
         if scratch is None or len(scratch) < link.length:
             # Most checkpoints hold only small tensors or chunks of full size, so the buffer grows at most a few times.

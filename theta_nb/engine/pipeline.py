@@ -7,7 +7,6 @@ the size of the model.
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -24,14 +23,11 @@ T = TypeVar("T")
 def fresh_buffer(nbytes: int) -> memoryview:
     """A writable buffer of zeros that is to be used again and again.
 
-    Its pages are made as they are touched, where a ``bytearray`` would touch all of them for a small file too, and they
-    are large ones where the system has those: the kernel then interrupts us once in 2 MiB instead of 512 times.
+    Its pages are made as they are touched, where a ``bytearray`` would touch all of them for a small file too. Large
+    pages are not asked for: they save a few milliseconds of faults, and come from memory that a virtual machine may
+    have handed back to its host, which takes longer to return it.
     """
-    memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        with contextlib.suppress(OSError):  # a kernel without them
-            memory.madvise(mmap.MADV_HUGEPAGE)
-    return memoryview(memory)
+    return memoryview(mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 class Pipeline(Generic[T]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from theta_nb.git.filtering import is_reference_manifest
+from theta_nb.git.content import is_reference_manifest
 from theta_nb.git.places import Places
 from theta_nb.manifest.text import is_manifest
 

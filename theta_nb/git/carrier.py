@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import secrets
 import shutil
 import subprocess
 from collections import Counter
@@ -192,7 +191,7 @@ def _is_sound(folder: str) -> bool:
 
 
 def _make(folder: str) -> None:
-    made = os.path.join(os.path.dirname(folder), "tmp", f"carrier-{secrets.token_hex(8)}")
+    made = os.path.join(os.path.dirname(folder), "tmp", f"carrier-{os.urandom(8).hex()}")
     try:
         for name in (os.path.join("objects", "pack"), "refs", "storage"):
             os.makedirs(os.path.join(made, name))

@@ -145,6 +145,7 @@ class _Session:
             if started:
                 self._writer.flush()  # ends the content, which git then discards
             self._writer.lines("status=error")
+        self._filter.settle()
 
     def _prepare(self, request: _Request, content: PacketStream) -> Callable[[Sink], None] | None:
         if request.command == "clean":

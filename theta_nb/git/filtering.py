@@ -2,53 +2,35 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
-import stat
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import closing, contextmanager, nullcontext
-from typing import BinaryIO, Protocol
+from contextlib import closing
+from functools import cached_property
+from typing import TYPE_CHECKING, BinaryIO
 
-from theta_nb.checkpoints.layout import FileSource
-from theta_nb.engine.clean import ByteStream, Cleaner
-from theta_nb.engine.known import KnownChunks
-from theta_nb.engine.previous import AUTO, Previous
 from theta_nb.engine.rebuild import Rebuilder, missing_objects
 from theta_nb.errors import ManifestError, MissingObjectError, ThetaError
-from theta_nb.git.hook_entry import leave_pending
-from theta_nb.git.hooks import ensure_hooks
+from theta_nb.git.content import HEAD_NBYTES, Content, copy_rest, is_reference_manifest, read_rest, take
 from theta_nb.git.on_demand import bring
+from theta_nb.git.pending import leave_pending
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile
-from theta_nb.git.versions import Version, previous_of, recorded_texts, text_of, versions_at
 from theta_nb.manifest.model import Manifest
-from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, declared_size, is_manifest, parse
-from theta_nb.updates.blas import single_threaded_blas
+from theta_nb.manifest.text import declared_size, is_manifest, parse
 
-__all__ = ["Content", "Filter", "is_reference_manifest"]
+if TYPE_CHECKING:
+    from theta_nb.engine.known import EncodingCache
+    from theta_nb.git.cleaning import FileCleaner
 
-_HEAD_NBYTES = 64 * 1024
+__all__ = ["Filter", "warn_on_stderr"]
+
 _MOST_NAMED = 5
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 Sink = Callable[[memoryview], None]
-
-
-class Content(ByteStream, Protocol):
-    """A stream that takes bytes back."""
-
-    def push_back(self, data: bytes) -> None:
-        """Have ``data`` come (again) before everything else."""
-        ...
-
-
-def is_reference_manifest(head: bytes) -> bool:
-    """Whether content is a version-1 manifest of git-theta: JSON that nests ``theta_metadata``."""
-    return head.lstrip()[:1] == b"{" and b'"theta_metadata"' in head
 
 
 class Filter:
@@ -69,24 +51,36 @@ class Filter:
         self._warn = warn
         self._cat_file = CatFile(places.top)
         places.forgive_settings(warn)
-        self._encodings = places.encodings()
-        self._threads: Executor | None = None
+        self._cleaner: FileCleaner | None = None
         self._waiting: dict[str, bytes] = {}
         self._left: set[str] = set()
+        self._rebuilt: list[Manifest] = []
         self._hooks_seen = False
+
+    def settle(self) -> None:
+        """Do what git need not wait for, once it has its answer: it is busy writing the file."""
+        for manifest in self._rebuilt:
+            self._encodings.remember(manifest)
+        if self._rebuilt:
+            self._rebuilt.clear()
+            self._install_hooks()
 
     def close(self) -> None:
         """End children and threads, quickly: git waits for it."""
+        self.settle()
         self._cat_file.close()
-        self._encodings.close()
-        if self._threads is not None:
-            self._threads.shutdown(wait=True)
+        if "_encodings" in self.__dict__:
+            self._encodings.close()
+        if "_executor" in self.__dict__:
+            self._executor.shutdown(wait=True)
 
-    @property
+    @cached_property
     def _executor(self) -> Executor:
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._places.settings.workers, thread_name_prefix="theta")
-        return self._threads
+        return ThreadPoolExecutor(self._places.settings.workers, thread_name_prefix="theta")
+
+    @cached_property
+    def _encodings(self) -> EncodingCache:
+        return self._places.encodings()
 
     # --- clean --------------------------------------------------------------------------------------------------------
 
@@ -107,67 +101,20 @@ class Filter:
         CheckpointError, ThetaError
             If it cannot be stored.
         """
-        head = _take(content, _HEAD_NBYTES)
-        if not head:
-            return b""
-        if is_manifest(head) or is_reference_manifest(head):
-            return self._clean_manifest(path, head + _rest(content))
-        content.push_back(head)
-        versions = versions_at(path, self._places, self._cat_file)
-        known = KnownChunks((v.manifest for v in versions), behind=self._encodings)
-        previous = self._previous(path, versions)
-        cleaner = Cleaner(self._places.store, self._executor, previous=previous)
-        decomposes = previous is not None and previous.update == "low-rank"
-        with self._hint(path, head) as hint, single_threaded_blas() if decomposes else nullcontext():
-            manifest, layout = cleaner.stream(
-                content, os.path.basename(path) or path, known, hint=hint, spool=self._spool
+        if self._cleaner is None:
+            from theta_nb.git.cleaning import FileCleaner  # a checkout need not wait for what it never uses
+
+            self._cleaner = FileCleaner(
+                self._places, self._cat_file, self._encodings, self._executor, self._spool, self._warn
             )
-        for warning in layout.warnings:
-            self._warn(f"{path}: {warning}")
-        self._install_hooks()
-        self._encodings.remember(manifest)
-        if self._places.settings.renew:
-            versions = [v for v in versions if not missing_objects(v.manifest, self._places.store)]
-        return text_of(manifest, versions)
-
-    def _previous(self, path: str, versions: Sequence[Version]) -> Previous | None:
-        try:
-            return previous_of(path, self._places, self._cat_file, versions)
-        except ThetaError as error:
-            # An error would make 'git status' fail as well, over how something is stored.
-            self._warn(f"{error} It is stored as if nothing were set.")
-            return previous_of(path, self._places, self._cat_file, versions, update=AUTO)
-
-    def _clean_manifest(self, path: str, data: bytes) -> bytes:
-        if is_reference_manifest(data):
-            return data
-        text = data.replace(b"\r\n", b"\n")
-        try:
-            parse(text, source=path)
-        except ManifestError:
-            # 'git status' must go on in a repository that holds a broken manifest already; a new one is refused, and so
-            # is what a merge by lines just left behind (AUTO_MERGE knows it, but nobody committed it yet).
-            if text not in recorded_texts(path, self._places, self._cat_file):
-                raise
-        return text
-
-    @contextmanager
-    def _hint(self, path: str, head: bytes) -> Iterator[FileSource | None]:
-        """The work-tree file, if it is a regular file that begins like the content."""
-        try:
-            fd = os.open(
-                os.path.join(self._places.top, path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-            )
-        except (OSError, ValueError):
-            yield None
-            return
-        try:
-            same = stat.S_ISREG(os.fstat(fd).st_mode) and os.pread(fd, len(head), 0) == head
-            yield FileSource(fd) if same else None
-        finally:
-            os.close(fd)
+        manifest, stored = self._cleaner.clean(path, content)
+        if stored:
+            self._install_hooks()
+        return manifest
 
     def _spool(self) -> BinaryIO:
+        import tempfile  # hardly ever, and it brings much with it
+
         folder = os.path.join(self._places.theta_dir, "tmp")
         os.makedirs(folder, exist_ok=True)
         return tempfile.TemporaryFile(dir=folder)
@@ -202,7 +149,7 @@ class Filter:
         CorruptObjectError
             If the layout is corrupt; the returned function raises it for the other objects.
         """
-        head = _take(content, _HEAD_NBYTES)
+        head = take(content, HEAD_NBYTES)
         if not is_manifest(head):
             if is_reference_manifest(head):
                 self._warn(
@@ -210,7 +157,7 @@ class Filter:
                     "its metadata is checked out instead of the checkpoint."
                 )
             return self._pass_through(head, content)
-        data = head + _rest(content)
+        data = head + read_rest(content)
         # What is not rebuilt is not parsed either: 100 MB of text may promise anything.
         if self._stays_manifest(path, declared_size(data)):
             return lambda sink: sink(memoryview(data))
@@ -297,6 +244,8 @@ class Filter:
     def _install_hooks(self) -> None:
         """Install hooks on first use: a clone under a global installation must push its weights."""
         if not self._hooks_seen:
+            from theta_nb.git.hooks import ensure_hooks
+
             self._hooks_seen = True
             told = ensure_hooks(self._places)
             if told:
@@ -304,12 +253,11 @@ class Filter:
 
     def _rebuild(self, manifest: Manifest) -> Callable[[Sink], None]:
         rebuilder = Rebuilder(manifest, self._places.store, self._executor)
-        self._install_hooks()
 
         def write(sink: Sink) -> None:
             rebuilder.stream(sink)
             # Only now is every chunk known to be what the manifest says: a later 'git add' trusts the cache.
-            self._encodings.remember(manifest)
+            self._rebuilt.append(manifest)
 
         return write
 
@@ -317,7 +265,7 @@ class Filter:
         # git writes the whole content before it reads any answer, so it waits in a file.
         file = self._spool()
         file.write(head)
-        _copy(content, file.write)
+        copy_rest(content, file.write)
         file.seek(0)
 
         def write(sink: Sink) -> None:
@@ -331,29 +279,6 @@ class Filter:
 def _sentence(error: ThetaError) -> str:
     """An error with its full stop, for a sentence to follow."""
     return f"{str(error).rstrip('.')}."
-
-
-def _take(content: Content, nbytes: int) -> bytes:
-    buffer = memoryview(bytearray(nbytes))
-    return bytes(buffer[: content.readinto(buffer)])
-
-
-def _copy(content: Content, write: Callable[[memoryview], object]) -> None:
-    buffer = memoryview(bytearray(2**20))
-    while count := content.readinto(buffer):
-        write(buffer[:count])
-
-
-def _rest(content: Content) -> bytes:
-    collected = io.BytesIO()
-
-    def write(piece: memoryview) -> None:
-        if collected.tell() + len(piece) > MAX_MANIFEST_NBYTES:
-            raise ManifestError(f"the manifest is longer than {MAX_MANIFEST_NBYTES} bytes")
-        collected.write(piece)
-
-    _copy(content, write)
-    return collected.getvalue()
 
 
 def warn_on_stderr(message: str) -> None:

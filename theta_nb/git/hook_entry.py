@@ -7,25 +7,19 @@ import os
 import stat
 import subprocess
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from shutil import which
 from urllib.parse import quote
 
 from theta_nb.git.hooks import hooks_folder, kept_hooks
+from theta_nb.git.pending import PENDING, leave_pending
 from theta_nb.git.places import Places
 from theta_nb.git.pointers import FOLDER, link_objects, sync_pointers, uses_pointers
 from theta_nb.git.process import GitError, git_text
 from theta_nb.git.tracked import tracked_in_index
 from theta_nb.manifest.text import is_manifest
 
-__all__ = ["PENDING", "leave_pending", "pending_paths", "pointers_wait", "pre_commit", "pre_push", "run_before"]
-
-PENDING = "theta-pending"
-"""File in the git directory of a work tree: checkpoints that git left as manifests because of their size.
-
-The hooks look for it before they start Python.
-"""
+__all__ = ["pending_paths", "pointers_wait", "pre_commit", "pre_push", "run_before"]
 
 _UNDER_WAY = ("rebase-merge", "rebase-apply", "sequencer")
 _MOST_PENDING_NBYTES = 2**24
@@ -35,12 +29,6 @@ Progress = Callable[[int, int], None]
 
 
 # --- completing what a checkout left --------------------------------------------------------------------------------
-
-
-def leave_pending(places: Places, path: str) -> None:
-    """Have the next hook complete a checkpoint that stays a manifest for now."""
-    with suppress(OSError), open(os.path.join(places.git_dir, PENDING), "ab") as file:
-        file.write(os.fsencode(path) + b"\0")
 
 
 def pending_paths(places: Places) -> list[str]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from theta_nb.errors import ThetaError
 from theta_nb.git.carrier import REMOTE, Carrier
@@ -170,21 +170,20 @@ class LfsClient:
         env = self._carrier.environment(self._endpoint, config)
         traced = any(env.get(name) for name in _TRACES)
         where = folder or self._carrier.folder
-        with (
-            tempfile.TemporaryFile() as stdin,
-            tempfile.TemporaryFile() as out,
-            tempfile.TemporaryFile() as err,
-            _progress_file() as (followed, name),
-        ):
-            stdin.write(data.encode("ascii"))
-            stdin.seek(0)
+        with _scratch("in") as stdin, _scratch("out") as out, _scratch("err") as err, _scratch("progress") as progress:
+            stdin.fill(data)
             if meter is not None:
-                env["GIT_LFS_PROGRESS"] = name
+                env["GIT_LFS_PROGRESS"] = progress.name
             process = subprocess.Popen(
-                ["git", "lfs", *arguments], cwd=where, env=env, stdin=stdin, stdout=out, stderr=None if traced else err
+                ["git", "lfs", *arguments],
+                cwd=where,
+                env=env,
+                stdin=stdin.fd,
+                stdout=out.fd,
+                stderr=None if traced else err.fd,
             )
             try:
-                for line in _lines_until_exit(process, followed):
+                for line in _lines_until_exit(process, progress.fd):
                     if meter is not None:
                         meter.read(line)
             finally:
@@ -192,11 +191,7 @@ class LfsClient:
                 if process.poll() is None:
                     process.terminate()
                     process.wait()
-            out.seek(0)
-            err.seek(0)
-            return _Finished(
-                process.returncode, out.read().decode("utf-8", "replace"), err.read().decode("utf-8", "replace")
-            )
+            return _Finished(process.returncode, out.text(), err.text())
 
     def _error(self, what: str, finished: _Finished) -> LfsError:
         said = "; ".join(finished.said[-_SHOWN_LINES:]) or f"exit status {finished.returncode} from 'git lfs {what}'"
@@ -235,18 +230,37 @@ class _Meter:
                 self._progress(self._done, self._total)
 
 
+class _Scratch(NamedTuple):
+    """A file that git-lfs reads or writes, and a name by which it can open it."""
+
+    fd: int
+    name: str
+
+    def fill(self, data: str) -> None:
+        """Write something to be read from its beginning."""
+        with open(self.fd, "wb", closefd=False) as file:
+            file.write(data.encode("ascii"))
+        os.lseek(self.fd, 0, os.SEEK_SET)
+
+    def text(self) -> str:
+        """Everything in it."""
+        return os.pread(self.fd, os.fstat(self.fd).st_size, 0).decode("utf-8", "replace")
+
+
 @contextmanager
-def _progress_file() -> Iterator[tuple[int, str]]:
-    """A file for git-lfs to write to, and its name: in memory, because it waits for the disk after every line."""
+def _scratch(what: str) -> Iterator[_Scratch]:
+    """An empty file: in memory, because git-lfs waits for the disk after every line that it writes of its progress."""
     if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("theta-lfs-progress")
+        fd = os.memfd_create(f"theta-lfs-{what}")
         try:
-            yield fd, f"/proc/{os.getpid()}/fd/{fd}"
+            yield _Scratch(fd, f"/proc/{os.getpid()}/fd/{fd}")
         finally:
             os.close(fd)
     else:
-        with tempfile.NamedTemporaryFile(prefix="theta-lfs-progress-") as file:
-            yield file.fileno(), file.name
+        import tempfile
+
+        with tempfile.NamedTemporaryFile(prefix=f"theta-lfs-{what}-") as file:
+            yield _Scratch(file.fileno(), file.name)
 
 
 def _lines_until_exit(process: subprocess.Popen[bytes], followed: int) -> Iterator[str]:

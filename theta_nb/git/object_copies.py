@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field
-from secrets import token_hex
 from typing import TypeVar
 
 from theta_nb.errors import ThetaError
@@ -101,7 +100,7 @@ class ObjectFolders:
         target = _path(self.writing, oid)
         self._make_folder(os.path.dirname(target))
         self._make_folder(self.temporary)
-        temporary = os.path.join(self.temporary, f"object-{token_hex(8)}")
+        temporary = os.path.join(self.temporary, f"object-{os.urandom(8).hex()}")
         write = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             try:

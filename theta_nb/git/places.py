@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from theta_nb.engine.known import EncodingCache
 from theta_nb.errors import ThetaError
 from theta_nb.git.process import GitError, git, git_lines
 from theta_nb.settings import Settings
 from theta_nb.storage.objects import DirectoryStore
+
+if TYPE_CHECKING:
+    from theta_nb.engine.known import EncodingCache
 
 __all__ = ["Places", "find_places"]
 
@@ -73,6 +76,8 @@ class Places:
 
     def encodings(self) -> EncodingCache:
         """The cache of encodings; to be closed by the caller."""
+        from theta_nb.engine.known import EncodingCache  # with SQLite, for which a checkout has time at its end
+
         return EncodingCache(os.path.join(self.theta_dir, "encodings.sqlite"), self.store)
 
     def _alternates(self) -> tuple[str, ...]:

@@ -9,7 +9,6 @@ import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from secrets import token_hex
 
 from theta_nb.git.carrier import INSIDE
 from theta_nb.git.process import git_elsewhere
@@ -38,7 +37,7 @@ def pointer_tree(folder: str, objects: Mapping[str, int]) -> Iterator[str]:
         Id of the tree.
     """
     # Something of its own makes the pack's name differ from that of every other process that fetches the same objects.
-    blobs = {f".{token_hex(8)}": token_hex(8).encode()}
+    blobs = {f".{os.urandom(8).hex()}": os.urandom(8).hex().encode()}
     for oid in sorted(objects):
         blobs[oid] = f"version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {objects[oid]}\n".encode()
     tree = b"".join(b"100644 " + name.encode() + b"\0" + _name(_BLOB, data) for name, data in blobs.items())

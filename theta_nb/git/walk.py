@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -127,6 +126,8 @@ def manifest_texts(
             continue
         if int(words[2]) <= _LARGE_NBYTES or is_manifest(_head(words[0], places)):
             small.append(words[0])
+    import tempfile  # what only names objects need not wait for it
+
     with tempfile.TemporaryFile() as asked:
         asked.write(b"".join(oid + b"\n" for oid in small))
         asked.seek(0)

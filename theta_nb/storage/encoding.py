@@ -8,12 +8,21 @@ is what a Zarr v2 chunk is.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from theta_nb.errors import CorruptObjectError
 from theta_nb.storage import blosc
 
-__all__ = ["decode_into", "encode_bytes", "encode_differences", "encode_numbers", "read_range", "typesize_of"]
+__all__ = [
+    "FrameDecoder",
+    "decode_into",
+    "encode_bytes",
+    "encode_differences",
+    "encode_numbers",
+    "read_range",
+    "typesize_of",
+]
 
 _HEADER = struct.Struct("<BBBBIII")  # version, versionlz, flags, typesize, nbytes, blocksize, cbytes
 _MAX_TYPESIZE = 16
@@ -86,9 +95,7 @@ def decode_into(frame: bytes | bytearray | memoryview, dest: memoryview) -> None
         raise CorruptObjectError("an encoded chunk is shorter than its header")
     _, _, _, _, nbytes, _, cbytes = _HEADER.unpack_from(frame)
     if nbytes != len(dest) or cbytes != len(frame):
-        raise CorruptObjectError(
-            f"an encoded chunk claims {nbytes} bytes in {cbytes}, expected {len(dest)} in {len(frame)}"
-        )
+        raise _disagrees(nbytes, cbytes, dest, len(frame))
     try:
         blosc.decompress(frame, dest)
     except (RuntimeError, ValueError) as error:
@@ -96,6 +103,115 @@ def decode_into(frame: bytes | bytearray | memoryview, dest: memoryview) -> None
 
 
 _COPIED = 2  # flag of a frame that holds its content as it is
+_PIECE_NBYTES = 2**20 + 2**16  # two blocks of 512 KiB, as Blosc makes them, and their overhead
+
+
+class FrameDecoder:
+    """Decodes frames a few blocks at a time: of a frame of 16 MB, never more than 1 MB is held encoded.
+
+    Fresh memory is dear, and what has just been read is still in the cache of the core that decodes it. One decoder
+    serves one thread.
+
+    Parameters
+    ----------
+    new_buffer
+        Makes the buffer that goes round; called with its length, again only for frames of other programs that do not
+        come in blocks.
+    """
+
+    def __init__(self, new_buffer: Callable[[int], memoryview]) -> None:
+        self._new_buffer = new_buffer
+        self._buffer = memoryview(bytearray())
+
+    def decode(self, read_into: Callable[[int, memoryview], None], length: int, dest: memoryview) -> None:
+        """Decode one frame into ``dest``, which has exactly the expected length.
+
+        Parameters
+        ----------
+        read_into
+            Fills a buffer with the frame's bytes from a position; called as ``read_into(position, buffer)``. What it
+            gives is not trusted.
+        length
+            Of the frame.
+        dest
+            Where the content goes.
+
+        Raises
+        ------
+        CorruptObjectError
+            If the frame is malformed, of other lengths than expected, or does not decompress.
+
+        Examples
+        --------
+        >>> raw = bytes(range(250)) * 40_000
+        >>> frame = encode_numbers(raw, 2)
+        >>> def read_into(start, buffer):
+        ...     buffer[:] = frame[start : start + len(buffer)]
+        >>> out = bytearray(len(raw))
+        >>> FrameDecoder(lambda nbytes: memoryview(bytearray(nbytes))).decode(read_into, len(frame), memoryview(out))
+        >>> bytes(out) == raw
+        True
+        """
+        if length > _PIECE_NBYTES and self._by_blocks(read_into, length, dest):
+            return
+        frame = self._room(length)[:length]
+        read_into(0, frame)
+        decode_into(frame, dest)
+
+    def _room(self, nbytes: int) -> memoryview:
+        if len(self._buffer) < nbytes:
+            self._buffer = self._new_buffer(max(nbytes, _PIECE_NBYTES))
+        return self._buffer
+
+    def _by_blocks(self, read_into: Callable[[int, memoryview], None], length: int, dest: memoryview) -> bool:
+        """Whether the frame came in blocks, one after the other, and was decoded."""
+        buffer = self._room(_PIECE_NBYTES)
+        read_into(0, buffer[: _HEADER.size])
+        version, format_, flags, typesize, total, blocksize, claimed = _HEADER.unpack_from(buffer)
+        if (total, claimed) != (len(dest), length):
+            raise _disagrees(total, claimed, dest, length)
+        if flags & _COPIED and length == _HEADER.size + total:
+            read_into(_HEADER.size, dest)
+            return True
+        count = -(-total // blocksize) if blocksize else 0
+        first = _HEADER.size + 4 * count
+        if not 0 < count <= _MOST_BLOCKS or first > min(length, _PIECE_NBYTES):
+            return False
+        read_into(_HEADER.size, buffer[: 4 * count])
+        ends = (*struct.unpack_from(f"<{count}I", buffer), length)
+        if ends[0] != first or not all(start < end for start, end in pairwise(ends)):
+            return False  # of a program with threads, which write blocks as they finish them
+        begin = 0
+        while begin < count:
+            # A frame of its own: as many blocks as there is room for.
+            stop = begin + 1
+            while stop < count and self._piece(ends, begin, stop + 1) <= _PIECE_NBYTES:
+                stop += 1
+            if stop == count - 1 and total % blocksize:
+                stop -= 1  # Blosc takes a short block for one only behind a block of full length
+            piece = self._piece(ends, begin, stop)
+            if stop <= begin or piece > _PIECE_NBYTES:
+                return False
+            front = _HEADER.size + 4 * (stop - begin)
+            start, end = begin * blocksize, min(stop * blocksize, total)
+            starts = (front + at - ends[begin] for at in ends[begin:stop])
+            _HEADER.pack_into(buffer, 0, version, format_, flags, typesize, end - start, blocksize, piece)
+            struct.pack_into(f"<{stop - begin}I", buffer, _HEADER.size, *starts)
+            read_into(ends[begin], buffer[front:piece])
+            decode_into(buffer[:piece], dest[start:end])
+            begin = stop
+        return True
+
+    @staticmethod
+    def _piece(ends: Sequence[int], begin: int, stop: int) -> int:
+        """Length of a frame that holds some of the blocks."""
+        return _HEADER.size + 4 * (stop - begin) + ends[stop] - ends[begin]
+
+
+def _disagrees(nbytes: int, cbytes: int, dest: memoryview, length: int) -> CorruptObjectError:
+    return CorruptObjectError(f"an encoded chunk claims {nbytes} bytes in {cbytes}, expected {len(dest)} in {length}")
+
+
 _MOST_BLOCKS = 2**16
 _BLOCK_OVERHEAD = 4096  # generous: a block that does not shrink is kept as it is, with lengths of 4 bytes between parts
 

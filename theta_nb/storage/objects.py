@@ -12,7 +12,6 @@ import hashlib
 import os
 import re
 import stat
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -236,6 +235,8 @@ class DirectoryStore:
             raise
 
     def _temporary(self) -> tuple[str, int]:
+        import tempfile  # only who writes waits for what it brings with it
+
         try:
             fd, name = tempfile.mkstemp(dir=self._tmp, prefix="object-")
         except FileNotFoundError:
