@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.git.blobs import is_stored
+from theta_nb.git.installation import require_filter
 from theta_nb.git.places import Places
 from theta_nb.git.pointers import sync_pointers, uses_pointers
 from theta_nb.git.process import GitError, child_environment, git, run_gently
@@ -88,7 +89,7 @@ def matching(places: Places, paths: Sequence[str], *, force: bool = False) -> li
     NotTrackedError
         If a path is not handled by the theta filter.
     ThetaError
-        If nothing matches, or there is no work tree.
+        If nothing matches, there is no work tree, or git does not know the filter.
     """
     if places.work_tree is None:
         raise ThetaError("there is no work tree here", hint="Run it in a clone that has one.")
@@ -105,6 +106,7 @@ def matching(places: Places, paths: Sequence[str], *, force: bool = False) -> li
         raise NotTrackedError(
             f"{foreign[0]} is not tracked by theta", hint=f"Run 'git theta track {foreign[0]}' first."
         )
+    require_filter(places.top)
     return names
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from theta_nb.commands.work_tree import changed, check_place, check_room, created_mode, refresh, replacing, state
 from theta_nb.engine.rebuild import Rebuilder
 from theta_nb.errors import ManifestError, ThetaError
+from theta_nb.git.installation import require_filter
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, git
@@ -84,8 +85,8 @@ def checkout(
     Raises
     ------
     ThetaError
-        If nothing matches, a file has local changes, objects are missing or corrupt, or the disk is too small. Each
-        file is old or new; those done before the error stay done.
+        If nothing matches, a file has local changes, git does not know the filter, objects are missing or corrupt, or
+        the disk is too small. Each file is old or new; those done before the error stay done.
     """
     if places.work_tree is None:
         raise ThetaError("there is no work tree here to check out into", hint="Run it in a clone that has one.")
@@ -94,6 +95,8 @@ def checkout(
         raise ThetaError(
             f"no tracked checkpoint matches {', '.join(paths)}", hint="'git theta ls-files' lists what is tracked."
         )
+    if blobs:
+        require_filter(places.top)  # which tells the index what was written
     cat_file = CatFile(places.top)
     try:
         done, jobs = _plan(places, blobs, cat_file, refuse=bool(paths) or source is not None, force=force)

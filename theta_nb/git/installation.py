@@ -28,6 +28,7 @@ __all__ = [
     "install",
     "installed",
     "program_problem",
+    "require_filter",
     "uninstall",
 ]
 
@@ -294,6 +295,20 @@ def installed(cwd: str | None = None) -> Installed:
         key, separator, value = item.partition("\n")
         entries.append(ConfigEntry(key, value if separator else "true", scope, origin))
     return Installed(tuple(entries))
+
+
+def require_filter(cwd: str | None = None) -> None:
+    """Refuse to have git stage a checkpoint where it knows no filter: it would take the file whole, and say nothing.
+
+    Raises
+    ------
+    ThetaError
+        If nothing is installed that counts in this folder.
+    """
+    if not installed(cwd).filters:
+        raise ThetaError(
+            "theta is not installed here, so git would store the checkpoint whole", hint="Run 'git theta install' first."
+        )
 
 
 def check_git_version() -> None:

@@ -39,6 +39,13 @@ class Spectrum:
     effective_rank: float
     exact: bool = True
 
+    def __repr__(self) -> str:
+        return (
+            f"Spectrum(shape={self.shape}, singular_values=<{len(self.singular_values)}, largest "
+            f"{max(self.singular_values, default=0):.4g}>, stable_rank={self.stable_rank:.4g}, "
+            f"effective_rank={self.effective_rank:.4g}, exact={self.exact})"
+        )
+
 
 _EXACT = 384
 """Matrices whose shorter side is at most this long are decomposed completely."""
