@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.git.blobs import is_stored
-from theta_nb.git.installation import require_filter
+from theta_nb.git.configuration import require_filter
 from theta_nb.git.places import Places
 from theta_nb.git.pointers import sync_pointers, uses_pointers
 from theta_nb.git.process import GitError, child_environment, git, run_gently

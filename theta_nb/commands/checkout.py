@@ -12,7 +12,7 @@ from typing import NamedTuple
 from theta_nb.commands.work_tree import changed, check_place, check_room, created_mode, refresh, replacing, state
 from theta_nb.engine.rebuild import Rebuilder
 from theta_nb.errors import ManifestError, ThetaError
-from theta_nb.git.installation import require_filter
+from theta_nb.git.configuration import require_filter
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, git

@@ -12,9 +12,10 @@ from importlib.metadata import PackageNotFoundError, version
 from theta_nb import __version__
 from theta_nb.commands.track import TrackedPattern, tracked_patterns
 from theta_nb.errors import ThetaError
+from theta_nb.git.configuration import ConfigEntry, installed
 from theta_nb.git.endpoints import endpoints, mask_credentials
 from theta_nb.git.hooks import hook_problems
-from theta_nb.git.installation import ConfigEntry, installed, program_problem
+from theta_nb.git.installation import program_problem
 from theta_nb.git.places import Places
 from theta_nb.git.process import GitError, git, git_text
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from theta_nb.commands.checkout import CheckedOut, checkout
 from theta_nb.commands.fetch import FetchResult, fetch_selection
 from theta_nb.errors import ThetaError
-from theta_nb.git.installation import require_filter
+from theta_nb.git.configuration import require_filter
 from theta_nb.git.places import Places
 from theta_nb.git.selection import Selection
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from theta_nb.commands.hooks import HooksResult
     from theta_nb.commands.track import PatternChange, TrackedPattern, TrackResult
     from theta_nb.commands.untrack import UntrackResult
-    from theta_nb.git.installation import ConfigEntry, InstallResult, UninstallResult
+    from theta_nb.git.configuration import ConfigEntry
+    from theta_nb.git.installation import InstallResult, UninstallResult
 
 __all__ = ["env", "install", "track", "uninstall", "untrack"]
 
