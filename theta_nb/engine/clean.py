@@ -13,8 +13,9 @@ from theta_nb.checkpoints.layout import FileSource, Layout
 from theta_nb.engine.decode import Decoder
 from theta_nb.engine.encode import ChunkEncoder
 from theta_nb.engine.known import Known
-from theta_nb.engine.one_pass import ByteStream, FileStream, MismatchError, Pass, Progress
+from theta_nb.engine.one_pass import Pass, Progress
 from theta_nb.engine.previous import Previous
+from theta_nb.engine.streams import ByteStream, FileStream, MismatchError
 from theta_nb.errors import CheckpointError
 from theta_nb.manifest.model import Manifest
 from theta_nb.storage.objects import ObjectStore

@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from theta_nb.errors import ManifestError, ThetaError
-from theta_nb.git.object_copies import folders_in
+from theta_nb.git.object_folders import folders_in
 from theta_nb.git.places import Places
 from theta_nb.git.pointer_names import pointer_names
 from theta_nb.git.process import CatFile, GitError, git, git_text
