@@ -13,6 +13,7 @@ from theta_nb.commands.work_tree import changed, check_place, check_room, create
 from theta_nb.engine.rebuild import Rebuilder
 from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.configuration import require_filter
+from theta_nb.git.index import index_entry, put_entries
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, git
@@ -180,11 +181,6 @@ def _write(places: Places, job: _Job, executor: Executor, advance: Callable[[int
 
 
 def _stage(places: Places, jobs: Sequence[_Job], env: Mapping[str, str] | None = None) -> None:
-    entries = b"".join(
-        f"{'100755' if job.blob.executable else '100644'} {job.blob.oid} 0\t".encode()
-        + os.fsencode(job.blob.path)
-        + b"\0"
-        for job in jobs
-    )
+    entries = b"".join(index_entry(job.blob.path, job.blob.oid, executable=job.blob.executable) for job in jobs)
     if entries:
-        git("update-index", "-z", "--index-info", cwd=places.top, data=entries, env=env)
+        put_entries(places, entries, env=env)

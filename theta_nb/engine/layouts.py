@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from theta_nb.checkpoints.layout import DerivedField, Layout, Storage
-from theta_nb.errors import CheckpointError, ManifestError
+from theta_nb.errors import CheckpointError, ManifestError, listed
 from theta_nb.manifest.model import Entry, Manifest, Value
 from theta_nb.tensors.chunks import row_nbytes, tensor_digest
 from theta_nb.tensors.dtypes import dtype_named
@@ -159,7 +159,7 @@ def _check_views(manifest: Manifest, layout: Layout, names: tuple[str, ...]) -> 
 
 def _mixed(names: list[str]) -> ManifestError:
     return ManifestError(
-        f"the manifest mixes lines of two versions: {_some(names)} do not fit its layout",
+        f"the manifest mixes lines of two versions: {listed([repr(name) for name in names])} do not fit its layout",
         hint="Take the whole file from one version ('git checkout REV -- PATH').",
     )
 
@@ -211,11 +211,6 @@ def settle_derived(
         elif value.crc32 != data:
             left[index] = data
     return left
-
-
-def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
 
 
 def entry_of(tensor: TensorSpec, digest: bytes, owner: str) -> Entry:

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from theta_nb.errors import ThetaError
-from theta_nb.git.process import GitError, git
+from theta_nb.git.process import GitError, config_items, git
 
 __all__ = [
     "CONFIGURATION",
     "ConfigEntry",
     "Installed",
     "Scope",
+    "config_entries",
     "installed",
     "require_filter",
 ]
@@ -133,18 +134,23 @@ class Installed:
 
 def installed(cwd: str | None = None) -> Installed:
     """What git's configuration says about us, seen from a folder."""
+    return Installed(config_entries(_OUR_KEYS, cwd))
+
+
+def config_entries(keys: str, cwd: str | None = None) -> tuple[ConfigEntry, ...]:
+    """All values of some keys (a regular expression), in the order in which git reads them."""
     try:
-        out = git("config", "--null", "--show-scope", "--show-origin", "--get-regexp", _OUR_KEYS, cwd=cwd)
+        out = git("config", "--null", "--show-scope", "--show-origin", "--get-regexp", keys, cwd=cwd)
     except GitError as error:
         if error.returncode == 1:  # no such key
-            return Installed(())
+            return ()
         raise
     words = out.decode("utf-8", "surrogateescape").split("\0")[:-1]
     entries = []
     for scope, origin, item in zip(words[::3], words[1::3], words[2::3], strict=True):
         key, separator, value = item.partition("\n")
         entries.append(ConfigEntry(key, value if separator else "true", scope, origin))
-    return Installed(tuple(entries))
+    return tuple(entries)
 
 
 def require_filter(cwd: str | None = None) -> None:
@@ -177,9 +183,8 @@ def values_in(scope: Scope, cwd: str | None) -> dict[str, list[str]]:
             return {}
         raise scope_error(scope, error) from error
     found: dict[str, list[str]] = {}
-    for item in out.decode("utf-8", "surrogateescape").split("\0")[:-1]:
-        key, separator, value = item.partition("\n")
-        found.setdefault(key, []).append(value if separator else "true")
+    for key, value in config_items(out):
+        found.setdefault(key, []).append(value)
     return found
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from theta_nb.errors import ThetaError
 from theta_nb.git.places import Places, borrowed_folders
-from theta_nb.git.process import GitError, git_elsewhere
+from theta_nb.git.process import GitError, config_items, git_elsewhere
 
 __all__ = ["Advance", "ObjectFolders", "copy_and_hash", "folders_in", "own_folders", "repository_folders"]
 
@@ -200,8 +200,7 @@ def _config_of(common: str) -> dict[str, str]:
         out = git_elsewhere("config", "--file", os.path.join(common, "config"), "--null", "--list", cwd=common)
     except GitError:
         return {}
-    items = (item.partition("\n") for item in out.decode("utf-8", "surrogateescape").split("\0")[:-1])
-    return {key: value if separator else "true" for key, separator, value in items}
+    return dict(config_items(out))
 
 
 def _shared_bits(value: str) -> int:

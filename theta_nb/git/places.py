@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from theta_nb.errors import ThetaError
-from theta_nb.git.process import GitError, git, git_lines
+from theta_nb.git.process import GitError, config_items, git, git_lines
 from theta_nb.settings import Settings
 from theta_nb.storage.objects import DirectoryStore
 
@@ -129,8 +129,4 @@ def read_config(cwd: str | os.PathLike[str] | None) -> dict[str, str]:
         if error.returncode == 1:  # no such key
             return {}
         raise
-    values = {}
-    for item in out.decode("utf-8", "surrogateescape").split("\0")[:-1]:
-        key, separator, value = item.partition("\n")
-        values[key.lower()] = value if separator else "true"
-    return values
+    return {key.lower(): value for key, value in config_items(out)}
