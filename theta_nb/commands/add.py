@@ -103,9 +103,8 @@ def matching(places: Places, paths: Sequence[str], *, force: bool = False) -> li
     filters = filter_of(places, names)
     foreign = [name for name in names if filters.get(name) != "theta"]
     if foreign:
-        raise NotTrackedError(
-            f"{foreign[0]} is not tracked by theta", hint=f"Run 'git theta track {foreign[0]}' first."
-        )
+        name = os.path.relpath(os.path.join(places.top, foreign[0]), os.path.realpath(places.cwd))  # to be typed here
+        raise NotTrackedError(f"{name} is not tracked by theta", hint=f"Run 'git theta track {name}' first.")
     require_filter(places.top)
     return names
 

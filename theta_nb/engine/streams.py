@@ -6,7 +6,7 @@ import os
 from typing import Protocol
 
 from theta_nb.checkpoints.layout import ByteSource
-from theta_nb.engine.encode import Read
+from theta_nb.engine.chunk_work import Read
 from theta_nb.errors import CheckpointError
 
 __all__ = ["ByteStream", "FileStream", "MismatchError", "Window"]

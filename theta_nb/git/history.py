@@ -82,9 +82,7 @@ def walk_history(
     start = ["--branches", "--tags", *_head(places)] if all_ else _starts(places, revisions)
     commits = _list(places, start, [path], first_parent=first_parent)
     if not commits:
-        raise ThetaError(
-            f"no commit has {path}", hint="Paths are relative to the top; 'git theta ls-files' lists checkpoints."
-        )
+        raise ThetaError(f"no commit has {path}", hint="'git theta ls-files' lists the checkpoints.")
     renames: dict[str, dict[str, str]] = {}
     paths = [path]
     blobs = _blobs(places, commits, paths)
