@@ -12,7 +12,7 @@ from theta_nb.git.blobs import is_stored
 from theta_nb.git.configuration import require_filter
 from theta_nb.git.places import Places
 from theta_nb.git.pointers import sync_pointers, uses_pointers
-from theta_nb.git.process import GitError, child_environment, git, run_gently
+from theta_nb.git.process import LITERAL, GitError, child_environment, git, run_gently
 from theta_nb.git.tracked import filter_of, tracked_in_index
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _stored_raw(places: Places, names: Sequence[str]) -> list[str]:
 
 def _stage(places: Places, arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> list[str]:
     """Run ``git add``; returns what the filter told."""
-    env = child_environment({"GIT_LITERAL_PATHSPECS": "1", **(variables or {})})
+    env = child_environment({**LITERAL, **(variables or {})})
     result = run_gently(["git", *arguments], cwd=places.top, env=env)
     said = result.stderr.decode("utf-8", "replace").splitlines()
     told = [line.removeprefix("theta: ") for line in said if line.startswith("theta: ")]

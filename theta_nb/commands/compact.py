@@ -12,7 +12,7 @@ from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.index import index_entry, put_entries
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile, git
+from theta_nb.git.process import LITERAL, CatFile, git
 from theta_nb.git.tracked import TrackedBlob, tracked_in_index
 from theta_nb.git.versions import read_text
 from theta_nb.manifest.model import Manifest
@@ -140,4 +140,4 @@ def _stage(places: Places, texts: dict[TrackedBlob, bytes]) -> None:
     put_entries(places, entries)
     # Other than 'git add' this takes no change of the file that is the user's.
     paths = [blob.path for blob in texts]
-    git("add", "--refresh", "--", *paths, cwd=places.top, env={"GIT_LITERAL_PATHSPECS": "1"})
+    git("add", "--refresh", "--", *paths, cwd=places.top, env=LITERAL)

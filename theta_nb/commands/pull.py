@@ -54,7 +54,7 @@ def pull(
     TransferError
         If an object cannot be had; what arrived is kept.
     ThetaError
-        If git does not know the filter, or a file cannot be written.
+        If git does not know the filter, a file that was named has changes of the user's, or one cannot be written.
     """
     if places.work_tree is None:
         raise ThetaError("there is no work tree here to write checkpoints into", hint="'git theta fetch' needs none.")

@@ -150,10 +150,7 @@ class Checkpoint(Mapping[str, TensorView]):
         return self._layout.size
 
     def __getitem__(self, name: str) -> TensorView:
-        try:
-            return TensorView(self._specs[name], self._reader)
-        except KeyError:
-            raise KeyError(name) from None
+        return TensorView(self._specs[name], self._reader)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._specs)

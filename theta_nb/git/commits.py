@@ -13,7 +13,7 @@ from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.git.attributes import FILTER, filters_of
 from theta_nb.git.index import index_entry, put_entries, tree_with
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile, GitError, git, git_ok, git_text
+from theta_nb.git.process import LITERAL, CatFile, GitError, git, git_ok, git_text
 
 __all__ = ["METRIC_TRAILER", "commit_blob", "commit_staged", "message_with_metrics", "metrics_in", "parent_of"]
 
@@ -174,7 +174,7 @@ def _staged_attributes(places: Places, path: str) -> bytes:
     for part in path.split("/")[:-1]:
         folders.append(f"{folders[-1]}{part}/")
     names = [f"{folder}.gitattributes" for folder in folders]
-    return git("ls-files", "--stage", "-z", "--", *names, cwd=places.top, env={"GIT_LITERAL_PATHSPECS": "1"})
+    return git("ls-files", "--stage", "-z", "--", *names, cwd=places.top, env=LITERAL)
 
 
 def _commit(revision: str, places: Places) -> str | None:
@@ -207,7 +207,7 @@ def _refuse_elsewhere(places: Places, ref: str) -> None:
 
 
 def _refuse_staged(places: Places, path: str) -> None:
-    out = git("ls-files", "--stage", "-z", "--", path, cwd=places.top, env={"GIT_LITERAL_PATHSPECS": "1"})
+    out = git("ls-files", "--stage", "-z", "--", path, cwd=places.top, env=LITERAL)
     entries = [record.partition(b"\t")[0].split() for record in out.split(b"\0") if record]
     cat_file = CatFile(places.top)
     try:

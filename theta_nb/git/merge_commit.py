@@ -20,7 +20,7 @@ from theta_nb.git.merge_result import make_result
 from theta_nb.git.merge_trailers import MERGE_TRAILER, with_trailers
 from theta_nb.git.merge_trees import merge_trees
 from theta_nb.git.places import Places
-from theta_nb.git.process import GitError, git, git_ok, git_text
+from theta_nb.git.process import LITERAL, GitError, git, git_ok, git_text
 
 __all__ = [
     "MergeCommitter",
@@ -74,8 +74,7 @@ def require_calm(places: Places, paths: Sequence[str] = ()) -> None:
     if not git_ok("diff-index", "--cached", "--quiet", "HEAD", "--", cwd=places.top):
         raise ThetaError("something is staged that is not committed", hint="Commit it or 'git stash' it first.")
     if paths:
-        env = {"GIT_LITERAL_PATHSPECS": "1"}
-        out = git("status", "--porcelain", "-z", "--untracked-files=no", "--", *paths, cwd=places.top, env=env)
+        out = git("status", "--porcelain", "-z", "--untracked-files=no", "--", *paths, cwd=places.top, env=LITERAL)
         changed = [os.fsdecode(record[3:]) for record in out.split(b"\0") if record]
         if changed:
             raise ThetaError(f"{changed[0]} has changes that are not committed", hint="Commit or 'git stash' them.")
@@ -228,8 +227,7 @@ def _merge_trees(places: Places, left: str, right: str, ours: frozenset[str]) ->
 def _entry(places: Places, tree: str, head: str, path: str, blob: str) -> bytes:
     """The path's entry, with the mode that it has."""
     for where in (tree, head):
-        env = {"GIT_LITERAL_PATHSPECS": "1"}
-        out = git("ls-tree", "-z", "--full-tree", where, "--", path, cwd=places.top, env=env)
+        out = git("ls-tree", "-z", "--full-tree", where, "--", path, cwd=places.top, env=LITERAL)
         if out:
             return index_entry(path, blob, executable=out.startswith(b"100755 "))
     return index_entry(path, blob)

@@ -19,7 +19,7 @@ from theta_nb.engine.three_way import merge_manifests, three_way_recipe
 from theta_nb.errors import ThetaError, listed
 from theta_nb.git.merge_files import manifest_of_file
 from theta_nb.git.places import Places, find_places
-from theta_nb.git.process import git, git_text
+from theta_nb.git.process import LITERAL, git, git_text
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import dump
 
@@ -177,7 +177,7 @@ def _refuse_changed(places: Places, ours: str, path: str) -> None:
     """
     if not places.settings.merging or places.work_tree is None:
         return
-    pathspec = {"GIT_LITERAL_PATHSPECS": "1", "GIT_OPTIONAL_LOCKS": "0"}
+    pathspec = {**LITERAL, "GIT_OPTIONAL_LOCKS": "0"}
     words = ("status", "--porcelain", "--untracked-files=no", "--", path)
     if git(*words, cwd=places.top, env=pathspec):
         os.unlink(ours)

@@ -14,6 +14,7 @@ from typing import IO
 from theta_nb.errors import ThetaError
 
 __all__ = [
+    "LITERAL",
     "CatFile",
     "GitError",
     "child_environment",
@@ -26,6 +27,10 @@ __all__ = [
     "run_gently",
     "without_local_variables",
 ]
+
+
+LITERAL = {"GIT_LITERAL_PATHSPECS": "1"}
+"""Variables with which git takes paths for what they are; stars and brackets are letters of a name."""
 
 
 class GitError(ThetaError):
