@@ -66,6 +66,8 @@ def spectrum_of_matrix(matrix: npt.NDArray[np.float32], *, count: int = 64, seed
     Examples
     --------
     >>> spectrum = spectrum_of_matrix(np.diag([3.0, 4.0]).astype("float32"))
+    >>> spectrum
+    Spectrum(shape=(2, 2), singular_values=<2, largest 4>, stable_rank=1.562, effective_rank=1.98, exact=True)
     >>> spectrum.singular_values, spectrum.stable_rank
     ((4.0, 3.0), 1.5625)
     """
