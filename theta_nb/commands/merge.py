@@ -9,7 +9,7 @@ from typing import Any
 from theta_nb.commands.merge_wishes import Wishes
 from theta_nb.engine.merging.preview import Preview
 from theta_nb.engine.merging.session import Committer, MergeSession
-from theta_nb.errors import MergeError, ThetaError
+from theta_nb.errors import MergeError, ThetaError, listed
 from theta_nb.git.asking import open_terminal
 from theta_nb.git.merge_commit import MergeCommitter, commit_merge, require_calm, under_way
 from theta_nb.git.merge_inputs import open_session, statistics_of_data
@@ -305,10 +305,9 @@ def _decide(sessions: Mapping[str, MergeSession]) -> None:
                 if MergeMenu(session, path, terminal).run():
                     continue
                 raise ThetaError("the merge was given up", hint="Nothing has changed.")
-        shown = ", ".join(session.open[:3]) + (f" and {len(session.open) - 3} more" if len(session.open) > 3 else "")
         stuck = session.settings.default is not None
         raise MergeError(
-            f"{path}: both sides changed {shown}" + (", which no method can merge" if stuck else ""),
+            f"{path}: both sides changed {listed(session.open)}" + (", which no method can merge" if stuck else ""),
             hint="Choose a side with --override NAME ours (or theirs)."
             if stuck
             else "Choose with --method METHOD; 'git theta merge --methods' lists them.",

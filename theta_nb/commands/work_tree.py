@@ -9,12 +9,10 @@ from contextlib import contextmanager, suppress
 
 from theta_nb.errors import ThetaError
 from theta_nb.git.places import Places
-from theta_nb.git.process import git
+from theta_nb.git.process import LITERAL, git
 from theta_nb.manifest.text import is_manifest
 
 __all__ = ["changed", "check_place", "check_room", "created_mode", "refresh", "replacing", "state"]
-
-_LITERAL = {"GIT_LITERAL_PATHSPECS": "1"}
 
 
 def check_place(places: Places, path: str) -> None:
@@ -51,8 +49,8 @@ def changed(places: Places, paths: Sequence[str]) -> set[str]:
     if not paths:
         return set()
     # Unlike 'diff-files' this compares contents where only the times differ.
-    differ = git("diff", "--name-only", "--no-ext-diff", "-z", "--", *paths, cwd=places.top, env=_LITERAL)
-    others = git("ls-files", "--others", "-z", "--", *paths, cwd=places.top, env=_LITERAL)
+    differ = git("diff", "--name-only", "--no-ext-diff", "-z", "--", *paths, cwd=places.top, env=LITERAL)
+    others = git("ls-files", "--others", "-z", "--", *paths, cwd=places.top, env=LITERAL)
     return {os.fsdecode(name) for name in (differ + others).split(b"\0") if name}
 
 
@@ -141,6 +139,6 @@ def refresh(places: Places, paths: Sequence[str]) -> None:
     """
     if not paths:
         return
-    stale = git("diff-files", "--name-only", "-z", "--", *paths, cwd=places.top, env=_LITERAL)
+    stale = git("diff-files", "--name-only", "-z", "--", *paths, cwd=places.top, env=LITERAL)
     if stale:
         git("update-index", "-z", "--stdin", cwd=places.top, data=stale)

@@ -24,7 +24,8 @@ from theta_nb.git.endpoints import (
     remote_names,
 )
 from theta_nb.git.lfs_client import LfsClient
-from theta_nb.git.object_copies import copy_objects, folders_in, own_folders, repository_folders
+from theta_nb.git.object_copies import copy_objects
+from theta_nb.git.object_folders import folders_in, own_folders, repository_folders
 from theta_nb.git.places import Places
 from theta_nb.git.transfer_outcome import (
     Meter,
