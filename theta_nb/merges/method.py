@@ -158,10 +158,12 @@ class Method:
                 f"{group.name}: the merge method {self.name!r} needs a common ancestor, and there is none",
                 hint="Use a method without one, such as linear or slerp.",
             )
+        # By the base where there is one, so that the numbers are the same whether or not they were measured before.
+        combination = self.combination(group, parameters) if self.gram else None
         if self.base == "none" and group.base is not None and group.scaled == 1.0:
             group = replace(group, base=None)  # nobody looks at it, so nobody reads it
-        if self.gram:
-            return combine(group, self.combination(group, parameters))
+        if combination is not None:
+            return combine(group, combination)
         made = self.function(group, **parameters)
         return iter((made.reshape(-1),)) if isinstance(made, np.ndarray) else iter(made)
 

@@ -18,7 +18,7 @@ from theta_nb.merges.group import Array, Group
 
 __all__ = ["KERNEL_VERSION", "Grams", "Statistics", "StatisticsCache", "measure"]
 
-KERNEL_VERSION = 1
+KERNEL_VERSION = 2
 """Raised whenever the numbers would come out otherwise: older entries of a cache are then unknown."""
 
 _MAX_ROWS = 200_000

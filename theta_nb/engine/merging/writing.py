@@ -6,6 +6,7 @@ tensor. Otherwise the file is written anew, from what the sides' files are made 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -36,10 +37,22 @@ if TYPE_CHECKING:
 __all__ = ["write"]
 
 _FLUSH_SECONDS = 0.01
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write(session: MergeSession, path: str, progress: Progress | None) -> None:
     """Write the result to a file that appears whole or not at all; see :meth:`MergeSession.write`."""
+    try:
+        _replace(session, path, progress)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise CheckpointError(
+            f"cannot write {path}: {error.strerror}", hint="Free some disk space and run the command again."
+        ) from error
+
+
+def _replace(session: MergeSession, path: str, progress: Progress | None) -> None:
     folder = os.path.dirname(os.path.abspath(path))
     handle, partial = tempfile.mkstemp(prefix=".theta-merge-", dir=folder)
     try:
@@ -50,6 +63,9 @@ def write(session: MergeSession, path: str, progress: Progress | None) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+        for source in (session.base, *session.inputs):
+            if isinstance(source, FileInput):
+                source.verify()  # also what was only copied
         os.replace(partial, path)
     except BaseException:
         with suppress(OSError):
