@@ -14,7 +14,7 @@ from theta_nb.engine.merging.choices import Choice, Override, Settings
 from theta_nb.engine.merging.documents import read_yaml, write_yaml
 from theta_nb.errors import MergeError
 
-__all__ = ["MergekitConfig", "export_mergekit", "import_mergekit"]
+__all__ = ["SHARED", "MergekitConfig", "export_mergekit", "import_mergekit"]
 
 _TASK = {"lambda": "scale", "normalize": "normalize", "weight": "weight"}
 _SPARSE = {**_TASK, "density": "density"}
@@ -41,6 +41,9 @@ _NAMES: Mapping[str, tuple[str, Mapping[str, str]]] = {
     "nearswap": ("nearswap", {"t": "t"}),
     "passthrough": ("passthrough", {"scale": "scale"}),
 }
+SHARED: Mapping[str, str] = {name: ours for name, (ours, _) in _NAMES.items()}
+"""Methods of ours by the names that mergekit gives them."""
+
 _DEFAULTS = {"dare_linear": 1.0, "dare_ties": 1.0, "della": 1.0, "della_linear": 1.0}
 _BASE_IS_OURS = ("slerp", "nearswap")
 _WITHOUT_BASE = ("linear", "karcher", "passthrough")
@@ -314,6 +317,7 @@ def export_mergekit(settings: Settings, models: Sequence[str], base: str = "", *
     name, keys = found
     spelled = {ours: theirs for theirs, ours in keys.items()}
     values = {spec.name: choice.parameters.get(spec.name, spec.default) for spec in method.parameters}
+    models, labels, base = _exported_inputs(name, values.pop("space", ""), models, labels or models, base)
     shared = _exported(name, values)
     per: dict[str, dict[str, Any]] = {model: {} for model in models}
     for key, value in values.items():
@@ -321,19 +325,38 @@ def export_mergekit(settings: Settings, models: Sequence[str], base: str = "", *
         if key not in spelled:
             raise MergeError(f"{key!r} of {method.name} has no counterpart in mergekit")
         if not spec.per_model:
-            shared[spelled[key]] = value
+            shared[spelled[key]] = _listed(value)
             continue
-        for label, model in zip(labels or models, models, strict=True):
-            one = value.get(label, spec.default) if isinstance(value, Mapping) else value
-            per[model][spelled[key]] = list(one) if isinstance(one, tuple) else one
+        for label, model in zip(labels, models, strict=True):
+            per[model][spelled[key]] = _listed(value.get(label, spec.default) if isinstance(value, Mapping) else value)
     form: dict[str, Any] = {"merge_method": name}
-    ancestor = models[0] if name in _BASE_IS_OURS else base
-    if ancestor and name not in _WITHOUT_BASE:
-        form["base_model"] = ancestor
+    if base:
+        form["base_model"] = base
     form["models"] = [{"model": m, **({"parameters": per[m]} if per[m] else {})} for m in models]
     if shared:
         form["parameters"] = shared
     return write_yaml(form)
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _exported_inputs(
+    name: str, space: Any, models: Sequence[str], labels: Sequence[str], base: str
+) -> tuple[Sequence[str], Sequence[str], str]:
+    """Models, their labels and the base model with which mergekit does the same."""
+    if name == "passthrough":
+        return models[:1], labels[:1], ""
+    if name == "arcee_fusion" and len(models) > 1:
+        raise MergeError(f"mergekit's arcee_fusion takes one model beside its base, and there are {len(models)}")
+    if name in _BASE_IS_OURS:
+        return models, labels, models[0]
+    if name in _WITHOUT_BASE or space == "weights":  # mergekit takes task vectors wherever there is a base
+        return models, labels, ""
+    if not base:
+        raise MergeError(f"mergekit's {name} needs a base_model, and there is no common ancestor")
+    return models, labels, base
 
 
 def _exported(name: str, values: dict[str, Any]) -> dict[str, Any]:
@@ -347,7 +370,6 @@ def _exported(name: str, values: dict[str, Any]) -> dict[str, Any]:
     values.pop("seed", None)  # mergekit draws otherwise, whatever the seed
     if values.pop("scope", "tensor") != "tensor":
         raise MergeError("mergekit ranks entries within tensors", hint="Use scope=tensor.")
-    values.pop("space", None)  # follows from whether there is a base
     axis = values.pop("axis", "tensor")
     if name == "nuslerp" and axis != "tensor":
         shared |= {"nuslerp_flatten": False, "nuslerp_row_wise": axis == "column"}
