@@ -76,6 +76,29 @@ def test_rows_that_are_not_statistics_are_unknown(tmp_path: Path, data: Any) -> 
     assert StatisticsCache(path).get(b"key", 5) is None
 
 
+def test_what_is_remembered_keeps_no_other_process_from_writing(tmp_path: Path) -> None:
+    path = str(tmp_path / "statistics.sqlite")
+    first, second = StatisticsCache(path), StatisticsCache(path)
+    for cache, key in ((first, b"first"), (second, b"second")):
+        cache.put(key, Statistics(np.eye(2)))
+    second.save()
+    first.save()
+    assert all(StatisticsCache(path).get(key, 1) is not None for key in (b"first", b"second"))
+    first.close(), second.close()
+
+
+def test_the_oldest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("theta_nb.engine.merging.statistics._MAX_ROWS", 3)
+    path = str(tmp_path / "statistics.sqlite")
+    for number in range(6):
+        cache = StatisticsCache(path)
+        cache.put(b"%d" % number, Statistics(np.eye(2)))
+        cache.close()
+    again = StatisticsCache(path)
+    assert [again.get(b"%d" % number, 1) is not None for number in range(6)] == [False] * 3 + [True] * 3
+    again.close()
+
+
 def test_a_read_only_place_is_no_error(tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir()

@@ -181,6 +181,7 @@ class Looking(Choosing):
         known = self.kitchen.measured(decision.unit) if name in self._measurable else None
         if known is not None:
             self._statistics[name] = known
+            self.kitchen.statistics.save()
         decided: dict[str, tuple[float, ...]] = {}
         outcome: Outcome | None = None
         if decision.method is not None and self._predictable(decision):
