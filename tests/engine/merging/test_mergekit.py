@@ -14,7 +14,9 @@ import yaml
 
 from tests.engine.merging.checkpoints import model, session_of
 from theta_nb.engine.merging.choices import Choice, Settings
-from theta_nb.engine.merging.mergekit import SHARED, export_mergekit, import_mergekit
+from theta_nb.engine.merging.mergekit import import_mergekit
+from theta_nb.engine.merging.mergekit_export import export_mergekit
+from theta_nb.engine.merging.mergekit_methods import SHARED
 from theta_nb.errors import MergeError
 from theta_nb.merges.tensors import merge_tensors
 
@@ -168,8 +170,7 @@ def test_names_of_models_are_not_those_of_inputs() -> None:
 
 CONFIG = """
 merge_method: {method}
-base_model: base
-models:
+{base}models:
   - model: one
   - model: two
 parameters: {parameters}
@@ -196,7 +197,8 @@ def test_imported_configurations_give_mergekits_numbers(
 ) -> None:
     torch = pytest.importorskip("torch")
     oracle = pytest.importorskip("mergekit.merge_methods").merge_tensors
-    config = import_mergekit(CONFIG.format(method=method, parameters=json.dumps(parameters)))
+    base = "" if method == "karcher" else "base_model: base\n"  # there it would be one more input
+    config = import_mergekit(CONFIG.format(method=method, base=base, parameters=json.dumps(parameters)))
     states = [BASE, OURS, THEIRS] if config.base else [None, OURS, THEIRS]
     session = session_of(tmp_path, "memory", *states)
     made = session.restore(config.labelled(session.labels)).arrays()["layers.1.mlp.weight"]
@@ -208,6 +210,20 @@ def test_imported_configurations_give_mergekits_numbers(
         tensors if config.base else tensors[1:], method, base_index=0 if config.base else None, parameters=given
     )
     np.testing.assert_allclose(made, theirs.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["linear", "karcher"])
+@pytest.mark.parametrize("models", ["[{model: one}, {model: two}]", "[{model: one}, {model: two}, {model: base}]"])
+def test_a_base_model_that_means_nothing_is_one_more_input(method: str, models: str) -> None:
+    weight = "{weight: 0.5}" if method == "linear" else "{}"
+    text = f"{{merge_method: {method}, base_model: base, models: {models}, parameters: {weight}}}"
+    config = import_mergekit(text)
+    assert (config.models, config.base) == (("one", "two", "base"), "")
+    choice = config.settings.default
+    assert choice is not None
+    name = "embed.weight"
+    made = merge_tensors(choice.method, [STATES[one][name] for one in config.models], **choice.at(0.0, config.models))
+    np.testing.assert_allclose(made, Oracle(text).merge(name, 0.0), rtol=2e-5, atol=2e-6)
 
 
 def test_slerp_goes_from_the_base_model() -> None:
