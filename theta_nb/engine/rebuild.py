@@ -21,6 +21,8 @@ __all__ = ["Decoder", "Rebuilder", "missing_objects"]
 
 Progress = Callable[[int], None]
 
+_STREAMED = 2  # buffers: while one is written the other is filled, and fresh memory is dear
+_PLACED = 3  # one more, so that a worker that is done need not wait for us
 _BATCH_NBYTES = 2**22  # small pieces that go through a buffer together: what is not touched of it costs nothing
 
 
@@ -59,7 +61,7 @@ class Rebuilder:
         If layout and manifest do not belong together, the layout is corrupt, or an update type is not known here.
     """
 
-    def __init__(self, manifest: Manifest, store: ObjectStore, executor: Executor, *, depth: int = 2) -> None:
+    def __init__(self, manifest: Manifest, store: ObjectStore, executor: Executor) -> None:
         check_updates(manifest)
         missing = missing_objects(manifest, store)
         if missing:
@@ -70,7 +72,6 @@ class Rebuilder:
         self.manifest = manifest
         self._decoder = Decoder(store)
         self._executor = executor
-        self._depth = depth
         self.layout = read_layout(manifest, self._decoder)
         self._owners = owners(self.layout)
         self._derived = derived_bytes(manifest, self.layout, self._owners)
@@ -83,7 +84,7 @@ class Rebuilder:
             if progress is not None:
                 progress(nbytes)
 
-        self._run(take, lambda _offset, pieces, buffer: self._fill(pieces, buffer))
+        self._run(take, lambda _offset, pieces, buffer: self._fill(pieces, buffer), _STREAMED)
 
     def file(self, fd: int, progress: Progress | None = None, *, skip: Collection[int] = ()) -> None:
         """Write the file to an open descriptor: chunks go to their places in parallel.
@@ -111,15 +112,16 @@ class Rebuilder:
             if progress is not None:
                 progress(nbytes)
 
-        self._run(take, work, skip)
+        self._run(take, work, _PLACED, skip)
 
     def _run(
         self,
         take: Callable[[int, memoryview], None],
         work: Callable[[int, list[_Piece], memoryview], int],
+        depth: int,
         skip: Collection[int] = (),
     ) -> None:
-        pipeline: Pipeline[int] = Pipeline(self._executor, self._depth, take)
+        pipeline: Pipeline[int] = Pipeline(self._executor, depth, take)
         try:
             for offset, pieces in self._batches(skip):
                 buffer = pipeline.buffer()

@@ -200,7 +200,8 @@ def _fetch_lfs(
 def _settle(places: Places, arrived: Iterable[str]) -> None:
     """Give what git-lfs wrote (and hashed) what our own objects have: read-only, and soon on the disk.
 
-    Whoever asked for the objects need not wait for the disk to use them; the interpreter does before it exits.
+    Whoever asked for the objects need not wait for the disk to use them. A filter does not even when it ends: what the
+    system has not written by then it writes in its own time, and what it loses is still on the remote.
     """
     paths = [places.store.path(oid) for oid in arrived]
     for path in paths:

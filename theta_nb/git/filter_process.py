@@ -137,7 +137,6 @@ class _Session:
             write(self._writer.data)
             self._writer.flush()
             self._writer.flush()  # an empty list: the status stays as it is
-            self._filter.settle()
         except (ThetaError, OSError) as error:
             if isinstance(error, BrokenPipeError | HungUpError):
                 raise
@@ -146,6 +145,7 @@ class _Session:
             if started:
                 self._writer.flush()  # ends the content, which git then discards
             self._writer.lines("status=error")
+        self._filter.settle()
 
     def _prepare(self, request: _Request, content: PacketStream) -> Callable[[Sink], None] | None:
         if request.command == "clean":
