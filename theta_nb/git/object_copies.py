@@ -16,6 +16,7 @@ from typing import TypeVar
 from theta_nb.errors import ThetaError
 from theta_nb.git.places import Places
 from theta_nb.git.process import GitError, git_elsewhere
+from theta_nb.storage.durable import to_disk
 
 __all__ = ["ObjectFolders", "copy_objects", "damaged", "folders_in", "own_folders", "repository_folders"]
 
@@ -111,7 +112,7 @@ class ObjectFolders:
                 # Read-only, as git's and git-lfs's are: an editor that truncates in place must fail.
                 os.fchmod(write, (mode | self.shared & 0o444) & 0o444)
                 if self.fsync:
-                    os.fdatasync(write)
+                    to_disk(write)
             finally:
                 os.close(write)
             os.replace(temporary, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,8 @@ __all__ = ["FileInput", "ManifestInput"]
 Digests = list[list[bytes]]
 """Of the chunks of each storage."""
 
+_COPY_NBYTES = 2**24
+_NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP)  # macOS, and some file systems
 _MOST_FILES = 64
 _digests: dict[str, Digests] = {}  # by the state of the file: whoever tries merges opens the same files again and again
 
@@ -74,6 +77,18 @@ class _FilePart:
             view = view[count:]
             position += count
         return self._buffer[: stop - start]
+
+
+def _copied(source: int, target: int, position: int, nbytes: int) -> int:
+    """Number of bytes that were copied to the same place of another file, which is where that one stands."""
+    try:
+        return os.sendfile(target, source, position, nbytes)
+    except OSError as error:
+        if error.errno not in _NO_SENDFILE:
+            raise
+    count = os.pwrite(target, os.pread(source, nbytes, position), position)
+    os.lseek(target, position + count, os.SEEK_SET)
+    return count
 
 
 class FileInput:
@@ -191,7 +206,7 @@ class FileInput:
             position, end = segment.offset, segment.offset + segment.nbytes
             os.lseek(fd, position, os.SEEK_SET)
             while position < end:
-                count = os.sendfile(fd, self._fd, position, min(end - position, 2**26))
+                count = _copied(self._fd, fd, position, min(end - position, _COPY_NBYTES))
                 if not count:
                     raise CheckpointError(f"{self.path}: the file was cut short while it was read", hint="Begin again.")
                 position += count

@@ -29,6 +29,7 @@ from theta_nb.engine.merging.rewriting import crc32, pwrite, rewrite
 from theta_nb.engine.merging.stored_inputs import FileInput, ManifestInput
 from theta_nb.engine.rebuild import Rebuilder
 from theta_nb.errors import CheckpointError
+from theta_nb.storage.durable import to_disk
 from theta_nb.tensors.dtypes import DTYPES
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def _flushing(fd: int) -> Iterator[None]:
 
     def flush() -> None:
         while not done.wait(_FLUSH_SECONDS):
-            os.fdatasync(fd)
+            to_disk(fd)
 
     with ThreadPoolExecutor(1, "theta-flush") as executor:
         flushing = executor.submit(flush)
