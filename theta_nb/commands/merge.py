@@ -72,7 +72,7 @@ class MergeResult:
     ----------
     action
         ``"merged"``, ``"fast-forwarded"``, ``"up to date"``, ``"staged"`` (a conflict is resolved and not committed),
-        ``"aborted"`` or ``"preview"``.
+        ``"committed"`` (all had been resolved before), ``"aborted"`` or ``"preview"``.
     commit
         Id of the merge commit; empty where none was made.
     subject
@@ -221,7 +221,7 @@ def continue_merge(
             raise ThetaError(f"no checkpoint is in conflict, but {others[0]} is", hint="Resolve it, then 'git add' it.")
         if what == "merge":  # only the commit is left, such as where a hook refused it
             commit = commit_prepared(places)
-            return MergeResult("merged", commit, _subject(places, commit))
+            return MergeResult("committed", commit, _subject(places, commit))
         raise ThetaError("no checkpoint is in conflict", hint=f"'git {what} --continue' goes on." if what else "")
     sessions = open_conflicts(places, wishes or Wishes())
     _decide(sessions)

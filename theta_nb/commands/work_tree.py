@@ -11,6 +11,7 @@ from theta_nb.errors import ThetaError
 from theta_nb.git.places import Places
 from theta_nb.git.process import LITERAL, git
 from theta_nb.manifest.text import is_manifest
+from theta_nb.storage.durable import to_disk
 
 __all__ = ["changed", "check_place", "check_room", "created_mode", "refresh", "replacing", "state"]
 
@@ -86,7 +87,7 @@ def replacing(places: Places, path: str, nbytes: int, mode: int) -> Iterator[int
             os.fchmod(fd, mode)
             if places.settings.fsync:
                 # Else a power failure might leave the reserved length and no content, under the times that git knows.
-                os.fdatasync(fd)
+                to_disk(fd)
             if os.fstat(fd).st_nlink == 0:
                 # Python follows the link of /proc only if it is given a folder, which an absolute path ignores.
                 os.link(f"/proc/self/fd/{fd}", temporary, src_dir_fd=fd)
@@ -114,7 +115,7 @@ def _reserve(fd: int, path: str, nbytes: int) -> None:
     """Make room before the first byte: a manifest may claim any size, and a full disk should show now."""
     check_room(os.fstatvfs(fd), path, nbytes)
     if nbytes:
-        with suppress(OSError):  # not every file system can
+        with suppress(OSError, AttributeError):  # not every system can, nor every file system
             os.posix_fallocate(fd, 0, nbytes)
 
 

@@ -206,20 +206,22 @@ def merged_tree(plan: MergePlan, ours: frozenset[str]) -> str:
     places, current = plan.places, plan.head
     tree = ""
     for index, commit in enumerate(plan.commits):
-        tree = _merge_trees(places, current, commit, ours)
+        tree = _merge_trees(plan, current, commit, ours)
         if index + 1 < len(plan.commits):
             step = ("-p", current, "-p", commit)
             current = git("commit-tree", tree, *step, "-m", "step", cwd=places.top).decode("ascii").strip()
     return tree
 
 
-def _merge_trees(places: Places, left: str, right: str, ours: frozenset[str]) -> str:
-    merged = merge_trees(places, left, right, ours)
+def _merge_trees(plan: MergePlan, left: str, right: str, ours: frozenset[str]) -> str:
+    merged = merge_trees(plan.places, left, right, ours)
     conflicts = sorted(merged.conflicts.keys() - ours)
     if conflicts:
         raise ThetaError(
             f"git cannot merge {listed(conflicts)} by itself",
-            hint="Run 'git merge', resolve that, then 'git theta merge --continue' merges the checkpoints.",
+            hint="Run 'git merge', resolve that, then 'git theta merge --continue' merges the checkpoints."
+            if len(plan.commits) == 1
+            else "git gives up such merges of several commits: merge them one after the other.",
         )
     return merged.tree
 

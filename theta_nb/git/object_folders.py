@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from theta_nb.errors import ThetaError
 from theta_nb.git.places import Places, borrowed_folders
 from theta_nb.git.process import GitError, config_items, git_elsewhere
+from theta_nb.storage.durable import to_disk
 
 __all__ = ["Advance", "ObjectFolders", "copy_and_hash", "folders_in", "own_folders", "repository_folders"]
 
@@ -108,7 +109,7 @@ class ObjectFolders:
                 # Read-only, as git's and git-lfs's are: an editor that truncates in place must fail.
                 os.fchmod(write, (mode | self.shared & 0o444) & 0o444)
                 if self.fsync:
-                    os.fdatasync(write)
+                    to_disk(write)
             finally:
                 os.close(write)
             os.replace(temporary, target)
