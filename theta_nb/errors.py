@@ -7,6 +7,8 @@ Every error of the package is a :class:`ThetaError`. Its message is one sentence
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 __all__ = [
     "CheckpointError",
     "CorruptObjectError",
@@ -17,6 +19,7 @@ __all__ = [
     "ThetaError",
     "UnknownWordError",
     "UnsafeFileError",
+    "listed",
 ]
 
 
@@ -114,3 +117,20 @@ class UnknownWordError(ThetaError):
             hint="Write '--' before paths that exist in history only; 'git log' shows commits.",
         )
         self.word = word
+
+
+def listed(items: Sequence[str], separator: str = ", ", *, most: int = 3) -> str:
+    """The first few of some names or sentences, and how many there are beside, for a message.
+
+    Examples
+    --------
+    >>> listed(["a", "b"])
+    'a, b'
+    >>> listed(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    shown = separator.join(items[:most])
+    if len(items) <= most:
+        return shown
+    joint = " " if separator == ", " else separator
+    return f"{shown}{joint}and {len(items) - most:,} more"

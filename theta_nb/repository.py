@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -71,7 +72,7 @@ class Repository:
         start = os.path.abspath(os.fspath(path))
         found = find_places(start if os.path.isdir(start) else os.path.dirname(start))
         # Names are relative to the top, wherever the process or the given path is.
-        self._places = type(found)(found.git_dir, found.common_dir, found.work_tree, found.top)
+        self._places = replace(found, cwd=found.top)
         self._given_executor = executor
 
     def __repr__(self) -> str:

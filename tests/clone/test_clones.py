@@ -146,6 +146,22 @@ def test_a_clone_without_theta_can_be_read_and_completed_later(clone: Clone, fet
     assert {state.state for state in hook_states(find_places(made.path))} == {"ours"}
 
 
+@pytest.mark.parametrize("command", [["pull"], ["checkout"], ["add", "a.safetensors"]], ids=" ".join)
+def test_before_theta_is_installed_no_command_has_git_take_a_checkpoint_whole(
+    clone: Clone, fetches: Fetches, command: list[str]
+) -> None:
+    made = clone()
+    staged = made("ls-files", "-s")
+    result = made.run("theta", *command, check=False)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "theta: theta is not installed here, so git would store the checkpoint whole. Run 'git theta install' first.\n"
+    )
+    assert fetches.take() == [], "objects were fetched for nothing"
+    assert made("ls-files", "-s") == staged
+    assert_manifests(made)
+
+
 # --- offline ----------------------------------------------------------------------------------------------------------
 
 

@@ -38,6 +38,10 @@ def test_an_untracked_path_is_refused_with_the_command_that_tracks_it(history: G
     with pytest.raises(NotTrackedError, match=r"weights\.bin is not tracked by theta.*git theta track weights\.bin"):
         add(find_places(history.path), ["weights.bin"])
     assert history("ls-files", "weights.bin") == ""
+    folder = history.path / "a"
+    folder.mkdir()
+    with pytest.raises(NotTrackedError, match=r"git theta track \.\./weights\.bin"):
+        add(find_places(folder), ["../weights.bin"])
 
 
 def test_one_untracked_path_keeps_all_from_being_staged(history: GitSandbox) -> None:

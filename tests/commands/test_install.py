@@ -12,7 +12,8 @@ import pytest
 
 from tests.commands.running import checkpoint, said, same_tensors, theta
 from tests.conftest import GitSandbox
-from theta_nb.git.installation import CONFIGURATION, installed, program_problem
+from theta_nb.git.configuration import CONFIGURATION, installed
+from theta_nb.git.installation import program_problem
 
 FOREIGN = """\
 # my configuration

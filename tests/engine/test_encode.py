@@ -8,7 +8,8 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 import pytest
 
 from tests.git.checkpoints import noise
-from theta_nb.engine.encode import PACKED_NBYTES, ChunkEncoder
+from theta_nb.engine.chunk_work import PACKED_NBYTES
+from theta_nb.engine.encode import ChunkEncoder
 from theta_nb.engine.known import Known, KnownChunk, KnownChunks
 from theta_nb.engine.rebuild import Decoder
 from theta_nb.manifest.model import INLINE_NBYTES, ChunkRef

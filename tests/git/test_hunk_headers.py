@@ -10,7 +10,8 @@ import pytest
 
 from tests.conftest import GitSandbox
 from tests.git.checkpoints import safetensors
-from theta_nb.git.installation import CONFIGURATION, install
+from theta_nb.git.configuration import CONFIGURATION
+from theta_nb.git.installation import install
 
 NAME = "m.safetensors"
 MODULES = ("attention.key", "attention.query", "attention.value", "output.dense")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import GitSandbox
@@ -123,6 +124,42 @@ def test_a_model_takes_the_results(shell: Shell, tmp_path: Path) -> None:
     shell("%%theta evaluate mean\ndef mean(state): return float(state['layer.2.weight'].mean())")
     made = shell("%theta sweep mean t=0,1 --into state")
     assert len({one.metrics["score"] for one in made}) == 2
+
+
+def test_an_interrupted_sweep_keeps_what_it_has_and_everything_else_as_it_was(shell: Shell) -> None:
+    shell("import signal, numpy as np, theta_nb\nstate = theta_nb.Repository('.').load('m.safetensors')")
+    session = shell("%theta merge theirs --method slerp --t 0.5")
+    shell(
+        "%%theta evaluate mean\ncalls = []\ndef mean(state):\n    calls.append(1)\n"
+        "    if len(calls) == 3: signal.raise_signal(signal.SIGINT)\n"
+        "    return float(state['layer.2.weight'].mean())"
+    )
+    before = session.settings
+    error, shown = shell.fails("%theta sweep mean t=0,0.1,0.2,0.3,0.4 --into state")
+    assert isinstance(error, KeyboardInterrupt)
+    *table, last = shown.strip().splitlines()
+    assert last.endswith(" stopped after 2 of 5 evaluations, which are kept; what is chosen is as before")
+    assert [line.split()[:2] for line in table if "slerp" in line] == [["1", "slerp(t=0)"], ["2", "slerp(t=0.1)"]]
+    assert session.settings is before
+    assert len(session.tries) == 2
+    state, chosen = shell("state"), session.arrays()
+    assert all(np.array_equal(state[name].numpy(), x) for name, x in chosen.items()), "the model holds what is chosen"
+    made = shell("%theta sweep mean t=0,0.1 --into state --use-best")
+    assert [one.number for one in made] == [3, 4]
+    chosen = session.arrays()
+    assert session.settings is not before
+    assert all(np.array_equal(state[name].numpy(), x) for name, x in chosen.items())
+
+
+def test_evaluations_that_diverged_are_never_the_best(shell: Shell) -> None:
+    shell("%theta merge theirs --method slerp")
+    shell(
+        "%%theta evaluate gain\ncalls = []\ndef gain(state): calls.append(1); return 1e400 if len(calls) == 2 else 0.5"
+    )
+    made = shell("%theta sweep gain t=0,0.1,0.2")
+    assert made.best == 1
+    shell("%%theta evaluate gain\ndef gain(state): return float('nan')")
+    assert "none of 2 tries gave a finite score" in shell.fails("%theta sweep gain t=0,0.1")[1]
 
 
 def test_completion(shell: Shell) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,60 @@ def test_after_a_clone(repo: GitSandbox, tmp_path: Path) -> None:
         clone("config", key, value)
     clone("config", "filter.theta.required", "true")
     clone("switch", "-q", "main")
+    assert "6 parameters the same" in said(clone.path, "replay")
+
+
+@pytest.fixture
+def server(repo: GitSandbox, tmp_path: Path) -> GitSandbox:
+    """A server that has a merge by TIES, and gives parts of it."""
+    said(repo.path, "merge", "theirs", "--method", "ties", "--density", "0.5")
+    GitSandbox(tmp_path)("init", "-q", "--bare", "server.git")
+    server = GitSandbox(tmp_path / "server.git")
+    server("config", "uploadpack.allowFilter", "true")
+    repo("remote", "add", "origin", str(server.path))
+    repo("push", "-q", "origin", "main", "theirs")
+    return server
+
+
+def _clone(server: GitSandbox, name: str, *options: str) -> GitSandbox:
+    keys = {**DRIVERS, "filter.theta.process": "git-theta filter-process", "filter.theta.required": "true"}
+    words = [word for key, value in keys.items() for word in ("-c", f"{key}={value}")]
+    path = server.path.parent / name
+    server("clone", "-q", *words, *options, f"file://{server.path}", str(path))
+    return GitSandbox(path)
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_in_a_shallow_clone(server: GitSandbox, depth: int) -> None:
+    """It has the result and perhaps its parents, and no ancestor until the history is fetched."""
+    clone = _clone(server, "shallow", f"--depth={depth}")
+    refused = theta(clone.path, "replay")
+    assert (refused.status, refused.out) == (1, "")
+    assert "the input 'original' of its recipe" in refused.err
+    assert "This clone is shallow: 'git fetch --unshallow'" in refused.err
+    clone("fetch", "-q", "--unshallow")
+    assert "6 parameters the same" in said(clone.path, "replay")
+
+
+def test_in_a_partial_clone(server: GitSandbox) -> None:
+    """git fetches manifests when they are asked for, and we the objects of all three versions."""
+    assert "6 parameters the same" in said(_clone(server, "partial", "--filter=blob:none").path, "replay")
+
+
+def test_where_objects_have_to_be_fetched_and_may_not_or_cannot_be(server: GitSandbox) -> None:
+    clone = _clone(server, "clone")
+    shutil.rmtree(clone.path / ".git/theta/objects")
+    clone("config", "theta.fetch", "never")
+    refused = theta(clone.path, "replay")
+    assert refused.status == 1
+    assert "theta.fetch is 'never'. Run 'git theta fetch'." in refused.err
+    clone("config", "--unset", "theta.fetch")
+    gone = server.path.rename(server.path.parent / "gone.git")
+    refused = theta(clone.path, "replay")
+    assert refused.status == 1
+    assert "objects" in refused.err
+    assert "Traceback" not in refused.err
+    gone.rename(server.path)
     assert "6 parameters the same" in said(clone.path, "replay")
 
 

@@ -64,6 +64,7 @@ class TestPush:
         assert not lfs_objects(server), "commits can get there without objects"
         assert said(repo, "push").startswith("There is nothing to upload to origin")
         assert said(repo, "push", "--all").startswith("uploaded 2 objects")
+        assert said(repo, "push", "--all") == "origin has 2 objects already"
         assert lfs_objects(server) == set(needed(repo))
 
     def test_a_dry_run(self, repo: GitSandbox, server: GitSandbox) -> None:
@@ -158,7 +159,7 @@ class TestFetch:
             remove_objects(repo)
             said(repo, "fetch", *options)
             assert objects(repo) == set().union(*(named(repo, path, "HEAD") for path in expected)), options
-        assert said(repo, "fetch", "-I", "nothing") == "No checkpoint is meant by that."
+        assert said(repo, "fetch", "-I", "nothing") == "There is nothing to fetch: no stored checkpoint matches."
 
     def test_recent(self, repo: GitSandbox) -> None:
         def commit(branch: str, seed: int, date: str) -> None:

@@ -43,7 +43,8 @@ def load(
     loaded = side_load(tmp_path, "m.safetensors", safetensors(weights(dtype)), data, update)
     from theta_nb.checkpoints.detection import locate
     from theta_nb.checkpoints.layout import FileSource
-    from theta_nb.engine.checkpoint import Checkpoint, FileStorages
+    from theta_nb.engine.checkpoint import Checkpoint
+    from theta_nb.engine.storages import FileStorages
 
     with open(loaded.file, "rb") as file:
         source = FileSource(file.fileno())

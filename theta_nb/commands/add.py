@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.git.blobs import is_stored
+from theta_nb.git.configuration import require_filter
 from theta_nb.git.places import Places
 from theta_nb.git.pointers import sync_pointers, uses_pointers
-from theta_nb.git.process import GitError, child_environment, git, run_gently
+from theta_nb.git.process import LITERAL, GitError, child_environment, git, run_gently
 from theta_nb.git.tracked import filter_of, tracked_in_index
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def matching(places: Places, paths: Sequence[str], *, force: bool = False) -> li
     NotTrackedError
         If a path is not handled by the theta filter.
     ThetaError
-        If nothing matches, or there is no work tree.
+        If nothing matches, there is no work tree, or git does not know the filter.
     """
     if places.work_tree is None:
         raise ThetaError("there is no work tree here", hint="Run it in a clone that has one.")
@@ -102,9 +103,9 @@ def matching(places: Places, paths: Sequence[str], *, force: bool = False) -> li
     filters = filter_of(places, names)
     foreign = [name for name in names if filters.get(name) != "theta"]
     if foreign:
-        raise NotTrackedError(
-            f"{foreign[0]} is not tracked by theta", hint=f"Run 'git theta track {foreign[0]}' first."
-        )
+        name = os.path.relpath(os.path.join(places.top, foreign[0]), os.path.realpath(places.cwd))  # to be typed here
+        raise NotTrackedError(f"{name} is not tracked by theta", hint=f"Run 'git theta track {name}' first.")
+    require_filter(places.top)
     return names
 
 
@@ -120,7 +121,7 @@ def _stored_raw(places: Places, names: Sequence[str]) -> list[str]:
 
 def _stage(places: Places, arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> list[str]:
     """Run ``git add``; returns what the filter told."""
-    env = child_environment({"GIT_LITERAL_PATHSPECS": "1", **(variables or {})})
+    env = child_environment({**LITERAL, **(variables or {})})
     result = run_gently(["git", *arguments], cwd=places.top, env=env)
     said = result.stderr.decode("utf-8", "replace").splitlines()
     told = [line.removeprefix("theta: ") for line in said if line.startswith("theta: ")]

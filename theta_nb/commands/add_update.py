@@ -16,7 +16,8 @@ from theta_nb.commands.work_tree import changed, check_place, check_room, refres
 from theta_nb.engine.chosen import Chosen, encode_as
 from theta_nb.engine.side_load import apply_update, plan_update, stored_as
 from theta_nb.engine.update_files import UpdateData, read_update
-from theta_nb.errors import ManifestError, ThetaError
+from theta_nb.errors import ManifestError, ThetaError, listed
+from theta_nb.git.index import index_entry, put_entries
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
 from theta_nb.git.pointers import sync_pointers, uses_pointers
@@ -27,7 +28,6 @@ from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import dump, parse
 from theta_nb.storage.objects import DirectoryStore
 from theta_nb.updates.low_rank import LowRank
-from theta_nb.updates.matching import listed
 from theta_nb.updates.table import UPDATES, Update
 
 __all__ = ["add_as", "add_update"]
@@ -292,10 +292,8 @@ def _blob(places: Places, manifest: Manifest) -> str:
 
 def _stage(places: Places, old: TrackedBlob, blob: str) -> None:
     """Put a blob into the index, and have git see that the work tree agrees."""
-    mode = "100755" if old.executable else "100644"
-    entry = f"{mode} {blob} 0\t".encode("ascii") + os.fsencode(old.path) + b"\0"
     try:
-        git("update-index", "-z", "--index-info", cwd=places.top, data=entry)
+        put_entries(places, index_entry(old.path, blob, executable=old.executable))
     except GitError as error:
         raise GitError(
             f"{old.path} cannot be staged: {error.message}",

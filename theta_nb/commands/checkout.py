@@ -12,6 +12,8 @@ from typing import NamedTuple
 from theta_nb.commands.work_tree import changed, check_place, check_room, created_mode, refresh, replacing, state
 from theta_nb.engine.rebuild import Rebuilder
 from theta_nb.errors import ManifestError, ThetaError
+from theta_nb.git.configuration import require_filter
+from theta_nb.git.index import index_entry, put_entries
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
 from theta_nb.git.process import CatFile, git
@@ -84,8 +86,8 @@ def checkout(
     Raises
     ------
     ThetaError
-        If nothing matches, a file has local changes, objects are missing or corrupt, or the disk is too small. Each
-        file is old or new; those done before the error stay done.
+        If nothing matches, a file has local changes, git does not know the filter, objects are missing or corrupt, or
+        the disk is too small. Each file is old or new; those done before the error stay done.
     """
     if places.work_tree is None:
         raise ThetaError("there is no work tree here to check out into", hint="Run it in a clone that has one.")
@@ -94,6 +96,8 @@ def checkout(
         raise ThetaError(
             f"no tracked checkpoint matches {', '.join(paths)}", hint="'git theta ls-files' lists what is tracked."
         )
+    if blobs:
+        require_filter(places.top)  # which tells the index what was written
     cat_file = CatFile(places.top)
     try:
         done, jobs = _plan(places, blobs, cat_file, refuse=bool(paths) or source is not None, force=force)
@@ -177,11 +181,6 @@ def _write(places: Places, job: _Job, executor: Executor, advance: Callable[[int
 
 
 def _stage(places: Places, jobs: Sequence[_Job], env: Mapping[str, str] | None = None) -> None:
-    entries = b"".join(
-        f"{'100755' if job.blob.executable else '100644'} {job.blob.oid} 0\t".encode()
-        + os.fsencode(job.blob.path)
-        + b"\0"
-        for job in jobs
-    )
+    entries = b"".join(index_entry(job.blob.path, job.blob.oid, executable=job.blob.executable) for job in jobs)
     if entries:
-        git("update-index", "-z", "--index-info", cwd=places.top, data=entries, env=env)
+        put_entries(places, entries, env=env)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from dataclasses import dataclass
 from theta_nb.engine.compact import compacted, longest_chain
 from theta_nb.engine.storage_cost import new_storage
 from theta_nb.errors import ManifestError, ThetaError
+from theta_nb.git.index import index_entry, put_entries
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile, git
+from theta_nb.git.process import LITERAL, CatFile, git
 from theta_nb.git.tracked import TrackedBlob, tracked_in_index
 from theta_nb.git.versions import read_text
 from theta_nb.manifest.model import Manifest
@@ -131,14 +131,13 @@ def _read(manifest: Manifest) -> int:
 
 def _stage(places: Places, texts: dict[TrackedBlob, bytes]) -> None:
     """Put manifests into the index, and have git see that the files hold the same content as before."""
-    lines = b""
+    entries = b""
     for blob, text in texts.items():
-        oid = git("hash-object", "-w", "--no-filters", "--stdin", cwd=places.top, data=text).strip()
-        mode = b"100755" if blob.executable else b"100644"
-        lines += mode + b" " + oid + b" 0\t" + os.fsencode(blob.path) + b"\0"
-    if not lines:
+        oid = git("hash-object", "-w", "--no-filters", "--stdin", cwd=places.top, data=text).decode("ascii").strip()
+        entries += index_entry(blob.path, oid, executable=blob.executable)
+    if not entries:
         return
-    git("update-index", "-z", "--index-info", cwd=places.top, data=lines)
+    put_entries(places, entries)
     # Other than 'git add' this takes no change of the file that is the user's.
     paths = [blob.path for blob in texts]
-    git("add", "--refresh", "--", *paths, cwd=places.top, env={"GIT_LITERAL_PATHSPECS": "1"})
+    git("add", "--refresh", "--", *paths, cwd=places.top, env=LITERAL)

@@ -12,11 +12,12 @@ from importlib.metadata import PackageNotFoundError, version
 from theta_nb import __version__
 from theta_nb.commands.track import TrackedPattern, tracked_patterns
 from theta_nb.errors import ThetaError
+from theta_nb.git.configuration import ConfigEntry, config_entries, installed
 from theta_nb.git.endpoints import endpoints, mask_credentials
 from theta_nb.git.hooks import hook_problems
-from theta_nb.git.installation import ConfigEntry, installed, program_problem
+from theta_nb.git.installation import program_problem
 from theta_nb.git.places import Places
-from theta_nb.git.process import GitError, git, git_text
+from theta_nb.git.process import GitError, git_text
 
 __all__ = ["EndpointReport", "EnvReport", "RepositoryReport", "env", "mask_credentials"]
 
@@ -178,15 +179,9 @@ def _configuration(folder: str | None) -> tuple[ConfigEntry, ...]:
         r"|^core\.(attributesfile|autocrlf|hookspath|bare|worktree)$|^extensions\.|^merge\.renormalize$"
     )
     try:
-        out = git("config", "--null", "--show-scope", "--show-origin", "--get-regexp", keys, cwd=folder)
+        return config_entries(keys, folder)
     except GitError:
         return ()
-    words = out.decode("utf-8", "surrogateescape").split("\0")[:-1]
-    entries = []
-    for scope, origin, item in zip(words[::3], words[1::3], words[2::3], strict=True):
-        key, separator, value = item.partition("\n")
-        entries.append(ConfigEntry(key, value if separator else "true", scope, origin))
-    return tuple(entries)
 
 
 def _repository(places: Places) -> RepositoryReport:

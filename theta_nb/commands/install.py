@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from theta_nb.git import installation
-from theta_nb.git.installation import InstallResult, Scope
+from theta_nb.git.configuration import Scope
+from theta_nb.git.installation import InstallResult
 
 __all__ = ["install"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from theta_nb.commands.merge_wishes import Wishes
 from theta_nb.engine.merging.preview import Preview
 from theta_nb.engine.merging.session import Committer, MergeSession
-from theta_nb.errors import MergeError, ThetaError
+from theta_nb.errors import MergeError, ThetaError, listed
 from theta_nb.git.asking import open_terminal
 from theta_nb.git.merge_commit import MergeCommitter, commit_merge, require_calm, under_way
 from theta_nb.git.merge_inputs import open_session, statistics_of_data
@@ -72,7 +72,7 @@ class MergeResult:
     ----------
     action
         ``"merged"``, ``"fast-forwarded"``, ``"up to date"``, ``"staged"`` (a conflict is resolved and not committed),
-        ``"aborted"`` or ``"preview"``.
+        ``"committed"`` (all had been resolved before), ``"aborted"`` or ``"preview"``.
     commit
         Id of the merge commit; empty where none was made.
     subject
@@ -221,7 +221,7 @@ def continue_merge(
             raise ThetaError(f"no checkpoint is in conflict, but {others[0]} is", hint="Resolve it, then 'git add' it.")
         if what == "merge":  # only the commit is left, such as where a hook refused it
             commit = commit_prepared(places)
-            return MergeResult("merged", commit, _subject(places, commit))
+            return MergeResult("committed", commit, _subject(places, commit))
         raise ThetaError("no checkpoint is in conflict", hint=f"'git {what} --continue' goes on." if what else "")
     sessions = open_conflicts(places, wishes or Wishes())
     _decide(sessions)
@@ -305,10 +305,9 @@ def _decide(sessions: Mapping[str, MergeSession]) -> None:
                 if MergeMenu(session, path, terminal).run():
                     continue
                 raise ThetaError("the merge was given up", hint="Nothing has changed.")
-        shown = ", ".join(session.open[:3]) + (f" and {len(session.open) - 3} more" if len(session.open) > 3 else "")
         stuck = session.settings.default is not None
         raise MergeError(
-            f"{path}: both sides changed {shown}" + (", which no method can merge" if stuck else ""),
+            f"{path}: both sides changed {listed(session.open)}" + (", which no method can merge" if stuck else ""),
             hint="Choose a side with --override NAME ours (or theirs)."
             if stuck
             else "Choose with --method METHOD; 'git theta merge --methods' lists them.",

@@ -29,6 +29,7 @@ __all__ = [
 PROGRAM = "git theta"
 """What is typed in a terminal."""
 
+_REQUIRED = "the following arguments are required: "
 _IN_COLUMNS = re.compile(r"git theta(.*?)( {2,})")
 
 SEE_HELP = "'git theta -h' lists the commands."
@@ -60,6 +61,8 @@ class CommandLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Report a mistake in the arguments."""
+        if message.startswith(_REQUIRED):
+            message = f"'{self.prog}' needs {message.removeprefix(_REQUIRED)}"
         raise UsageError(message, hint=f"'{self.prog} -h' explains.")
 
     def print_help(self, file: SupportsWrite[str] | None = None) -> NoReturn:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from theta_nb.commands.checkout import CheckedOut, checkout
 from theta_nb.commands.fetch import FetchResult, fetch_selection
 from theta_nb.errors import ThetaError
+from theta_nb.git.configuration import require_filter
 from theta_nb.git.places import Places
 from theta_nb.git.selection import Selection
 
@@ -53,9 +54,10 @@ def pull(
     TransferError
         If an object cannot be had; what arrived is kept.
     ThetaError
-        If a file has changes of the user's.
+        If git does not know the filter, a file that was named has changes of the user's, or one cannot be written.
     """
     if places.work_tree is None:
         raise ThetaError("there is no work tree here to write checkpoints into", hint="'git theta fetch' needs none.")
+    require_filter(places.top)  # here already, before the long part
     fetched = fetch_selection(places, remote, Selection([""], paths=paths), progress=progress)
     return PullResult(fetched, tuple(checkout(places, paths, progress=progress)))

@@ -117,7 +117,7 @@ def _replayed(
 ) -> Replayed:
     recipe = Recipe.parse(manifest.recipe)
     base = None if recipe.base is None else _base(places, cat_file, recipe.base, commit, path)
-    origins = [_origin(cat_file, source, source.label, path) for source in recipe.inputs]
+    origins = [_origin(places, cat_file, source, source.label, path) for source in recipe.inputs]
     statistics = [_statistics(places, cat_file, source, commit, path) for source in recipe.statistics]
     try:
         session = open_session(places, path, base, origins, statistics=statistics)
@@ -148,15 +148,18 @@ def _base(places: Places, cat_file: CatFile, source: Source, commit: str, path: 
         again = virtual_ancestor(places, parents[0], parents[1], path) if len(parents) == 2 else None
         if again is not None:  # its digest is checked with those of the others
             return Origin(BASE_LABEL, again, again)
-    return _origin(cat_file, source, BASE_LABEL, path)
+    return _origin(places, cat_file, source, BASE_LABEL, path)
 
 
-def _origin(cat_file: CatFile, source: Source, label: str, path: str) -> Origin:
+def _origin(places: Places, cat_file: CatFile, source: Source, label: str, path: str) -> Origin:
     blob = blob_of_revision(cat_file, source.revision, path)
     if blob is None:
+        shallow = git_text("rev-parse", "--is-shallow-repository", cwd=places.top) == "true"
         raise ThetaError(
             f"{path}: the input {source.label!r} of its recipe ({source.revision[:60] or 'unknown'}) is not here",
-            hint="Fetch the branch that it was on, if there still is one.",
+            hint="This clone is shallow: 'git fetch --unshallow' brings what came before."
+            if shallow
+            else "Fetch the branch that it was on, if there still is one.",
         )
     return Origin(label, source.revision, blob)
 

@@ -52,9 +52,7 @@ def show(
         names = [f"{commit}:{path}"] if commit else index_blobs(path, places.top)
         found = cat_file.size(names[0]) if names else None
         if found is None:
-            raise ThetaError(
-                f"{path} does not exist at {where}", hint="Paths are relative to the top of the work tree."
-            )
+            raise ThetaError(f"{path} does not exist at {where}", hint="'git theta ls-files' lists the checkpoints.")
         text = read_text(found[0], cat_file)
     if text is None:
         raise NotTrackedError(f"{path} at {where} is not stored by theta-nb", hint=f"Run 'git theta track {path}'.")

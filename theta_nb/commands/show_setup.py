@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from theta_nb.commands.hooks import HooksResult
     from theta_nb.commands.track import PatternChange, TrackedPattern, TrackResult
     from theta_nb.commands.untrack import UntrackResult
-    from theta_nb.git.installation import ConfigEntry, InstallResult, UninstallResult
+    from theta_nb.git.configuration import ConfigEntry
+    from theta_nb.git.installation import InstallResult, UninstallResult
 
 __all__ = ["env", "install", "track", "uninstall", "untrack"]
 
@@ -38,7 +39,10 @@ def install(_: Namespace, result: InstallResult, style: Style) -> list[str]:
         lines += [style.yellow("This differs from what theta writes, and counts here:"), *_entries(result.overriding)]
     lines += [style.yellow(f"warning: {visible(warning)}") for warning in result.warnings]
     if result.changed and not result.warnings:
-        lines.append('Next, in a repository: git theta track "*.safetensors"')
+        lines += [
+            'Next, in a repository:              git theta track "*.safetensors"',
+            "or in a clone that has manifests:   git theta pull",
+        ]
     return lines
 
 

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["fetch", "pull", "push"]
 
 
-def push(_: Namespace, result: PushResult, style: Style) -> list[str]:
+def push(arguments: Namespace, result: PushResult, style: Style) -> list[str]:
     """What was uploaded, or would be."""
     where = visible(result.remote)
     moved = f"{count(result.transferred, 'object')}, {human_size(result.nbytes)}"
     if not result.objects:
+        if arguments.all_:
+            return [f"There is nothing to upload to {where}: no commit has a checkpoint."]
         return [f"There is nothing to upload to {where}; 'git theta push --all' checks everything."]
     if result.dry_run:
         return [f"would upload {moved}, to {where}; it has {result.objects - result.transferred:,} of them"]
@@ -36,7 +38,7 @@ def fetch(_: Namespace, result: FetchResult, style: Style) -> list[str]:
     """What was fetched, or would be."""
     moved = f"{count(result.transferred, 'object')}, {human_size(result.nbytes)}"
     if not result.checkpoints:
-        return ["No checkpoint is meant by that."]
+        return ["There is nothing to fetch: no stored checkpoint matches."]
     if result.dry_run:
         return [f"would fetch {moved}; {result.objects - result.transferred:,} are here"]
     if not result.transferred:

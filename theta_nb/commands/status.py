@@ -15,7 +15,7 @@ from theta_nb.engine.previous import Previous
 from theta_nb.engine.storage_cost import new_storage
 from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile, git, git_ok
+from theta_nb.git.process import LITERAL, CatFile, git, git_ok
 from theta_nb.git.tracked import TrackedBlob, tracked_in_commit, tracked_in_index, untracked_checkpoints
 from theta_nb.git.versions import read_text
 from theta_nb.manifest.model import Manifest
@@ -135,7 +135,7 @@ class _Survey:
         """Paths whose times or sizes differ from the index; their content is looked at by us, not by a filter."""
         if not paths:
             return set()
-        out = git("diff-files", "--name-only", "-z", "--", *paths, cwd=self._places.top, env=_LITERAL)
+        out = git("diff-files", "--name-only", "-z", "--", *paths, cwd=self._places.top, env=LITERAL)
         return {os.fsdecode(name) for name in out.split(b"\0") if name}
 
     def _manifest(self, oid: str | None) -> Manifest | None:
@@ -218,9 +218,6 @@ class _Survey:
             for path, manifest in manifests.items()
             if manifest is not None
         ]
-
-
-_LITERAL = {"GIT_LITERAL_PATHSPECS": "1"}
 
 
 def _file_size(places: Places, path: str) -> int | None:

@@ -20,8 +20,9 @@ from theta_nb.git.attributes import (
 )
 from theta_nb.git.attributes_file import AttributesFile
 from theta_nb.git.blobs import is_stored
+from theta_nb.git.configuration import installed
 from theta_nb.git.hooks import ensure_hooks
-from theta_nb.git.installation import InstallResult, install, installed, program_problem
+from theta_nb.git.installation import InstallResult, install, program_problem
 from theta_nb.git.places import Places
 from theta_nb.git.pointers import ATTRIBUTE, FOLDER, RULE, exclude_from_git_lfs, sync_pointers
 from theta_nb.git.process import git

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from theta_nb.git import installation
-from theta_nb.git.installation import Scope, UninstallResult
+from theta_nb.git.configuration import Scope
+from theta_nb.git.installation import UninstallResult
 
 __all__ = ["uninstall"]
 

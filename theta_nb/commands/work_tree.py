@@ -9,12 +9,11 @@ from contextlib import contextmanager, suppress
 
 from theta_nb.errors import ThetaError
 from theta_nb.git.places import Places
-from theta_nb.git.process import git
+from theta_nb.git.process import LITERAL, git
 from theta_nb.manifest.text import is_manifest
+from theta_nb.storage.durable import to_disk
 
 __all__ = ["changed", "check_place", "check_room", "created_mode", "refresh", "replacing", "state"]
-
-_LITERAL = {"GIT_LITERAL_PATHSPECS": "1"}
 
 
 def check_place(places: Places, path: str) -> None:
@@ -51,8 +50,8 @@ def changed(places: Places, paths: Sequence[str]) -> set[str]:
     if not paths:
         return set()
     # Unlike 'diff-files' this compares contents where only the times differ.
-    differ = git("diff", "--name-only", "--no-ext-diff", "-z", "--", *paths, cwd=places.top, env=_LITERAL)
-    others = git("ls-files", "--others", "-z", "--", *paths, cwd=places.top, env=_LITERAL)
+    differ = git("diff", "--name-only", "--no-ext-diff", "-z", "--", *paths, cwd=places.top, env=LITERAL)
+    others = git("ls-files", "--others", "-z", "--", *paths, cwd=places.top, env=LITERAL)
     return {os.fsdecode(name) for name in (differ + others).split(b"\0") if name}
 
 
@@ -88,7 +87,7 @@ def replacing(places: Places, path: str, nbytes: int, mode: int) -> Iterator[int
             os.fchmod(fd, mode)
             if places.settings.fsync:
                 # Else a power failure might leave the reserved length and no content, under the times that git knows.
-                os.fdatasync(fd)
+                to_disk(fd)
             if os.fstat(fd).st_nlink == 0:
                 # Python follows the link of /proc only if it is given a folder, which an absolute path ignores.
                 os.link(f"/proc/self/fd/{fd}", temporary, src_dir_fd=fd)
@@ -116,7 +115,7 @@ def _reserve(fd: int, path: str, nbytes: int) -> None:
     """Make room before the first byte: a manifest may claim any size, and a full disk should show now."""
     check_room(os.fstatvfs(fd), path, nbytes)
     if nbytes:
-        with suppress(OSError):  # not every file system can
+        with suppress(OSError, AttributeError):  # not every system can, nor every file system
             os.posix_fallocate(fd, 0, nbytes)
 
 
@@ -141,6 +140,6 @@ def refresh(places: Places, paths: Sequence[str]) -> None:
     """
     if not paths:
         return
-    stale = git("diff-files", "--name-only", "-z", "--", *paths, cwd=places.top, env=_LITERAL)
+    stale = git("diff-files", "--name-only", "-z", "--", *paths, cwd=places.top, env=LITERAL)
     if stale:
         git("update-index", "-z", "--stdin", cwd=places.top, data=stale)

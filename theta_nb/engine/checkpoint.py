@@ -3,136 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from fnmatch import translate
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from theta_nb.checkpoints.layout import ByteSource, Layout
+from theta_nb.checkpoints.layout import Layout
 from theta_nb.checkpoints.naming import parse as parse_name
-from theta_nb.engine.layouts import anonymous, owners
 from theta_nb.engine.rebuild import Decoder, read_layout
+from theta_nb.engine.storages import FETCH, Bring, ObjectStorages, StorageReader
 from theta_nb.errors import CheckpointError, MissingObjectError, ThetaError
 from theta_nb.manifest.model import Manifest
 from theta_nb.storage.objects import ObjectStore
-from theta_nb.tensors.chunks import chunk_extents
 from theta_nb.tensors.spec import Shape, TensorSpec
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["Checkpoint", "FileStorages", "ObjectStorages", "StorageReader", "TensorView", "matching"]
-
-
-Bring = Callable[[Mapping[str, int]], None]
-"""Fetches objects, given their lengths by name; raises :class:`MissingObjectError` where it cannot."""
-
-_FETCH = "Fetch them from a remote, or copy them from the theta/objects folder of a clone that has them."
-
-
-class StorageReader(Protocol):
-    """Where the bytes of storages come from."""
-
-    def prepare(self, storages: Iterable[int]) -> None:
-        """Have what some storages are made of at hand, fetched in one batch where it is not."""
-        ...
-
-    def read(self, storage: int) -> bytearray:
-        """All bytes of one storage, in memory that the caller owns."""
-        ...
-
-
-class FileStorages:
-    """Storages of a checkpoint file.
-
-    Parameters
-    ----------
-    source
-        The file.
-    layout
-        Where its storages are.
-    """
-
-    def __init__(self, source: ByteSource, layout: Layout) -> None:
-        self._source = source
-        self._layout = layout
-
-    def prepare(self, storages: Iterable[int]) -> None:
-        """Do nothing: the file is here."""
-
-    def read(self, storage: int) -> bytearray:
-        """All bytes of one storage."""
-        place = self._layout.storages[storage]
-        return bytearray(self._source.read(place.offset, place.nbytes))
-
-
-class ObjectStorages:
-    """Storages of a version in git, decoded from objects in parallel.
-
-    Parameters
-    ----------
-    manifest, layout
-        The version.
-    store, executor
-        Where objects are read and decoded.
-    bring
-        Called with the lengths of missing objects, by name, to have them fetched into the store.
-    """
-
-    def __init__(
-        self,
-        manifest: Manifest,
-        layout: Layout,
-        store: ObjectStore,
-        executor: Executor,
-        bring: Bring | None = None,
-    ) -> None:
-        self._manifest = manifest
-        self._layout = layout
-        self._store = store
-        self._decoder = Decoder(store)
-        self._executor = executor
-        self._bring = bring
-        self._owners = owners(layout)
-
-    def prepare(self, storages: Iterable[int]) -> None:
-        """Fetch the missing objects of some storages in one batch."""
-        if self._bring is None:
-            return
-        values = (self._manifest.value_of(self._owners[storage]) for storage in storages)
-        oids = {oid for value in values for oid in value.oids if self._store.size(oid) is None}
-        if oids:
-            self._bring({oid: self._manifest.objects[oid] for oid in oids})
-
-    def read(self, storage: int) -> bytearray:
-        """All bytes of one storage, every chunk verified."""
-        owner = self._owners[storage]
-        try:
-            self.prepare([storage])
-        except MissingObjectError as error:
-            raise MissingObjectError(
-                f"parameter {owner!r}: {error.message}", oids=error.oids, hint=error.hint
-            ) from error
-        place = self._layout.storages[storage]
-        value = self._manifest.value_of(owner)
-        missing = sorted({oid for oid in value.oids if self._store.size(oid) is None})
-        if missing:
-            raise MissingObjectError(
-                f"parameter {owner!r}: {len(missing)} objects that hold it are not here (first: {missing[0][:12]})",
-                oids=tuple(missing),
-                hint=_FETCH,
-            )
-        data = bytearray(value.nbytes)
-        view = memoryview(data)
-        row, itemsize = (1, 1) if owner == anonymous(storage) else (place.row_nbytes, place.itemsize)
-        jobs = [
-            self._executor.submit(self._decoder.into, ref, view[e.offset : e.offset + e.nbytes], owner)
-            for e, ref in zip(chunk_extents(value.nbytes, row, itemsize), value.chunks, strict=True)
-        ]
-        for job in jobs:
-            job.result()
-        return data
+__all__ = ["Checkpoint", "TensorView", "matching"]
 
 
 class TensorView:
@@ -246,7 +135,7 @@ class Checkpoint(Mapping[str, TensorView]):
             raise MissingObjectError(
                 f"{description or 'the checkpoint'}: the object that holds its layout is not here",
                 oids=error.oids,
-                hint=_FETCH,
+                hint=FETCH,
             ) from error
         return cls(layout, ObjectStorages(manifest, layout, store, executor, bring), description)
 
@@ -261,10 +150,7 @@ class Checkpoint(Mapping[str, TensorView]):
         return self._layout.size
 
     def __getitem__(self, name: str) -> TensorView:
-        try:
-            return TensorView(self._specs[name], self._reader)
-        except KeyError:
-            raise KeyError(name) from None
+        return TensorView(self._specs[name], self._reader)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._specs)

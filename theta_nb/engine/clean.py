@@ -13,9 +13,10 @@ from theta_nb.checkpoints.layout import FileSource, Layout
 from theta_nb.engine.decode import Decoder
 from theta_nb.engine.encode import ChunkEncoder
 from theta_nb.engine.known import Known
-from theta_nb.engine.one_pass import ByteStream, FileStream, MismatchError, Pass, Progress
+from theta_nb.engine.one_pass import Pass, Progress
 from theta_nb.engine.previous import Previous
-from theta_nb.errors import CheckpointError
+from theta_nb.engine.streams import ByteStream, FileStream, MismatchError
+from theta_nb.errors import CheckpointError, listed
 from theta_nb.manifest.model import Manifest
 from theta_nb.storage.objects import ObjectStore
 
@@ -140,10 +141,9 @@ def _with_kept(layout: Layout, kept: Sequence[str]) -> Layout:
     """Say in the warnings what was not taken."""
     if not kept:
         return layout
-    shown = ", ".join(kept[:3]) + (f" and {len(kept) - 3} more" if len(kept) > 3 else "")
     warning = (
         f"{len(kept)} tensor{'s are' * (len(kept) > 1) or ' is'} within theta.tolerance of the committed version and "
-        f"kept as committed: {shown}"
+        f"kept as committed: {listed(kept)}"
     )
     return replace(layout, warnings=(*layout.warnings, warning))
 

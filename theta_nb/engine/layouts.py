@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from theta_nb.checkpoints.layout import DerivedField, Layout, Storage
-from theta_nb.errors import CheckpointError, ManifestError
-from theta_nb.manifest.model import Entry, Manifest
+from theta_nb.errors import CheckpointError, ManifestError, listed
+from theta_nb.manifest.model import Entry, Manifest, Value
 from theta_nb.tensors.chunks import row_nbytes, tensor_digest
 from theta_nb.tensors.dtypes import dtype_named
 from theta_nb.tensors.spec import TensorSpec, contiguous_strides
@@ -159,7 +159,7 @@ def _check_views(manifest: Manifest, layout: Layout, names: tuple[str, ...]) -> 
 
 def _mixed(names: list[str]) -> ManifestError:
     return ManifestError(
-        f"the manifest mixes lines of two versions: {_some(names)} do not fit its layout",
+        f"the manifest mixes lines of two versions: {listed([repr(name) for name in names])} do not fit its layout",
         hint="Take the whole file from one version ('git checkout REV -- PATH').",
     )
 
@@ -175,9 +175,42 @@ def derived_bytes(manifest: Manifest, layout: Layout, names: tuple[str, ...]) ->
     return out
 
 
-def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:3])
-    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
+def settle_derived(
+    layout: Layout,
+    owned: tuple[str, ...],
+    derived: Mapping[int, bytes],
+    entries: Mapping[str, Entry],
+    values: dict[bytes, Value],
+) -> dict[int, bytes]:
+    """Put each storage's CRC-32 beside its value; fields that disagree with it stay on their own.
+
+    Parameters
+    ----------
+    layout, owned
+        Of the file, and the owner of each of its storages.
+    derived
+        Bytes of every derived field.
+    entries, values
+        Of the manifest; the values of owners get their CRC-32.
+
+    Returns
+    -------
+    dict
+        Fields that do not follow from a value.
+    """
+    left: dict[int, bytes] = {}
+    for index, data in sorted(derived.items()):
+        storage = layout.derived[index].storage
+        if storage is None or len(data) != 4:
+            left[index] = data
+            continue
+        digest = entries[owned[storage]].digest
+        value = values[digest]
+        if not value.crc32:
+            values[digest] = Value(digest, value.nbytes, value.chunks, data)
+        elif value.crc32 != data:
+            left[index] = data
+    return left
 
 
 def entry_of(tensor: TensorSpec, digest: bytes, owner: str) -> Entry:

@@ -3,74 +3,23 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable, Mapping
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from theta_nb.checkpoints.layout import ByteSource, Layout, Part
 from theta_nb.engine.decode import Decoder
-from theta_nb.engine.encode import ChunkEncoder, Read
+from theta_nb.engine.encode import ChunkEncoder
 from theta_nb.engine.known import KnownChunk
-from theta_nb.engine.layouts import anonymous, dump_layout, entry_of, owners
+from theta_nb.engine.layouts import anonymous, dump_layout, entry_of, owners, settle_derived
 from theta_nb.engine.previous import Previous
-from theta_nb.errors import CheckpointError
+from theta_nb.engine.streams import ByteStream, FileStream, MismatchError, Window
 from theta_nb.manifest.model import ChunkRef, Entry, Manifest, Value
 from theta_nb.tensors.chunks import CHUNK_NBYTES, Extent, chunk_extents, storage_digest, tensor_digest
 from theta_nb.updates.table import Numbers
 
-__all__ = ["ByteStream", "FileStream", "MismatchError", "Pass", "Progress", "settle_derived"]
+__all__ = ["Pass", "Progress"]
 
 Progress = Callable[[int], None]
-
-
-class ByteStream(Protocol):
-    """Bytes that come once, in order."""
-
-    def readinto(self, dest: memoryview) -> int:
-        """Fill ``dest`` and return its length; less only at the end of the stream."""
-        ...
-
-
-class FileStream:
-    """A :class:`ByteStream` over a file descriptor, from its start."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._offset = 0
-
-    def readinto(self, dest: memoryview) -> int:
-        """Fill ``dest`` from the file."""
-        done = self._fill(dest, self._offset)
-        self._offset += done
-        return done
-
-    def later(self, nbytes: int) -> Read:
-        """Step over some bytes, which whoever works on them reads: reading is half the work of hashing."""
-        start = self._offset
-        self._offset += nbytes
-
-        def read(dest: memoryview, offset: int) -> None:
-            if self._fill(dest, start + offset) < len(dest):
-                raise MismatchError(b"")
-
-        return read
-
-    def _fill(self, dest: memoryview, offset: int) -> int:
-        done = 0
-        while done < len(dest):
-            count = os.preadv(self._fd, [dest[done:]], offset + done)
-            if count == 0:
-                break
-            done += count
-        return done
-
-
-class MismatchError(Exception):
-    """The stream is not what the layout was located in; carries the bytes read since the last whole piece."""
-
-    def __init__(self, tail: bytes) -> None:
-        super().__init__()
-        self.tail = tail
 
 
 class Pass:
@@ -104,7 +53,7 @@ class Pass:
         self._decoder = decoder
         self._encoder = encoder
         self._layout = layout
-        self._hint = None if hint is None else _Window(hint)
+        self._hint = None if hint is None else Window(hint)
         self._progress = progress
         self._owners = owners(layout)
         self._previous = previous
@@ -309,65 +258,6 @@ class Pass:
         digests = (self._encoder.digests[n] for n in numbers)
         # Without writing, new chunks have no reference; a reference to nothing keeps their digest.
         return tuple(known[d].ref if d in known else ChunkRef(d) for d in digests)
-
-
-def settle_derived(
-    layout: Layout,
-    owned: tuple[str, ...],
-    derived: Mapping[int, bytes],
-    entries: Mapping[str, Entry],
-    values: dict[bytes, Value],
-) -> dict[int, bytes]:
-    """Put each storage's CRC-32 beside its value; fields that disagree with it stay on their own.
-
-    Parameters
-    ----------
-    layout, owned
-        Of the file, and the owner of each of its storages.
-    derived
-        Bytes of every derived field.
-    entries, values
-        Of the manifest; the values of owners get their CRC-32.
-
-    Returns
-    -------
-    dict
-        Fields that do not follow from a value.
-    """
-    left: dict[int, bytes] = {}
-    for index, data in sorted(derived.items()):
-        storage = layout.derived[index].storage
-        if storage is None or len(data) != 4:
-            left[index] = data
-            continue
-        digest = entries[owned[storage]].digest
-        value = values[digest]
-        if not value.crc32:
-            values[digest] = Value(digest, value.nbytes, value.chunks, data)
-        elif value.crc32 != data:
-            left[index] = data
-    return left
-
-
-class _Window:
-    """Short reads of a source, many of them close together: the skeleton lies in small gaps between the tensors."""
-
-    _NBYTES = 2**16
-
-    def __init__(self, source: ByteSource) -> None:
-        self._source = source
-        self._start = 0
-        self._data = b""
-
-    def read(self, offset: int, nbytes: int) -> bytes:
-        """Bytes of a range, or nothing if the file was cut short meanwhile."""
-        if offset < self._start or offset + nbytes > self._start + len(self._data):
-            wanted = max(nbytes, min(self._NBYTES, self._source.size - offset))
-            try:
-                self._start, self._data = offset, self._source.read(offset, wanted)
-            except CheckpointError:
-                return b""
-        return self._data[offset - self._start : offset - self._start + nbytes]
 
 
 def _pieces(data: bytes) -> list[bytes]:

@@ -18,18 +18,17 @@ from theta_nb.engine.decode import Decoder
 from theta_nb.engine.encode import ChunkEncoder
 from theta_nb.engine.incremental import Incremental, Step
 from theta_nb.engine.known import KnownChunk, KnownChunks
-from theta_nb.engine.layouts import derived_bytes, entry_of, owners
-from theta_nb.engine.one_pass import settle_derived
+from theta_nb.engine.layouts import derived_bytes, entry_of, owners, settle_derived
 from theta_nb.engine.previous import Previous
 from theta_nb.engine.rebuild import Rebuilder, read_layout
-from theta_nb.errors import ThetaError
+from theta_nb.errors import ThetaError, listed
 from theta_nb.manifest.model import ChunkRef, Entry, Manifest, Value
 from theta_nb.storage.objects import ObjectStore
 from theta_nb.tensors.checksums import combined_crc32
 from theta_nb.tensors.chunks import Extent, chunk_extents, tensor_digest
 from theta_nb.tensors.spec import TensorSpec
-from theta_nb.updates.changes import Change, Parameter, Part
-from theta_nb.updates.matching import listed, match, plain_names
+from theta_nb.updates.change import Change, Parameter, Part
+from theta_nb.updates.matching import match, plain_names
 from theta_nb.updates.named import UpdateSet
 from theta_nb.updates.table import Numbers
 
@@ -121,7 +120,7 @@ def plan_update(update: UpdateSet, manifest: Manifest, store: ObjectStore, *, so
             targets[spec.storage] = _Target(owner, parameter, change)
     if problems:
         raise ThetaError(
-            f"{source or 'the update'} does not fit the checkpoint: {listed(problems, '; ')}",
+            f"{source or 'the update'} does not fit the checkpoint: {listed(problems, '; ', most=8)}",
             hint="Nothing was changed.",
         )
     named = {target.parameter.name for target in targets.values()}

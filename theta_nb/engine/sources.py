@@ -18,13 +18,13 @@ from typing import Protocol
 from theta_nb.checkpoints.detection import locate
 from theta_nb.checkpoints.layout import FileSource as LayoutSource
 from theta_nb.checkpoints.layout import Layout
-from theta_nb.engine.checkpoint import Bring
 from theta_nb.engine.clean import Cleaner
 from theta_nb.engine.diff import RAW, Parameter, ParameterChange, parameters_of
 from theta_nb.engine.digest_cache import DigestCache, FileState, layout_digest
 from theta_nb.engine.known import KnownChunks
 from theta_nb.engine.layouts import dump_layout
 from theta_nb.engine.rebuild import Decoder, read_layout
+from theta_nb.engine.storages import Bring
 from theta_nb.errors import CheckpointError, ThetaError
 from theta_nb.manifest.model import Manifest
 from theta_nb.storage.objects import MemoryStore, ObjectStore

@@ -14,9 +14,10 @@ import numpy as np
 from theta_nb.checkpoints.detection import locate
 from theta_nb.checkpoints.layout import FileSource
 from theta_nb.checkpoints.naming import parse
-from theta_nb.engine.checkpoint import Checkpoint, FileStorages
+from theta_nb.engine.checkpoint import Checkpoint
+from theta_nb.engine.storages import FileStorages
 from theta_nb.errors import CheckpointError, ThetaError
-from theta_nb.updates.changes import Array
+from theta_nb.updates.change import Array
 from theta_nb.updates.named import LOADED_TYPES, NamedUpdates, UpdateSet
 from theta_nb.updates.peft import PeftAdapter, is_peft_key
 

@@ -21,7 +21,7 @@ from functools import cached_property
 from theta_nb.errors import ThetaError
 from theta_nb.git.endpoints import ConfigLine, Endpoint
 from theta_nb.git.places import Places
-from theta_nb.git.process import child_environment, git_elsewhere, git_ok, without_local_variables
+from theta_nb.git.process import child_environment, config_items, git_elsewhere, git_ok, without_local_variables
 
 __all__ = ["INSIDE", "REMOTE", "Carrier", "carrier_for", "has_git_lfs"]
 
@@ -111,8 +111,7 @@ class Carrier:
         if not any(line.key.startswith("includeif.") for line in self.lines):  # one and the same for all repositories
             return Counter((line.key, line.value) for line in self.lines if line.scope in ("system", "global"))
         out = git_elsewhere(*INSIDE, "config", "--list", "--null", cwd=self.folder)
-        items = (item.partition("\n") for item in out.decode("utf-8", "surrogateescape").split("\0")[:-1])
-        return Counter((key, value if separator else "true") for key, separator, value in items)
+        return Counter(config_items(out))
 
     def environment(self, endpoint: Endpoint, further: Sequence[tuple[str, str]] = ()) -> dict[str, str]:
         """Environment for git-lfs in the carrier, to reach one endpoint as :data:`REMOTE`.

@@ -6,14 +6,14 @@ import contextlib
 import math
 import os
 import re
-import tempfile
 from collections.abc import Mapping
 from numbers import Real
 
 from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.git.attributes import FILTER, filters_of
+from theta_nb.git.index import index_entry, put_entries, tree_with
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile, GitError, git, git_ok, git_text
+from theta_nb.git.process import LITERAL, CatFile, GitError, git, git_ok, git_text
 
 __all__ = ["METRIC_TRAILER", "commit_blob", "commit_staged", "message_with_metrics", "metrics_in", "parent_of"]
 
@@ -126,12 +126,12 @@ def commit_blob(places: Places, path: str, content: bytes, message: str, *, bran
         _refuse_elsewhere(places, ref)
     parent = parent_of(places, branch)
     blob = git("hash-object", "-w", "--stdin", "--no-filters", cwd=places.top, data=content).decode("ascii").strip()
-    entry = f"100644 {blob} 0\t".encode() + os.fsencode(path) + b"\0"
-    tree = _tree(places, parent, entry)
+    entry = index_entry(path, blob)
+    tree = tree_with(places, parent, entry)
     if not _tracks(places, tree, path):
         # The line may only be staged yet. Without it a checkout of the new commit would give the manifest.
         staged = _staged_attributes(places, path) if current or tip is None else b""
-        tree = _tree(places, parent, staged + entry)
+        tree = tree_with(places, parent, staged + entry)
         if not _tracks(places, tree, path):
             raise NotTrackedError(
                 f"{path} is not tracked on {branch or 'the current branch'}",
@@ -152,7 +152,7 @@ def commit_blob(places: Places, path: str, content: bytes, message: str, *, bran
             hint="Save it again, on top of what is there now.",
         ) from error
     if current and places.work_tree is not None:
-        git("update-index", "-z", "--index-info", cwd=places.top, data=entry)
+        put_entries(places, entry)
     return name
 
 
@@ -160,15 +160,6 @@ def parent_of(places: Places, branch: str | None) -> str | None:
     """Id of the commit that the next one on a branch stands on: its tip, or HEAD for a new branch; ``None`` if none."""
     tip = _commit(f"refs/heads/{branch}", places) if branch is not None else None
     return tip or _commit("HEAD", places)
-
-
-def _tree(places: Places, parent: str | None, entries: bytes) -> str:
-    """Id of the tree of a commit with some entries replaced, in the form of ``git update-index --index-info -z``."""
-    with tempfile.TemporaryDirectory(prefix="theta-") as folder:
-        index = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
-        git("read-tree", parent or "--empty", cwd=places.top, env=index)
-        git("update-index", "-z", "--index-info", cwd=places.top, env=index, data=entries)
-        return git("write-tree", cwd=places.top, env=index).decode("ascii").strip()
 
 
 def _tracks(places: Places, tree: str, path: str) -> bool:
@@ -183,7 +174,7 @@ def _staged_attributes(places: Places, path: str) -> bytes:
     for part in path.split("/")[:-1]:
         folders.append(f"{folders[-1]}{part}/")
     names = [f"{folder}.gitattributes" for folder in folders]
-    return git("ls-files", "--stage", "-z", "--", *names, cwd=places.top, env={"GIT_LITERAL_PATHSPECS": "1"})
+    return git("ls-files", "--stage", "-z", "--", *names, cwd=places.top, env=LITERAL)
 
 
 def _commit(revision: str, places: Places) -> str | None:
@@ -216,7 +207,7 @@ def _refuse_elsewhere(places: Places, ref: str) -> None:
 
 
 def _refuse_staged(places: Places, path: str) -> None:
-    out = git("ls-files", "--stage", "-z", "--", path, cwd=places.top, env={"GIT_LITERAL_PATHSPECS": "1"})
+    out = git("ls-files", "--stage", "-z", "--", path, cwd=places.top, env=LITERAL)
     entries = [record.partition(b"\t")[0].split() for record in out.split(b"\0") if record]
     cat_file = CatFile(places.top)
     try:

@@ -24,7 +24,8 @@ from theta_nb.git.endpoints import (
     remote_names,
 )
 from theta_nb.git.lfs_client import LfsClient
-from theta_nb.git.object_copies import copy_objects, folders_in, own_folders, repository_folders
+from theta_nb.git.object_copies import copy_objects
+from theta_nb.git.object_folders import folders_in, own_folders, repository_folders
 from theta_nb.git.places import Places
 from theta_nb.git.transfer_outcome import (
     Meter,
@@ -36,6 +37,7 @@ from theta_nb.git.transfer_outcome import (
     failed,
     list_objects,
 )
+from theta_nb.storage.durable import to_disk
 
 __all__ = ["absent_here", "fetch_objects", "obtain_objects", "remotes_in_order"]
 
@@ -217,7 +219,7 @@ def _to_disk(path: str) -> None:
     with suppress(OSError):  # what a disk loses is found by its digest when it is read
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            os.fdatasync(fd)
+            to_disk(fd)
         finally:
             os.close(fd)
 

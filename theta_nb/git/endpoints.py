@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from theta_nb.errors import ThetaError
 from theta_nb.git.places import Places
-from theta_nb.git.process import GitError, git, git_text
+from theta_nb.git.process import LITERAL, GitError, git, git_text
 
 __all__ = [
     "ConfigLine",
@@ -140,7 +140,7 @@ def _lfsconfig(places: Places) -> list[ConfigLine]:
 
 def _has_lfsconfig(places: Places) -> bool:
     """Whether the index has the file: one look that spares two failing ones in most repositories."""
-    return bool(git("ls-files", "-z", "--", ".lfsconfig", cwd=places.top, env={"GIT_LITERAL_PATHSPECS": "1"}))
+    return bool(git("ls-files", "-z", "--", ".lfsconfig", cwd=places.top, env=LITERAL))
 
 
 def remote_names(lines: Iterable[ConfigLine]) -> list[str]:

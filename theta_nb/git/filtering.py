@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
 
 from theta_nb.engine.rebuild import Rebuilder, missing_objects
-from theta_nb.errors import ManifestError, MissingObjectError, ThetaError
+from theta_nb.errors import ManifestError, MissingObjectError, ThetaError, listed
 from theta_nb.git.content import HEAD_NBYTES, Content, copy_rest, is_reference_manifest, read_rest, take
 from theta_nb.git.on_demand import bring
 from theta_nb.git.pending import leave_pending
@@ -191,7 +191,7 @@ class Filter:
         if len(paths) == 1:
             what, manifests, files = f"{paths[0]}: {error.message}", "its manifest", f" {paths[0]}"
         else:
-            names = ", ".join(paths[:_MOST_NAMED]) + (f" and {n} more" if (n := len(paths) - _MOST_NAMED) > 0 else "")
+            names = listed(paths, most=_MOST_NAMED)
             what, manifests, files = f"{names}: {error.message}", "their manifests", ""
         # A checkout asks for the file, but so does a diff with an external driver: git does not say which.
         self._warn(

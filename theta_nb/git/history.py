@@ -11,7 +11,7 @@ from theta_nb.engine.history import Commit, Version, VersionReader
 from theta_nb.errors import ManifestError, NotTrackedError, ThetaError
 from theta_nb.git.commits import metrics_in
 from theta_nb.git.places import Places
-from theta_nb.git.process import GitError, git, git_ok
+from theta_nb.git.process import LITERAL, GitError, git, git_ok
 from theta_nb.git.tracked import resolve
 from theta_nb.git.walk import manifest_texts
 from theta_nb.manifest.memo import Memo
@@ -19,7 +19,6 @@ from theta_nb.manifest.text import parse
 
 __all__ = ["Walk", "describe", "walk_history"]
 
-_LITERAL = {"GIT_LITERAL_PATHSPECS": "1"}
 _FIELDS = ("%H", "%P", "%an", "%aI", "%B")
 _MOST_NAMES = 20
 """Names that one file is followed through; whoever renames it more often sees its last names."""
@@ -82,9 +81,7 @@ def walk_history(
     start = ["--branches", "--tags", *_head(places)] if all_ else _starts(places, revisions)
     commits = _list(places, start, [path], first_parent=first_parent)
     if not commits:
-        raise ThetaError(
-            f"no commit has {path}", hint="Paths are relative to the top; 'git theta ls-files' lists checkpoints."
-        )
+        raise ThetaError(f"no commit has {path}", hint="'git theta ls-files' lists the checkpoints.")
     renames: dict[str, dict[str, str]] = {}
     paths = [path]
     blobs = _blobs(places, commits, paths)
@@ -150,7 +147,7 @@ def _read(places: Places, arguments: Sequence[str]) -> list[Commit]:
         *("log", "-z", "--no-show-signature", "--no-follow", "--no-color", "--no-patch", "--encoding=UTF-8"),
         *(f"--format=tformat:{'%x00'.join(_FIELDS)}", *arguments),
         cwd=places.top,
-        env=_LITERAL,
+        env=LITERAL,
     )
     words = out.decode("utf-8", "replace").split("\0")[:-1]
     return [_commit(*words[i : i + len(_FIELDS)]) for i in range(0, len(words), len(_FIELDS))]

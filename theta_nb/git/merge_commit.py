@@ -7,20 +7,20 @@ moves by a fast-forward, which git refuses or does as a whole, work tree and ind
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
 from theta_nb.engine.merging.session import MergeSession
-from theta_nb.errors import ThetaError
+from theta_nb.errors import ThetaError, listed
 from theta_nb.git.commits import message_with_metrics
+from theta_nb.git.index import index_entry, tree_with
 from theta_nb.git.merge_plan import MergePlan, default_message
 from theta_nb.git.merge_result import make_result
 from theta_nb.git.merge_trailers import MERGE_TRAILER, with_trailers
 from theta_nb.git.merge_trees import merge_trees
 from theta_nb.git.places import Places
-from theta_nb.git.process import GitError, git, git_ok, git_text
+from theta_nb.git.process import LITERAL, GitError, git, git_ok, git_text
 
 __all__ = [
     "MergeCommitter",
@@ -74,8 +74,7 @@ def require_calm(places: Places, paths: Sequence[str] = ()) -> None:
     if not git_ok("diff-index", "--cached", "--quiet", "HEAD", "--", cwd=places.top):
         raise ThetaError("something is staged that is not committed", hint="Commit it or 'git stash' it first.")
     if paths:
-        env = {"GIT_LITERAL_PATHSPECS": "1"}
-        out = git("status", "--porcelain", "-z", "--untracked-files=no", "--", *paths, cwd=places.top, env=env)
+        out = git("status", "--porcelain", "-z", "--untracked-files=no", "--", *paths, cwd=places.top, env=LITERAL)
         changed = [os.fsdecode(record[3:]) for record in out.split(b"\0") if record]
         if changed:
             raise ThetaError(f"{changed[0]} has changes that are not committed", hint="Commit or 'git stash' them.")
@@ -151,7 +150,7 @@ def commit_merge(
         with make_result(places, session, path, progress=progress) as result:
             blob = git("hash-object", "-w", "--stdin", "--no-filters", cwd=places.top, data=result.text)
         entries.append(_entry(places, tree, plan.head, path, blob.decode("ascii").strip()))
-    tree = _with_entries(places, tree, entries)
+    tree = tree_with(places, tree, b"".join(entries))
     parents = [word for commit in (plan.head, *plan.commits) for word in ("-p", commit)]
     text = message_of(message or default_message(plan), sessions)
     commit = git("commit-tree", tree, *parents, "-F", "-", cwd=places.top, data=text).decode("ascii").strip()
@@ -207,42 +206,33 @@ def merged_tree(plan: MergePlan, ours: frozenset[str]) -> str:
     places, current = plan.places, plan.head
     tree = ""
     for index, commit in enumerate(plan.commits):
-        tree = _merge_trees(places, current, commit, ours)
+        tree = _merge_trees(plan, current, commit, ours)
         if index + 1 < len(plan.commits):
             step = ("-p", current, "-p", commit)
             current = git("commit-tree", tree, *step, "-m", "step", cwd=places.top).decode("ascii").strip()
     return tree
 
 
-def _merge_trees(places: Places, left: str, right: str, ours: frozenset[str]) -> str:
-    merged = merge_trees(places, left, right, ours)
+def _merge_trees(plan: MergePlan, left: str, right: str, ours: frozenset[str]) -> str:
+    merged = merge_trees(plan.places, left, right, ours)
     conflicts = sorted(merged.conflicts.keys() - ours)
     if conflicts:
-        shown = ", ".join(conflicts[:3]) + (f" and {len(conflicts) - 3} more" if len(conflicts) > 3 else "")
         raise ThetaError(
-            f"git cannot merge {shown} by itself",
-            hint="Run 'git merge', resolve that, then 'git theta merge --continue' merges the checkpoints.",
+            f"git cannot merge {listed(conflicts)} by itself",
+            hint="Run 'git merge', resolve that, then 'git theta merge --continue' merges the checkpoints."
+            if len(plan.commits) == 1
+            else "git gives up such merges of several commits: merge them one after the other.",
         )
     return merged.tree
 
 
 def _entry(places: Places, tree: str, head: str, path: str, blob: str) -> bytes:
-    """The path's line for ``git update-index --index-info -z``, with the mode that it has."""
+    """The path's entry, with the mode that it has."""
     for where in (tree, head):
-        env = {"GIT_LITERAL_PATHSPECS": "1"}
-        out = git("ls-tree", "-z", "--full-tree", where, "--", path, cwd=places.top, env=env)
+        out = git("ls-tree", "-z", "--full-tree", where, "--", path, cwd=places.top, env=LITERAL)
         if out:
-            mode = out.split(b" ", 1)[0].decode("ascii")
-            return f"{mode} {blob} 0\t".encode() + os.fsencode(path) + b"\0"
-    return f"100644 {blob} 0\t".encode() + os.fsencode(path) + b"\0"
-
-
-def _with_entries(places: Places, tree: str, entries: Sequence[bytes]) -> str:
-    with tempfile.TemporaryDirectory(prefix="theta-") as folder:
-        index = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
-        git("read-tree", tree, cwd=places.top, env=index)
-        git("update-index", "-z", "--index-info", cwd=places.top, env=index, data=b"".join(entries))
-        return git("write-tree", cwd=places.top, env=index).decode("ascii").strip()
+            return index_entry(path, blob, executable=out.startswith(b"100755 "))
+    return index_entry(path, blob)
 
 
 def _fast_forward(plan: MergePlan, commit: str) -> None:

@@ -16,10 +16,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from theta_nb.engine.three_way import merge_manifests, three_way_recipe
-from theta_nb.errors import ThetaError
+from theta_nb.errors import ThetaError, listed
 from theta_nb.git.merge_files import manifest_of_file
 from theta_nb.git.places import Places, find_places
-from theta_nb.git.process import git, git_text
+from theta_nb.git.process import LITERAL, git, git_text
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import dump
 
@@ -177,7 +177,7 @@ def _refuse_changed(places: Places, ours: str, path: str) -> None:
     """
     if not places.settings.merging or places.work_tree is None:
         return
-    pathspec = {"GIT_LITERAL_PATHSPECS": "1", "GIT_OPTIONAL_LOCKS": "0"}
+    pathspec = {**LITERAL, "GIT_OPTIONAL_LOCKS": "0"}
     words = ("status", "--porcelain", "--untracked-files=no", "--", path)
     if git(*words, cwd=places.top, env=pathspec):
         os.unlink(ours)
@@ -197,10 +197,9 @@ def _keep(
     review: bool = False,
 ) -> int:
     _refuse_changed(places, ours, path)
-    shown = ", ".join(conflicts[:_SHOWN])
-    if len(conflicts) > _SHOWN:
-        shown += f" and {len(conflicts) - _SHOWN} more"
-    why = f"both sides changed {shown}" if not review else "every change waits for a choice (theta.merge.review)"
+    why = "every change waits for a choice (theta.merge.review)"
+    if not review:
+        why = f"both sides changed {listed(conflicts, most=_SHOWN)}"
     warn(
         f"{path}: {why}; the work tree keeps ours. Merge them with 'git theta merge --continue --method METHOD' "
         f"(or '%theta merge' in a notebook), or take a side with 'git checkout --ours' or '--theirs {path}' and "

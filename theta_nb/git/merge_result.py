@@ -16,6 +16,7 @@ from theta_nb.engine.merging.session import MergeSession
 from theta_nb.engine.merging.states import contested
 from theta_nb.engine.merging.stored_inputs import ManifestInput
 from theta_nb.engine.previous import Previous
+from theta_nb.errors import listed
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
 from theta_nb.git.versions import update_for
@@ -25,8 +26,6 @@ from theta_nb.manifest.text import dump
 __all__ = ["Result", "kept_from_theirs", "make_result"]
 
 Progress = Callable[[int, int], None]
-
-_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -124,5 +123,4 @@ def kept_from_theirs(session: MergeSession) -> str:
     kept = [name for name in names if session.decisions[name].reason.startswith(VALUES.name)]
     if not kept:
         return ""
-    shown = ", ".join(kept[:_SHOWN]) + (f" and {len(kept) - _SHOWN} more" if len(kept) > _SHOWN else "")
-    return f"both sides changed {shown}, no tensor: ours is kept ('--override NAME theirs' takes theirs)"
+    return f"both sides changed {listed(kept)}, no tensor: ours is kept ('--override NAME theirs' takes theirs)"

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from theta_nb.engine.merging.session import MergeSession
 from theta_nb.engine.merging.stored_inputs import ManifestInput
 from theta_nb.errors import ThetaError
+from theta_nb.git.index import index_entry, put_entries
 from theta_nb.git.merge_commit import message_of, under_way
 from theta_nb.git.merge_files import manifest_of_file
 from theta_nb.git.merge_result import make_result
@@ -211,13 +212,13 @@ def _stage(places: Places, blobs: Mapping[str, str], stages: Mapping[str, Mappin
     """End the conflicts in the index: all of them, or none."""
     entries, names = b"", b""
     for path, blob in blobs.items():
-        mode = "100755" if os.access(os.path.join(places.top, path), os.X_OK) else "100644"
         name = os.fsencode(path)
         zeros = "0" * len(next(iter(stages[path].values())))
-        entries += f"0 {zeros}\t".encode() + name + b"\0" + f"{mode} {blob} 0\t".encode() + name + b"\0"
+        executable = os.access(os.path.join(places.top, path), os.X_OK)
+        entries += f"0 {zeros}\t".encode() + name + b"\0" + index_entry(path, blob, executable=executable)
         names += name + b"\0"
     try:
-        git("update-index", "-z", "--index-info", cwd=places.top, data=entries)
+        put_entries(places, entries)
     except GitError as error:
         raise GitError(
             error.message, returncode=error.returncode, hint="The conflict is as it was: run the same command again."

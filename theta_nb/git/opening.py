@@ -9,7 +9,8 @@ from functools import partial
 
 from theta_nb.checkpoints.detection import locate
 from theta_nb.checkpoints.layout import FileSource
-from theta_nb.engine.checkpoint import Checkpoint, FileStorages
+from theta_nb.engine.checkpoint import Checkpoint
+from theta_nb.engine.storages import FileStorages
 from theta_nb.errors import CheckpointError, NotTrackedError, ThetaError
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places

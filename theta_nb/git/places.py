@@ -6,20 +6,19 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from theta_nb.errors import ThetaError
-from theta_nb.git.process import GitError, git, git_lines
+from theta_nb.git.process import GitError, config_items, git, git_lines
 from theta_nb.settings import Settings
 from theta_nb.storage.objects import DirectoryStore
 
 if TYPE_CHECKING:
     from theta_nb.engine.known import EncodingCache
 
-__all__ = ["Places", "find_places"]
+__all__ = ["Places", "borrowed_folders", "find_places"]
 
-_MAX_ALTERNATES = 50
+_MOST_ALTERNATES, _MOST_ALTERNATES_NBYTES = 50, 2**20
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,8 @@ class Places:
     @cached_property
     def store(self) -> DirectoryStore:
         """The store of objects, with those of borrowed repositories behind it."""
-        return DirectoryStore(self.theta_dir, alternates=self._alternates(), fsync=self.settings.fsync)
+        siblings = tuple(os.path.join(other, "theta", "objects") for other in borrowed_folders(self.common_dir))
+        return DirectoryStore(self.theta_dir, alternates=siblings, fsync=self.settings.fsync)
 
     def encodings(self) -> EncodingCache:
         """The cache of encodings; to be closed by the caller."""
@@ -80,22 +80,23 @@ class Places:
 
         return EncodingCache(os.path.join(self.theta_dir, "encodings.sqlite"), self.store)
 
-    def _alternates(self) -> tuple[str, ...]:
-        """Sibling stores of the object folders that this repository borrows from (``objects/info/alternates``)."""
-        found: list[str] = []
-        waiting = [os.path.join(self.common_dir, "objects")]
-        for folder in waiting:
-            try:
-                lines = Path(folder, "info", "alternates").read_bytes().split(b"\n")
-            except OSError:
-                continue
-            for line in lines:
-                if line and not line.startswith(b"#"):
-                    other = os.path.normpath(os.path.join(folder, os.fsdecode(line)))
-                    if other not in waiting and len(waiting) < _MAX_ALTERNATES:
-                        waiting.append(other)
-                        found.append(os.path.join(os.path.dirname(other), "theta", "objects"))
-        return tuple(found)
+
+def borrowed_folders(common_dir: str) -> list[str]:
+    """Git directories of the repositories that one borrows objects from, directly or not (alternates)."""
+    found: list[str] = []
+    waiting = [os.path.join(common_dir, "objects")]
+    for folder in waiting:
+        try:
+            with open(os.path.join(folder, "info", "alternates"), "rb") as file:
+                lines = file.read(_MOST_ALTERNATES_NBYTES).split(b"\n")
+        except OSError:
+            continue
+        for line in lines:
+            other = os.path.normpath(os.path.join(folder, os.fsdecode(line)))
+            if line and not line.startswith(b"#") and other not in waiting and len(waiting) < _MOST_ALTERNATES:
+                waiting.append(other)
+                found.append(os.path.dirname(other))
+    return found
 
 
 def find_places(start: str | os.PathLike[str] | None = None) -> Places:
@@ -128,8 +129,4 @@ def read_config(cwd: str | os.PathLike[str] | None) -> dict[str, str]:
         if error.returncode == 1:  # no such key
             return {}
         raise
-    values = {}
-    for item in out.decode("utf-8", "surrogateescape").split("\0")[:-1]:
-        key, separator, value = item.partition("\n")
-        values[key.lower()] = value if separator else "true"
-    return values
+    return {key.lower(): value for key, value in config_items(out)}

@@ -16,7 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from theta_nb.errors import ManifestError, ThetaError
-from theta_nb.git.object_copies import folders_in
+from theta_nb.git.index import index_entry, put_entries
+from theta_nb.git.object_folders import folders_in
 from theta_nb.git.places import Places
 from theta_nb.git.pointer_names import pointer_names
 from theta_nb.git.process import CatFile, GitError, git, git_text
@@ -243,9 +244,9 @@ def _stage(
     blobs = b"".join(b"blob\ndata %d\n%s\n" % (len(data), data) for data in set(changed.values()))
     if blobs:
         git("fast-import", "--quiet", cwd=places.top, data=blobs)
-    lines = [b"0 " + b"0" * width + b"\t" + os.fsencode(path) for path in [*changed, *stale]]
-    lines += [f"100644 {_blob_id(d, width)}\t".encode() + os.fsencode(path) for path, d in changed.items()]
-    git("update-index", "-z", "--index-info", cwd=places.top, data=b"".join(line + b"\0" for line in lines))
+    entries = [b"0 " + b"0" * width + b"\t" + os.fsencode(path) + b"\0" for path in [*changed, *stale]]
+    entries += [index_entry(path, _blob_id(data, width)) for path, data in changed.items()]
+    put_entries(places, b"".join(entries))
     left_out = b"".join(os.fsencode(path) + b"\0" for path in hidden)
     if left_out:
         git("update-index", "--skip-worktree", "-z", "--stdin", cwd=places.top, data=left_out)

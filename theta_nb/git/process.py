@@ -14,9 +14,11 @@ from typing import IO
 from theta_nb.errors import ThetaError
 
 __all__ = [
+    "LITERAL",
     "CatFile",
     "GitError",
     "child_environment",
+    "config_items",
     "git",
     "git_elsewhere",
     "git_lines",
@@ -25,6 +27,10 @@ __all__ = [
     "run_gently",
     "without_local_variables",
 ]
+
+
+LITERAL = {"GIT_LITERAL_PATHSPECS": "1"}
+"""Variables with which git takes paths for what they are; stars and brackets are letters of a name."""
 
 
 class GitError(ThetaError):
@@ -83,6 +89,18 @@ def _output(arguments: Sequence[str | bytes], result: subprocess.CompletedProces
 def git_text(*arguments: str | bytes, cwd: str | os.PathLike[str] | None = None) -> str:
     """Standard output as text without its final newline; paths survive as surrogate escapes."""
     return os.fsdecode(git(*arguments, cwd=cwd)).removesuffix("\n")
+
+
+def config_items(words: bytes) -> list[tuple[str, str]]:
+    r"""Keys and values in what ``git config --null`` prints; a key without a value is set.
+
+    Examples
+    --------
+    >>> config_items(b"core.bare\nfalse\0theta.skipsmudge\0")
+    [('core.bare', 'false'), ('theta.skipsmudge', 'true')]
+    """
+    parts = (item.partition("\n") for item in words.decode("utf-8", "surrogateescape").split("\0")[:-1])
+    return [(key, value if separator else "true") for key, separator, value in parts]
 
 
 def git_elsewhere(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from theta_nb.git.places import Places
 from theta_nb.git.process import GitError, git, git_text
 
-__all__ = ["TrackedBlob", "filter_of", "tracked_in_commit", "tracked_in_index", "untracked_checkpoints"]
+__all__ = ["TrackedBlob", "filter_of", "resolve", "tracked_in_commit", "tracked_in_index", "untracked_checkpoints"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,8 @@ from theta_nb.git.carrier import carrier_for
 from theta_nb.git.download import obtain_objects, remotes_in_order
 from theta_nb.git.endpoints import Endpoint, config_lines, endpoints_of, mask_credentials
 from theta_nb.git.lfs_client import LfsClient, LfsError
-from theta_nb.git.object_copies import (
-    ObjectFolders,
-    copy_objects,
-    damaged,
-    folders_in,
-    own_folders,
-    repository_folders,
-)
+from theta_nb.git.object_copies import copy_objects, damaged
+from theta_nb.git.object_folders import ObjectFolders, folders_in, own_folders, repository_folders
 from theta_nb.git.places import Places
 from theta_nb.git.transfer_outcome import (
     Meter,

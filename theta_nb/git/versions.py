@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from theta_nb.engine.previous import AUTO, Previous
 from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile, GitError, git
+from theta_nb.git.process import LITERAL, CatFile, GitError, git
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, dump, is_manifest, parse
 from theta_nb.updates.table import UPDATES
@@ -55,7 +55,7 @@ def index_blobs(path: str, top: str) -> list[str]:
     if not path:
         return []
     try:
-        out = git("ls-files", "--stage", "-z", "--", path, cwd=top, env={"GIT_LITERAL_PATHSPECS": "1"})
+        out = git("ls-files", "--stage", "-z", "--", path, cwd=top, env=LITERAL)
     except GitError:
         return []
     found = []

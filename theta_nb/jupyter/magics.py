@@ -81,6 +81,10 @@ class ThetaMagics(Magics):
                 _name_variable(error, namespace)
             show_as_one_line(error, self._shell)
             raise
+        except KeyboardInterrupt as error:
+            if error.args:  # somebody has said what became of it
+                show_as_one_line(error, self._shell)
+            raise
         except OSError as error:
             said = f"{error.filename}: {error.strerror}" if error.filename else str(error)
             wrapped = ThetaError(said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -200,27 +201,35 @@ class OpenMerge:
 
     def sweep(self, arguments: Namespace, context: dispatch.Context) -> TriesTable:
         """Evaluate a grid."""
+        from theta_nb.engine.merging.rating import best_of
         from theta_nb.engine.merging.spelling import parse_grid
-        from theta_nb.errors import MergeError
 
         session, function = self._required(), self._function(arguments.name)
         grid = parse_grid(arguments.grid)
         into = _model(arguments, context)
-        with context.progress("evaluating", unit="") as progress:
+        done: list[Try] = []
+        total = math.prod(map(len, grid.values()))
+        try:
+            with context.progress("evaluating", unit="") as progress:
 
-            def told(done: int, total: int, _: Try) -> None:
-                if progress is not None:
-                    progress(done, total)
+                def told(number: int, of: int, one: Try) -> None:
+                    done.append(one)
+                    if progress is not None:
+                        progress(number, of)
 
-            made = session.tries.sweep(function, into=into, progress=told, **grid)
-        sign = -1 if arguments.smallest else 1
-        rated = [one for one in made if one.score(arguments.metric) == one.score(arguments.metric)]
-        if not rated:
-            raise MergeError("no evaluation gave a number")
-        best = max(rated, key=lambda one: sign * one.score(arguments.metric))
+                session.tries.sweep(function, into=into, progress=told, **grid)
+        except KeyboardInterrupt:
+            if done:
+                _display(TriesTable(tuple(done)))
+            raise KeyboardInterrupt(
+                f"stopped after {len(done)} of {total} evaluations, which are kept; what is chosen is as before"
+            ) from None
+        best = best_of(done, arguments.metric, smallest=arguments.smallest)
         if arguments.use_best:
             session.restore(best.settings)
-        return TriesTable(tuple(made), best.number)
+            if into is not None:
+                session.materialize(into)
+        return TriesTable(tuple(done), best.number)
 
     def _function(self, name: str) -> Function:
         if name not in self.evaluations:
@@ -238,6 +247,12 @@ def _functions_of(cell: str) -> list[str] | None:
         return [node.name for node in ast.parse(cell).body if isinstance(node, ast.FunctionDef)]
     except SyntaxError:
         return None
+
+
+def _display(value: object) -> None:
+    from IPython.display import display
+
+    display(value)  # type: ignore[no-untyped-call]
 
 
 def _model(arguments: Namespace, context: dispatch.Context) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from theta_nb.engine.merging.choices import Choice, Settings
-from theta_nb.engine.merging.mergekit import export_mergekit
+from theta_nb.engine.merging.mergekit_export import export_mergekit
 from theta_nb.engine.merging.recipe import Recipe, complete_settings, settings_json
 from theta_nb.engine.merging.session import MergeSession
 from theta_nb.engine.merging.tries import Try

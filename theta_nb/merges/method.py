@@ -159,7 +159,10 @@ class Method:
                 hint="Use a method without one, such as linear or slerp.",
             )
         if self.base == "none" and group.base is not None and group.scaled == 1.0:
-            group = replace(group, base=None)  # nobody looks at it, so nobody reads it
+            # Nobody looks at it, so nobody reads it. Nor is a Gram matrix used that was made with it: the last bits of
+            # the result would tell whether there was one.
+            known = group.known_gram
+            group = replace(group, base=None, known_gram=known if known is not None and not known.has_base else None)
         if self.gram:
             return combine(group, self.combination(group, parameters))
         made = self.function(group, **parameters)

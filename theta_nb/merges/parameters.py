@@ -239,9 +239,15 @@ _SHOWN = 50
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Hint for a name that does not exist: the closest one, or all."""
+    """Hint for a name that does not exist: one that is close to it or begins like it, or all.
+
+    Examples
+    --------
+    >>> nearest("dare", ["ties", "dare_ties"]), nearest("bogus", ["ours"])
+    ("Did you mean 'dare_ties'?", 'Known: ours.')
+    """
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, 1, 0.5)
+    close = difflib.get_close_matches(name, names, 1, 0.7) or [one for one in names if name and one.startswith(name)]
     if close:
         return f"Did you mean {close[0]!r}?"
     return f"Known: {', '.join(names[:_SHOWN])}{', …' if len(names) > _SHOWN else ''}." if names else ""

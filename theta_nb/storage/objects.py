@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from theta_nb.errors import CorruptObjectError, MissingObjectError, ThetaError
+from theta_nb.storage.durable import to_disk
 
 __all__ = ["DirectoryStore", "MemoryStore", "ObjectStore", "is_oid"]
 
@@ -219,7 +220,7 @@ class DirectoryStore:
                 while view:
                     view = view[os.write(fd, view) :]
                 if self._fsync:
-                    os.fdatasync(fd)
+                    to_disk(fd)
             finally:
                 os.close(fd)
             # Objects are read-only, as git's and git-lfs's are: an editor that truncates in place must fail.

@@ -39,6 +39,13 @@ class Spectrum:
     effective_rank: float
     exact: bool = True
 
+    def __repr__(self) -> str:
+        return (
+            f"Spectrum(shape={self.shape}, singular_values=<{len(self.singular_values)}, largest "
+            f"{max(self.singular_values, default=0):.4g}>, stable_rank={self.stable_rank:.4g}, "
+            f"effective_rank={self.effective_rank:.4g}, exact={self.exact})"
+        )
+
 
 _EXACT = 384
 """Matrices whose shorter side is at most this long are decomposed completely."""
@@ -59,6 +66,8 @@ def spectrum_of_matrix(matrix: npt.NDArray[np.float32], *, count: int = 64, seed
     Examples
     --------
     >>> spectrum = spectrum_of_matrix(np.diag([3.0, 4.0]).astype("float32"))
+    >>> spectrum
+    Spectrum(shape=(2, 2), singular_values=<2, largest 4>, stable_rank=1.562, effective_rank=1.98, exact=True)
     >>> spectrum.singular_values, spectrum.stable_rank
     ((4.0, 3.0), 1.5625)
     """

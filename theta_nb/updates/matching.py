@@ -6,12 +6,11 @@ import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from theta_nb.checkpoints.naming import parse
-from theta_nb.errors import CheckpointError, ThetaError
+from theta_nb.errors import CheckpointError, ThetaError, listed
 
-__all__ = ["listed", "match", "plain_names"]
+__all__ = ["match", "plain_names"]
 
 _TRIED = 4  # names from which prefixes are guessed: one of them may be wrong
-_SHOWN = 8
 
 
 def plain_names(names: Iterable[str]) -> dict[str, str]:
@@ -80,7 +79,7 @@ def match(wanted: Sequence[str], parameters: Mapping[str, str], optional: Collec
     near = difflib.get_close_matches(missing[0], list(parameters)[:10_000], n=1, cutoff=0.5)
     hint = f"Did the update mean {near[0]!r}?" if near else "'git show HEAD:PATH' lists the parameters."
     count = f"{len(missing)} of {len(wanted)} names" if len(wanted) > 1 else "its only name"
-    raise ThetaError(f"the checkpoint has no parameter for {count} of the update: {listed(missing)}", hint=hint)
+    raise ThetaError(f"the checkpoint has no parameter for {count} of the update: {listed(missing, most=8)}", hint=hint)
 
 
 _Way = tuple[str, str]  # a prefix to take away, one to put there
@@ -117,15 +116,3 @@ def _unmatched(wanted: Sequence[str], parameters: Mapping[str, str]) -> list[str
     *_, ways = _tiers(wanted, parameters)
     found = max((_renamed(wanted, way, parameters) for way in sorted({*ways, ("", "")})), key=len)
     return [name for name in wanted if name not in found]
-
-
-def listed(items: Sequence[str], separator: str = ", ") -> str:
-    """The first few of some names or sentences, and how many there are beside.
-
-    Examples
-    --------
-    >>> listed(["a", "b"])
-    'a, b'
-    """
-    shown = separator.join(items[:_SHOWN])
-    return shown if len(items) <= _SHOWN else f"{shown}{separator}and {len(items) - _SHOWN} more"

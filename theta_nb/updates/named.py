@@ -18,9 +18,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from theta_nb.errors import ThetaError
-from theta_nb.updates.changes import Array, Change, Differences, Parameter, Product, Scaling, Unfit
-from theta_nb.updates.matching import listed
+from theta_nb.errors import ThetaError, listed
+from theta_nb.updates.change import Array, Change, Parameter, Unfit
+from theta_nb.updates.changes import Differences, Product, Scaling
 
 __all__ = ["LOADED_TYPES", "Bound", "NamedUpdates", "UpdateSet"]
 

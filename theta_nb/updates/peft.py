@@ -21,9 +21,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from theta_nb.errors import ThetaError
-from theta_nb.updates.changes import Array, Change, Checked, Parameter, Product, Replacement, Scaling, Unfit
-from theta_nb.updates.matching import listed
+from theta_nb.errors import ThetaError, listed
+from theta_nb.updates.change import Array, Change, Parameter, Unfit
+from theta_nb.updates.changes import Checked, Product, Replacement, Scaling
 from theta_nb.updates.named import Bound
 
 __all__ = ["PeftAdapter", "is_peft_key"]

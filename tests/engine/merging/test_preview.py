@@ -223,7 +223,7 @@ def test_giving_up_ends_within_a_parameter(tmp_path: Path, monkeypatch: pytest.M
             blocks += 1
             return self._reader.read(start, stop)
 
-    monkeypatch.setattr("theta_nb.engine.merging.looking._BEAT", 0.001)
+    monkeypatch.setattr("theta_nb.engine.merging.working._BEAT", 0.001)
     monkeypatch.setattr("theta_nb.engine.merging.computing._Latest", Counted)
 
     def stop(done: int, total: int) -> None:

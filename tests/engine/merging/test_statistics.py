@@ -13,6 +13,7 @@ import pytest
 from tests.engine.merging.checkpoints import model, session_of
 from theta_nb.engine.merging.statistics import Statistics, StatisticsCache
 from theta_nb.engine.merging.stored_inputs import FileInput
+from theta_nb.merges.table import METHODS
 
 BASE = model(0)
 OURS, THEIRS = model(1, BASE), model(2, BASE)
@@ -75,6 +76,29 @@ def test_rows_that_are_not_statistics_are_unknown(tmp_path: Path, data: Any) -> 
     assert StatisticsCache(path).get(b"key", 5) is None
 
 
+def test_what_is_remembered_keeps_no_other_process_from_writing(tmp_path: Path) -> None:
+    path = str(tmp_path / "statistics.sqlite")
+    first, second = StatisticsCache(path), StatisticsCache(path)
+    for cache, key in ((first, b"first"), (second, b"second")):
+        cache.put(key, Statistics(np.eye(2)))
+    second.save()
+    first.save()
+    assert all(StatisticsCache(path).get(key, 1) is not None for key in (b"first", b"second"))
+    first.close(), second.close()
+
+
+def test_the_oldest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("theta_nb.engine.merging.statistics._MAX_ROWS", 3)
+    path = str(tmp_path / "statistics.sqlite")
+    for number in range(6):
+        cache = StatisticsCache(path)
+        cache.put(b"%d" % number, Statistics(np.eye(2)))
+        cache.close()
+    again = StatisticsCache(path)
+    assert [again.get(b"%d" % number, 1) is not None for number in range(6)] == [False] * 3 + [True] * 3
+    again.close()
+
+
 def test_a_read_only_place_is_no_error(tmp_path: Path) -> None:
     folder = tmp_path / "locked"
     folder.mkdir()
@@ -83,3 +107,14 @@ def test_a_read_only_place_is_no_error(tmp_path: Path) -> None:
     cache.put(b"key", Statistics(np.eye(2)))
     assert cache.get(b"key", 1) is not None
     cache.close()
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS.names() if METHODS[name].gram])
+def test_a_merge_gives_the_same_bits_whether_or_not_it_was_looked_at_before(tmp_path: Path, method: str) -> None:
+    """Also the same recipe: the driver's has to be that of whoever merges again after a preview."""
+    wide = [{name: x.astype(np.float64) for name, x in state.items()} for state in (BASE, OURS, THEIRS)]
+    fresh, seen = (session_of(tmp_path, "memory", *wide).use(method) for _ in range(2))
+    seen.preview()
+    made = seen.arrays()
+    assert all(x.tobytes() == made[name].tobytes() for name, x in fresh.arrays().items())
+    assert fresh.recipe().dump() == seen.recipe().dump()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,28 @@ def test_functions_that_fail_are_told_which_try_it_was(session: MergeSession) ->
     with pytest.raises(MergeError) as refused:
         session.use("ties", density=0.3).override("norm.*", "ours").evaluate(lambda state: None)
     assert refused.value.__notes__ == ["in try 2: ties(density=0.3); norm.*: ours()"]
+
+
+@pytest.mark.parametrize("end", ["all", "error", "interrupt", "search", "a search without a number"])
+def test_a_model_holds_what_is_chosen_when_trying_ends(session: MergeSession, end: str) -> None:
+    into = {name: np.zeros_like(x) for name, x in BASE.items()}
+    session.use("slerp", t=0.5)
+
+    def score(state: Any) -> float:
+        if chosen(session, "t") == 0.2 and end in ("error", "interrupt"):
+            raise ZeroDivisionError if end == "error" else KeyboardInterrupt
+        return math.nan if "without" in end else -abs(chosen(session, "t") - 0.3)
+
+    if "search" in end:
+        with nullcontext() if end == "search" else pytest.raises(MergeError, match="none of 6 tries"):
+            session.search(score, into=into, budget=6, t=(0, 1))
+    else:
+        expected = {"error": ZeroDivisionError, "interrupt": KeyboardInterrupt}
+        with pytest.raises(expected[end]) if end in expected else nullcontext():
+            session.sweep(score, into=into, t=[0.1, 0.2, 0.3])
+    assert (chosen(session, "t") == 0.5) == (end != "search")
+    made = session.arrays()
+    assert all(x.tobytes() == made[name].tobytes() for name, x in into.items())
 
 
 def test_what_is_tried_cannot_be_undone_for_it_was_never_chosen(session: MergeSession) -> None:

@@ -94,7 +94,9 @@ def show(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
         """,
     )
     parser.add_argument("spec", metavar="[REV:]PATH", help="a version; ':PATH' is the index, and HEAD is the default")
-    parser.add_argument("patterns", nargs="*", metavar="PATTERN", help="only parameters of these names (globs)")
+    parser.add_argument(
+        "patterns", nargs="*", default=[], metavar="PATTERN", help="only parameters of these names (globs)"
+    )
     json_option(parser)
     return "show", "one version of a checkpoint"
 
@@ -115,7 +117,9 @@ def blame(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
         """,
     )
     parser.add_argument("path", metavar="PATH", help="a checkpoint")
-    parser.add_argument("patterns", nargs="*", metavar="PATTERN", help="only parameters of these names (globs)")
+    parser.add_argument(
+        "patterns", nargs="*", default=[], metavar="PATTERN", help="only parameters of these names (globs)"
+    )
     parser.add_argument("-s", "--source", metavar="REV", help="the version of a commit; HEAD by default")
     json_option(parser)
     return "blame", "which commit last changed each parameter"

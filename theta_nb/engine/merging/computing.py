@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from threading import Event
 from typing import Any
 
@@ -16,8 +17,9 @@ from theta_nb.engine.merging.sampling import Sample, take_sample
 from theta_nb.engine.merging.states import Unit
 from theta_nb.engine.merging.statistics import Statistics, StatisticsCache, gram_for, key_of, measure
 from theta_nb.errors import MergeError
-from theta_nb.merges.gram import Gram, gram_along
+from theta_nb.merges.gram import Gram, gram_along, inner_products
 from theta_nb.merges.group import Array, Group, Reader, widen
+from theta_nb.merges.method import Method
 from theta_nb.merges.tensors import merge_tensors
 from theta_nb.tensors.dtypes import DTYPES
 
@@ -60,6 +62,7 @@ class Kitchen:
         self.samples: dict[tuple[str, str, str], Sample | None] = {}
         """By name, kind, and what statistics of the training data come with them."""
         self._alongs: dict[tuple[str, str], Gram] = {}
+        self._plain: dict[tuple[str, tuple[int, ...]], Array] = {}
 
     def group(self, unit: Unit, positions: Sequence[int], depth: float = 0.0, statistics: str = "") -> Group:
         """The inputs of a parameter, ready to be merged; all must have one shape."""
@@ -207,10 +210,35 @@ class Kitchen:
         group = self.group(decision.unit, decision.inputs, depth, decision.method.statistics)
         if decided is not None:
             group.decided = decided
-        known = self.known(decision.unit) if decision.method.gram else None
-        if known is not None and len(decision.inputs) == len(decision.unit.versions):
-            group.known_gram = gram_for(group, known)
+        if decision.method.gram:
+            group.known_gram = self._gram(decision, decision.method, group)
         _run(decision, group, info, sink)
+
+    def _gram(self, decision: Decision, method: Method, group: Group) -> Gram | None:
+        """The Gram matrix by which a method computes, if it is known or will be again."""
+        if method.base == "none" and group.base is not None:
+            plain = replace(group, base=None)
+            key = (decision.unit.name, tuple(decision.inputs))
+            return Gram(
+                lambda: self._products(key, plain),
+                has_base=False,
+                name=group.name,
+                along=lambda axis: gram_along(plain, axis),
+                count=len(group.inputs),
+            )
+        known = self.known(decision.unit)
+        return (
+            gram_for(group, known)
+            if known is not None and len(decision.inputs) == len(decision.unit.versions)
+            else None
+        )
+
+    def _products(self, key: tuple[str, tuple[int, ...]], group: Group) -> Array:
+        """Inner products of the inputs alone, computed once."""
+        found = self._plain.get(key)
+        if found is None:
+            found = self._plain[key] = inner_products(group)
+        return found
 
     def resized(self, decision: Decision, depth: float, decided: dict[str, tuple[float, ...]] | None = None) -> Array:
         """A parameter whose versions differ in shape, or that is too small to be worth blocks, at full length."""

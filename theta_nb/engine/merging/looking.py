@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from concurrent.futures import Executor
 from functools import partial
 from threading import Event
 from typing import Any, Self
@@ -25,15 +25,11 @@ from theta_nb.engine.merging.sampling import Sample
 from theta_nb.engine.merging.states import State, Unit
 from theta_nb.engine.merging.statistics import Grams, Statistics, StatisticsCache
 from theta_nb.engine.merging.stored_inputs import FileInput, ManifestInput
+from theta_nb.engine.merging.working import Progress, run_all
 from theta_nb.errors import MergeError
 from theta_nb.merges.gram import Gram
 
 __all__ = ["Looking", "Progress"]
-
-_BEAT = 0.05  # seconds between two looks at whoever waits
-
-Progress = Callable[[int, int], None]
-"""Told how many of how many parameters are done; whatever it raises ends the work."""
 
 
 class Looking(Choosing):
@@ -182,6 +178,7 @@ class Looking(Choosing):
         known = self.kitchen.measured(decision.unit) if name in self._measurable else None
         if known is not None:
             self._statistics[name] = known
+            self.kitchen.statistics.save()
         decided: dict[str, tuple[float, ...]] = {}
         outcome: Outcome | None = None
         if decision.method is not None and self._predictable(decision):
@@ -338,11 +335,7 @@ class Looking(Choosing):
         for source in sources:
             if isinstance(source, ManifestInput):
                 source.prepare(self._names_in(source, items))
-        if self._executor is not None:
-            self._run(self._executor, items, work, progress, stopped)
-        else:
-            with ThreadPoolExecutor(2) as executor:
-                self._run(executor, items, work, progress, stopped)
+        run_all(items, work, executor=self._executor, progress=progress, stopped=stopped)
         for source in sources:
             if isinstance(source, FileInput):
                 source.verify()
@@ -352,33 +345,6 @@ class Looking(Choosing):
         found = (item.unit if isinstance(item, Decision) else item for item in items)
         has = ((unit.base, *unit.versions)[position] is not None and unit.names[position] for unit in found)
         return [name for name in has if name]
-
-    def _run(
-        self,
-        executor: Executor,
-        items: Sequence[Any],
-        work: Callable[[Any], Any],
-        progress: Progress | None,
-        stopped: Event | None,
-    ) -> None:
-        jobs = [executor.submit(work, item) for item in items]
-        try:
-            for done, job in enumerate(jobs, 1):
-                # Asked also while one large parameter takes long, so that whoever waits can give up.
-                while progress is not None and not wait([job], _BEAT).done:
-                    progress(done - 1, len(jobs))
-                job.result()
-                if progress is not None:
-                    progress(done, len(jobs))
-        except BaseException:
-            if stopped is not None:
-                stopped.set()
-            for job in jobs:
-                job.cancel()
-            for job in jobs:
-                if not job.cancelled():
-                    job.exception()
-            raise
 
 
 def _measurable(unit: Unit) -> bool:

@@ -1,4 +1,4 @@
-"""Merge configurations of mergekit (YAML), to and from choices.
+"""Merge configurations of mergekit (YAML) as choices.
 
 What both know is translated with its meaning; what only mergekit knows (slices, tokenizers, unknown keys) is an error
 and never skipped.
@@ -11,39 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from theta_nb.engine.merging.choices import Choice, Override, Settings
-from theta_nb.engine.merging.documents import read_yaml, write_yaml
+from theta_nb.engine.merging.documents import read_yaml
+from theta_nb.engine.merging.mergekit_methods import BASE_IS_OURS, TRANSLATED, WITHOUT_BASE
 from theta_nb.errors import MergeError
 
-__all__ = ["MergekitConfig", "export_mergekit", "import_mergekit"]
+__all__ = ["MergekitConfig", "import_mergekit"]
 
-_TASK = {"lambda": "scale", "normalize": "normalize", "weight": "weight"}
-_SPARSE = {**_TASK, "density": "density"}
-_NAMES: Mapping[str, tuple[str, Mapping[str, str]]] = {
-    # mergekit's method: ours, and names of parameters that mean the same
-    "linear": ("linear", {"weight": "weight", "normalize": "normalize"}),
-    "slerp": ("slerp", {"t": "t"}),
-    "nuslerp": ("nuslerp", {"weight": "weight"}),
-    "multislerp": ("multislerp", {"weight": "weight"}),
-    "karcher": ("karcher", {"max_iter": "max_iter", "tol": "tol"}),
-    "task_arithmetic": ("task_arithmetic", _TASK),
-    "ties": ("ties", _SPARSE),
-    "dare_linear": ("dare_linear", _SPARSE),
-    "dare_ties": ("dare_ties", _SPARSE),
-    "della": ("della", {**_SPARSE, "epsilon": "epsilon"}),
-    "della_linear": ("della_linear", {**_SPARSE, "epsilon": "epsilon"}),
-    "breadcrumbs": ("breadcrumbs", {**_SPARSE, "gamma": "gamma"}),
-    "breadcrumbs_ties": ("breadcrumbs_ties", {**_SPARSE, "gamma": "gamma"}),
-    "model_stock": ("model_stock", {}),
-    "sce": ("sce", {"select_topk": "density"}),
-    "ram": ("ram", {"epsilon": "epsilon"}),
-    "ramplus_tl": ("ramplus", {"r": "r", "alpha": "alpha", "epsilon": "epsilon"}),
-    "arcee_fusion": ("arcee_fusion", {}),
-    "nearswap": ("nearswap", {"t": "t"}),
-    "passthrough": ("passthrough", {"scale": "scale"}),
-}
 _DEFAULTS = {"dare_linear": 1.0, "dare_ties": 1.0, "della": 1.0, "della_linear": 1.0}
-_BASE_IS_OURS = ("slerp", "nearswap")
-_WITHOUT_BASE = ("linear", "karcher", "passthrough")
 _TOP = ("merge_method", "models", "base_model", "parameters", "dtype")
 _REFUSED = ("slices", "modules", "tokenizer", "tokenizer_source", "chat_template", "out_dtype")
 
@@ -129,7 +103,7 @@ def import_mergekit(text: str) -> MergekitConfig:
             raise MergeError(f"{key!r} of the configuration has no counterpart: whole models are merged here")
         if key not in _TOP:
             raise MergeError(f"{key!r} is no key of a configuration", hint=f"Known: {', '.join(_TOP)}.")
-    if form["merge_method"] not in _NAMES:
+    if form["merge_method"] not in TRANSLATED:
         raise MergeError(f"mergekit's method {form['merge_method']!r} has no counterpart")
     base = form.get("base_model") or ""
     models = _models(form.get("models"))
@@ -164,11 +138,13 @@ def _mapping(form: Any, what: str) -> Mapping[str, Any]:
 
 def _inputs(method: str, models: tuple[str, ...], base: str) -> tuple[tuple[str, ...], str]:
     """Inputs, ours first, and the ancestor: where mergekit's base is an end of the path, it is ours here."""
-    if method in _BASE_IS_OURS:
+    if method in BASE_IS_OURS:
         if not base:
             raise MergeError(f"{method} of a configuration needs a base_model")
         return (base, *(name for name in models if name != base)), ""
-    if method in _WITHOUT_BASE or not base:
+    if method in WITHOUT_BASE and base and base not in models:
+        return (*models, base), ""  # where nobody looks at the base, it is one more model
+    if method in WITHOUT_BASE or not base:
         return models, ""
     return tuple(name for name in models if name != base), base
 
@@ -176,7 +152,7 @@ def _inputs(method: str, models: tuple[str, ...], base: str) -> tuple[tuple[str,
 def _settings(
     form: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]], names: tuple[str, ...], base: str
 ) -> Settings:
-    method, translated = _NAMES[form["merge_method"]]
+    method, translated = TRANSLATED[form["merge_method"]]
     shared = _mapping(form.get("parameters"), "the configuration")
     given: dict[str, Any] = {**shared}
     for name in names:
@@ -271,90 +247,3 @@ def _special(method: str, values: dict[str, Any], base: str) -> dict[str, Any]:
     if method == "model_stock":
         out["axis"] = "row" if values.pop("filter_wise", False) else "tensor"
     return out
-
-
-def export_mergekit(settings: Settings, models: Sequence[str], base: str = "", *, labels: Sequence[str] = ()) -> str:
-    """Choices as a configuration of mergekit.
-
-    Parameters
-    ----------
-    settings
-        One method for everything: overrides have no counterpart there.
-    models
-        Paths or names of the inputs, ours first.
-    base
-        Of the common ancestor.
-    labels
-        Names of the inputs in the choices; those of the models by default.
-
-    Raises
-    ------
-    MergeError
-        If mergekit has no such method or parameter, or would compute something else.
-
-    Examples
-    --------
-    >>> print(export_mergekit(Settings(Choice("ties", {"density": 0.3})), ["one", "two"], "base"))
-    merge_method: ties
-    base_model: base
-    models:
-    - model: one
-      parameters: {weight: 1.0, density: 0.3}
-    - model: two
-      parameters: {weight: 1.0, density: 0.3}
-    parameters: {normalize: true, lambda: 1.0}
-    <BLANKLINE>
-    """
-    if settings.default is None or settings.overrides:
-        raise MergeError("a configuration of mergekit has one method for everything")
-    choice, method = settings.default, settings.default.function
-    found = next(((name, keys) for name, (ours, keys) in _NAMES.items() if ours == method.name), None)
-    if found is None:
-        raise MergeError(f"mergekit has no method {method.name!r}")
-    name, keys = found
-    spelled = {ours: theirs for theirs, ours in keys.items()}
-    values = {spec.name: choice.parameters.get(spec.name, spec.default) for spec in method.parameters}
-    shared = _exported(name, values)
-    per: dict[str, dict[str, Any]] = {model: {} for model in models}
-    for key, value in values.items():
-        spec = method.parameter(key)
-        if key not in spelled:
-            raise MergeError(f"{key!r} of {method.name} has no counterpart in mergekit")
-        if not spec.per_model:
-            shared[spelled[key]] = value
-            continue
-        for label, model in zip(labels or models, models, strict=True):
-            one = value.get(label, spec.default) if isinstance(value, Mapping) else value
-            per[model][spelled[key]] = list(one) if isinstance(one, tuple) else one
-    form: dict[str, Any] = {"merge_method": name}
-    ancestor = models[0] if name in _BASE_IS_OURS else base
-    if ancestor and name not in _WITHOUT_BASE:
-        form["base_model"] = ancestor
-    form["models"] = [{"model": m, **({"parameters": per[m]} if per[m] else {})} for m in models]
-    if shared:
-        form["parameters"] = shared
-    return write_yaml(form)
-
-
-def _exported(name: str, values: dict[str, Any]) -> dict[str, Any]:
-    """Parameters of mergekit for those of ours that are spelled otherwise; taken out of ``values``."""
-    shared: dict[str, Any] = {}
-    rescale = values.pop("rescale", None)
-    if rescale is not None and rescale not in ("l1", "none"):
-        raise MergeError(f"mergekit cannot rescale by {rescale!r}", hint="Use rescale=l1 or rescale=none.")
-    if rescale is not None:
-        shared["rescale"] = rescale == "l1"
-    values.pop("seed", None)  # mergekit draws otherwise, whatever the seed
-    if values.pop("scope", "tensor") != "tensor":
-        raise MergeError("mergekit ranks entries within tensors", hint="Use scope=tensor.")
-    values.pop("space", None)  # follows from whether there is a base
-    axis = values.pop("axis", "tensor")
-    if name == "nuslerp" and axis != "tensor":
-        shared |= {"nuslerp_flatten": False, "nuslerp_row_wise": axis == "column"}
-    elif name == "model_stock" and axis != "tensor":
-        if axis != "row":
-            raise MergeError("mergekit's model_stock knows rows only")
-        shared["filter_wise"] = True
-    if name == "karcher" and values.pop("weight", 1.0) != 1.0:
-        raise MergeError("mergekit's karcher has no weights")
-    return shared

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,16 +9,18 @@ from dataclasses import dataclass
 import numpy as np
 from blake3 import blake3
 
+from theta_nb.engine.cache_file import CacheFile
 from theta_nb.engine.merging.states import Unit
 from theta_nb.merges.gram import Gram, gram_along, inner_products
 from theta_nb.merges.group import Array, Group
 
 __all__ = ["KERNEL_VERSION", "Grams", "Statistics", "StatisticsCache", "measure"]
 
-KERNEL_VERSION = 1
+KERNEL_VERSION = 2
 """Raised whenever the numbers would come out otherwise: older entries of a cache are then unknown."""
 
 _MAX_ROWS = 200_000
+_COLUMNS = "key BLOB PRIMARY KEY, data BLOB"
 
 
 @dataclass(frozen=True)
@@ -147,74 +146,38 @@ class StatisticsCache:
     """
 
     def __init__(self, path: str = "") -> None:
-        self._path = path
+        self._file = CacheFile(path, "statistics", _COLUMNS) if path else None
         self._known: dict[bytes, Statistics] = {}
+        self._new: dict[bytes, Statistics] = {}
         self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._usable = bool(path)
 
     def get(self, key: bytes, count: int) -> Statistics | None:
         """Statistics of ``count`` inputs, or ``None``."""
-        if (found := self._known.get(key)) is not None:
-            return found
-        with self._lock:
-            rows = self._run("SELECT data FROM statistics WHERE key = ?", (key,))
-        if not rows or not isinstance(rows[0][0], bytes):
-            return None
-        found = Statistics.load(rows[0][0], count)
-        if found is not None:
-            self._known[key] = found
+        found = self._known.get(key)
+        if found is None and self._file is not None:
+            rows = self._file.ask("SELECT data FROM statistics WHERE key = ?", (key,))
+            found = Statistics.load(rows[0][0], count) if rows and isinstance(rows[0][0], bytes) else None
+            if found is not None:
+                self._known[key] = found
         return found
 
     def put(self, key: bytes, statistics: Statistics) -> None:
-        """Remember."""
-        self._known[key] = statistics
+        """Remember; the file has it after :meth:`save`."""
         with self._lock:
-            self._run("REPLACE INTO statistics VALUES (?, ?)", (key, statistics.dump()))
+            self._known[key] = self._new[key] = statistics
 
     def save(self) -> None:
-        """Write what was remembered, and forget what is too much."""
+        """Write what is new to the file, which forgets what is too much."""
         with self._lock:
-            self._run("DELETE FROM statistics WHERE rowid <= (SELECT max(rowid) FROM statistics) - ?", (_MAX_ROWS,))
-            if self._connection is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    self._connection.commit()
+            new, self._new = self._new, {}
+        if self._file is not None:
+            self._file.remember([(key, one.dump()) for key, one in new.items()], most=_MAX_ROWS)
 
     def close(self) -> None:
         """Save, and close the file."""
         self.save()
-        with self._lock:
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-
-    def _run(self, query: str, arguments: tuple[object, ...]) -> list[tuple[object]]:
-        if not self._usable:
-            return []
-        try:
-            if self._connection is None:
-                self._connection = self._open()
-            return self._connection.execute(query, arguments).fetchall()
-        except (sqlite3.Error, OSError) as error:
-            self._usable = False
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
-            if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError):
-                with contextlib.suppress(OSError):
-                    os.unlink(self._path)
-            return []
-
-    def _open(self) -> sqlite3.Connection:
-        os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
-        connection = sqlite3.connect(self._path, timeout=2.0, check_same_thread=False)
-        try:
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute("CREATE TABLE IF NOT EXISTS statistics (key BLOB PRIMARY KEY, data BLOB)")
-        except sqlite3.Error:
-            connection.close()
-            raise
-        return connection
+        if self._file is not None:
+            self._file.close()
 
 
 def gram_for(group: Group, statistics: Statistics) -> Gram:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,8 @@ __all__ = ["FileInput", "ManifestInput"]
 Digests = list[list[bytes]]
 """Of the chunks of each storage."""
 
+_COPY_NBYTES = 2**24
+_NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.ENOTSOCK, errno.EOPNOTSUPP)  # macOS, and some file systems
 _MOST_FILES = 64
 _digests: dict[str, Digests] = {}  # by the state of the file: whoever tries merges opens the same files again and again
 
@@ -76,6 +79,18 @@ class _FilePart:
         return self._buffer[: stop - start]
 
 
+def _copied(source: int, target: int, position: int, nbytes: int) -> int:
+    """Number of bytes that were copied to the same place of another file, which is where that one stands."""
+    try:
+        return os.sendfile(target, source, position, nbytes)
+    except OSError as error:
+        if error.errno not in _NO_SENDFILE:
+            raise
+    count = os.pwrite(target, os.pread(source, nbytes, position), position)
+    os.lseek(target, position + count, os.SEEK_SET)
+    return count
+
+
 class FileInput:
     """A checkpoint file, read where it lies.
 
@@ -98,6 +113,7 @@ class FileInput:
         self.revision = revision or self.path
         self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
+            self._state = FileState.of(self._fd)  # before its layout is read: whatever is remembered belongs to both
             self.layout = locate(FileSource(self._fd), self.path)
             if self.layout.format == "opaque":
                 raise CheckpointError(f"{self.path} is no checkpoint that can be merged by tensor")
@@ -105,7 +121,6 @@ class FileInput:
             self.storages = {name: index for index, name in enumerate(self._names.values())}
             self._tensors: dict[str, TensorInfo] | None = None
             self._digest = ""
-            self._seen = self._stamp()
         except BaseException:
             os.close(self._fd)
             raise
@@ -140,15 +155,14 @@ class FileInput:
 
     def _digests_of_storages(self) -> Digests:
         """Digests of all chunks, remembered for as long as the file stays as it is."""
-        state = FileState.of(self._fd)
-        known = _digests.get(state.key)
+        known = _digests.get(self._state.key)
         if known is None:
             with ThreadPoolExecutor(2) as executor:
                 known = list(executor.map(self._chunks, range(len(self.layout.storages))))
-            if state.settled:
-                if len(_digests) >= _MOST_FILES:
-                    _digests.pop(next(iter(_digests)), None)
-                _digests[state.key] = known
+            if self._state.settled and FileState.of(self._fd).key == self._state.key:
+                for oldest in tuple(_digests)[: len(_digests) + 1 - _MOST_FILES]:
+                    _digests.pop(oldest, None)
+                _digests[self._state.key] = known
         return known
 
     def _chunks(self, index: int) -> list[bytes]:
@@ -163,10 +177,6 @@ class FileInput:
         """The bytes of a storage, under the name of its owner."""
         return _FilePart(self._fd, self.layout.storages[self.storages[name]].offset, self.path)
 
-    def _stamp(self) -> tuple[int, int]:
-        status = os.fstat(self._fd)
-        return status.st_size, status.st_mtime_ns  # not the ctime: it changes when the file is replaced
-
     def verify(self) -> None:
         """Refuse a file that was written to since it was opened: its digests and values would not belong together.
 
@@ -175,7 +185,9 @@ class FileInput:
         CheckpointError
             If its size or times have changed.
         """
-        if self._stamp() != self._seen:
+        now = FileState.of(self._fd)
+        # Not by the ctime: it changes when the file is replaced, and what is open here is still the old one.
+        if (now.size, now.mtime_ns) != (self._state.size, self._state.mtime_ns):
             raise CheckpointError(f"{self.path} was changed while it was merged", hint="Begin again.")
 
     def copy_to(self, fd: int, skip: Collection[int] = ()) -> None:
@@ -194,7 +206,7 @@ class FileInput:
             position, end = segment.offset, segment.offset + segment.nbytes
             os.lseek(fd, position, os.SEEK_SET)
             while position < end:
-                count = os.sendfile(fd, self._fd, position, min(end - position, 2**26))
+                count = _copied(self._fd, fd, position, min(end - position, _COPY_NBYTES))
                 if not count:
                     raise CheckpointError(f"{self.path}: the file was cut short while it was read", hint="Begin again.")
                 position += count

@@ -7,11 +7,12 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from theta_nb.engine.merging.choices import Choice, Settings
+from theta_nb.engine.merging.rating import Try, best_of, metrics_of, rank
 from theta_nb.engine.merging.recipe import complete_settings
 from theta_nb.engine.merging.searching import climb, dimensions, values_at
 from theta_nb.errors import MergeError
@@ -23,58 +24,6 @@ __all__ = ["Tries", "Try"]
 
 Function = Callable[[Any], Mapping[str, float] | float]
 """Takes the merged model or state dict, and returns metrics by name, or one number."""
-
-
-@dataclass(frozen=True)
-class Try:
-    """One evaluation.
-
-    Parameters
-    ----------
-    number
-        Position in the session's history, from 1.
-    settings
-        What was chosen.
-    metrics
-        What came out.
-    seconds
-        How long it took, merge and evaluation together.
-    note
-        What somebody wrote about it.
-    pinned
-        Whether it is to be kept in sight.
-    """
-
-    number: int
-    settings: Settings
-    metrics: Mapping[str, float]
-    seconds: float = 0.0
-    note: str = ""
-    pinned: bool = False
-
-    def score(self, metric: str = "") -> float:
-        """One metric; by default the first.
-
-        Raises
-        ------
-        MergeError
-            If there is none of that name.
-        """
-        if metric and metric not in self.metrics:
-            raise MergeError(f"try {self.number} has no metric {metric!r}", hint=f"Known: {', '.join(self.metrics)}.")
-        return self.metrics[metric] if metric else next(iter(self.metrics.values()))
-
-    def __str__(self) -> str:
-        numbers = ", ".join(
-            f"{name} {value:.6g}{'' if math.isfinite(value) else ' (counts as worst)'}"
-            for name, value in self.metrics.items()
-        )
-        return f"try {self.number}: {self.settings}: {numbers}"
-
-
-def _rank(score: float, *, smallest: bool) -> float:
-    """Larger is better; what is not finite (training that diverged) is worse than every number."""
-    return -math.inf if not math.isfinite(score) else -score if smallest else score
 
 
 class Tries(Sequence[Try]):
@@ -143,7 +92,7 @@ class Tries(Sequence[Try]):
         if metric and not any(metric in one.metrics for one in self._all):
             known = dict.fromkeys(name for one in self._all for name in one.metrics)
             raise MergeError(f"no try has a metric {metric!r}", hint=f"Known: {', '.join(known)}.")
-        return _best([one for one in self._all if not metric or metric in one.metrics], metric, smallest=smallest)
+        return best_of([one for one in self._all if not metric or metric in one.metrics], metric, smallest=smallest)
 
     def having(self, settings: Settings) -> list[Try]:
         """The tries of some choices; whether defaults are written out makes no difference."""
@@ -232,7 +181,7 @@ class Tries(Sequence[Try]):
         start = time.perf_counter()
         model = session.materialize(into, progress) if into is not None else session.state_dict(progress)
         try:
-            metrics = _metrics(function(model))
+            metrics = metrics_of(function(model))
         except Exception as error:
             error.add_note(f"in try {len(self._all) + 1}: {session.settings}")
             raise
@@ -261,7 +210,7 @@ class Tries(Sequence[Try]):
         -------
         list of Try
             In the order of the grid, the last parameter fastest. The choices of the session, and its steps back, stay
-            as they are.
+            as they are, and ``into`` holds what they say, however the sweep ends.
         """
         if not grid:
             raise MergeError(
@@ -271,7 +220,7 @@ class Tries(Sequence[Try]):
         # All are checked beforehand: a mistake is not found out after hours.
         choices = [self._varied(values) for values in combinations]
         made = []
-        with self._session.trying():
+        with self._trying(into):
             for done, choice in enumerate(choices, 1):
                 self._session.use(choice.method, **choice.parameters)
                 made.append(self.evaluate(function, into))
@@ -343,15 +292,27 @@ class Tries(Sequence[Try]):
             made.append(self.evaluate(function, into))
             if progress is not None:
                 progress(len(made), budget, made[-1])
-            return _rank(made[-1].score(metric), smallest=smallest)
+            return rank(made[-1].score(metric), smallest=smallest)
 
-        with self._session.trying():
+        with self._trying(into):
             climb(score, varied, budget, seed)
-        if refused and not made:
-            raise refused[0]
-        best = _best(made, metric, smallest=smallest)
+            if refused and not made:
+                raise refused[0]
+            best = best_of(made, metric, smallest=smallest)
         self._session.restore(best.settings)
+        if into is not None:
+            self._session.materialize(into)
         return best
+
+    @contextmanager
+    def _trying(self, into: Any) -> Iterator[None]:
+        """Choices within are tried out: afterwards session and model are as chosen, also after an interrupt."""
+        try:
+            with self._session.trying():
+                yield
+        finally:
+            if into is not None and (self._session.settings.default is not None or not self._session.contested):
+                self._session.materialize(into)
 
     def _varied(self, values: Mapping[str, Any]) -> Choice:
         current = self._session.settings.default
@@ -361,24 +322,3 @@ class Tries(Sequence[Try]):
         kept = current.parameters if current is not None and current.method == method else {}
         given = {name: value for name, value in values.items() if name != "method"}
         return self._session.checked(method, {**kept, **given})
-
-
-def _best(tries: Sequence[Try], metric: str, *, smallest: bool) -> Try:
-    finite = [one for one in tries if math.isfinite(one.score(metric))]
-    if not finite:
-        what = metric or (next(iter(tries[0].metrics)) if tries else "")
-        raise MergeError(
-            f"none of {len(tries)} tries gave a finite {what or 'number'}", hint="Look at session.tries, and the data."
-        )
-    return max(finite, key=lambda one: _rank(one.score(metric), smallest=smallest))
-
-
-def _metrics(answer: Any) -> dict[str, float]:
-    found = answer if isinstance(answer, Mapping) else {"score": answer}
-    try:
-        metrics = {str(name): float(value) for name, value in found.items()}
-    except (TypeError, ValueError):
-        raise MergeError("an evaluation must return a number, or a mapping from names to numbers") from None
-    if not metrics:
-        raise MergeError("an evaluation returned no metric")
-    return metrics

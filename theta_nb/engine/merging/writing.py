@@ -6,6 +6,7 @@ tensor. Otherwise the file is written anew, from what the sides' files are made 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
@@ -28,6 +29,7 @@ from theta_nb.engine.merging.rewriting import crc32, pwrite, rewrite
 from theta_nb.engine.merging.stored_inputs import FileInput, ManifestInput
 from theta_nb.engine.rebuild import Rebuilder
 from theta_nb.errors import CheckpointError
+from theta_nb.storage.durable import to_disk
 from theta_nb.tensors.dtypes import DTYPES
 
 if TYPE_CHECKING:
@@ -36,10 +38,22 @@ if TYPE_CHECKING:
 __all__ = ["write"]
 
 _FLUSH_SECONDS = 0.01
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write(session: MergeSession, path: str, progress: Progress | None) -> None:
     """Write the result to a file that appears whole or not at all; see :meth:`MergeSession.write`."""
+    try:
+        _replace(session, path, progress)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise CheckpointError(
+            f"cannot write {path}: {error.strerror}", hint="Free some disk space and run the command again."
+        ) from error
+
+
+def _replace(session: MergeSession, path: str, progress: Progress | None) -> None:
     folder = os.path.dirname(os.path.abspath(path))
     handle, partial = tempfile.mkstemp(prefix=".theta-merge-", dir=folder)
     try:
@@ -50,6 +64,9 @@ def write(session: MergeSession, path: str, progress: Progress | None) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+        for source in (session.base, *session.inputs):
+            if isinstance(source, FileInput):
+                source.verify()  # also what was only copied
         os.replace(partial, path)
     except BaseException:
         with suppress(OSError):
@@ -70,7 +87,7 @@ def _flushing(fd: int) -> Iterator[None]:
 
     def flush() -> None:
         while not done.wait(_FLUSH_SECONDS):
-            os.fdatasync(fd)
+            to_disk(fd)
 
     with ThreadPoolExecutor(1, "theta-flush") as executor:
         flushing = executor.submit(flush)
