@@ -2,7 +2,9 @@
 
 Beside it stands a widget that does nothing but echo, at the same pace: what Lab needs for a message and its answer.
 Called by exploring.py. A slider is moved by events as a hand causes them, and its map is waited for until a pixel of it
-has been read back; the kernel answers through the server, as it does for people.
+has been read back; the kernel answers through the server, as it does for people. It is moved once the view has come to
+rest, the weights are read and the samples are in the page. Whoever drags TIES in the half second before that waits for
+the kernel.
 """
 
 from __future__ import annotations
@@ -148,6 +150,8 @@ def _dragged(lab: Any, browser: Any, cell: str, method: str, moves: int, slider:
     try:
         notebook.page.wait_for_function(_READY, timeout=120_000)
         notebook.page.locator(".theta-merge").scroll_into_view_if_needed()
+        notebook.page.wait_for_timeout(1000)
+        notebook.page.wait_for_function(_READY, timeout=120_000)  # it has only begun to read the weights before that
         notebook.page.wait_for_timeout(500)
         found: dict[str, Any] = notebook.page.evaluate(_DRAG, {"moves": max(moves, 1), "settle": {"slider": slider}})
         return found

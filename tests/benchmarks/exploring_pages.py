@@ -1,14 +1,22 @@
-"""What a page of JupyterLab, and its kernel, keep of explorers that were opened and closed, beside a bare widget.
+"""What a page of JupyterLab, and its kernel, keep of explorers that were opened and closed.
 
-JupyterLab itself keeps something of every widget and every output (it can undo), so the bare widget is the measure.
+They are opened as people do it: the same cell is run again, which closes the explorer before. Beside them stand a cell
+that only prints and a bare widget, for what JupyterLab keeps of any run, output and widget.
+
+The last rows open in a new cell each time and delete it. JupyterLab keeps 200 kB of every such cell (its toolbar, its
+listeners, all that undo would bring back), whether it has shown an explorer or printed a word; so these rows tell about
+cells.
+
+A page has what its JavaScript heap has, and the buffers of arrays and texts beside it.
 """
 
 from __future__ import annotations
 
+import itertools
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,18 +81,38 @@ class _Case:
     seen: str
     before: str = ""
     moves: str = ""
+    anew: bool = False
+    """Whether each is opened in a new cell, which is deleted then."""
+
+    @property
+    def source(self) -> str:
+        """What the cell runs."""
+        shown = f"explorer.close(); explorer = {self.made}; display(explorer)" if self.seen else self.made
+        return f"turn = globals().get('turn', 0) + 1; {'clear_output(); ' if self.anew else ''}{shown}"
 
 
 _MAP = ".theta-map canvas[data-drawn]"
 _MIDDLE = f".theta-middle {_MAP}"
 _CASES = (
+    _Case("a cell that prints", "print('turn', turn)", ""),
     _Case("a bare widget", "Bare()", ".drawn"),
     _Case("DiffExplorer", "theta_nb.DiffExplorer(repo.diff('model.safetensors', 'v0', 'HEAD'))", _MAP, "", _METRICS),
     _Case("MergeExplorer", "theta_nb.MergeExplorer(session)", _MIDDLE, _MERGE.replace("METHOD", "slerp"), _SLIDER),
     _Case("MergeExplorer, TIES", "theta_nb.MergeExplorer(session)", _MIDDLE, _MERGE.replace("METHOD", "ties"), _SLIDER),
 )
-_SHOWN = """(seen) => jupyterapp.shell.currentWidget.sessionContext.session.kernel.status === "idle"
-  && document.querySelectorAll(seen).length === 1"""
+_ANEW = tuple(
+    replace(one, name=f"{one.name}, each in a new cell", moves="", anew=True) for one in (*_CASES[:2], _CASES[3])
+)
+_SHOWN = """(seen) => {
+  if (jupyterapp.shell.currentWidget.sessionContext.session.kernel.status !== "idle") return false;
+  const found = seen ? [...document.querySelectorAll(seen)] : [];
+  return found.length === Number(Boolean(seen)) && !found.some((one) => one.dataset.old);
+}"""
+_AGE = "(seen) => document.querySelectorAll(seen).forEach((one) => (one.dataset.old = 'old'))"
+_DELETE = """() => {
+  const { sharedModel } = jupyterapp.shell.currentWidget.content.model;
+  sharedModel.deleteCell(sharedModel.cells.length - 1);
+}"""
 
 
 @dataclass(frozen=True)
@@ -97,7 +125,7 @@ class _Kept:
     kernel_grown: float
 
     def row(self, what: str) -> str:
-        page = f"{self.page_grown:+.1f} of {self.page:.1f} MB in the page"
+        page = f"{self.page_grown:+.1f} of {self.page:.1f} MB ({self.page_grown / self.page:+.1%}) in the page"
         return f"| {what} | {page}, {self.kernel_grown:+.1f} of {self.kernel:.0f} MB in the kernel | ≤ 5 % |"
 
 
@@ -117,7 +145,7 @@ def remembering(cycles: int = 20) -> list[str]:
         browser = playwright.chromium.launch(executable_path=browsing.CHROMIUM, args=browsing.FLAGS)
         with browsing.serving("jupyterlab", options, root, environment, own / "log") as url:
             rows = []
-            for case in _CASES:
+            for case in (*_CASES, *_ANEW):
                 page = browser.new_page(viewport={"width": 1280, "height": 1000})
                 rows += _cycled(page, url, root, case, cycles)
                 page.close()
@@ -136,24 +164,31 @@ def _cycled(page: Any, url: str, root: Path, case: _Case, cycles: int) -> list[s
     page.wait_for_function("window.jupyterapp !== undefined")
     page.evaluate(browsing._OPEN, "cycles.ipynb")
     notebook = browsing.Notebook(page, [])
-    notebook.run(f"{_START}\n{_BARE}\n{case.before}\nexplorer = {case.made}")
+    notebook.run(f"{_START}\n{_BARE}\n{case.before}\nexplorer = {case.made if case.seen else None}")
     session = page.context.new_cdp_session(page)
-    session.send("Performance.enable")
 
     def used() -> tuple[float, float]:
         for _ in range(3):
             session.send("HeapProfiler.collectGarbage")
-        found = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+        found = session.send("Runtime.getHeapUsage")
         kernel = notebook.value("[__import__('gc').collect(), __import__('psutil').Process().memory_info().rss][1]")
-        return float(found["JSHeapUsedSize"]) / 1e6, kernel / 1e6
+        return (found["usedSize"] + found["backingStorageSize"]) / 1e6, kernel / 1e6
+
+    turns = itertools.count(1)
 
     def cycle() -> None:
-        notebook.run(f"clear_output(); explorer.close(); explorer = {case.made}; display(explorer)")
+        turn = next(turns)
+        if case.seen:
+            page.evaluate(_AGE, case.seen)
+        if case.anew or turn == 1:
+            notebook.run(case.source)
+        else:
+            page.evaluate("() => { jupyterapp.commands.execute('notebook:run-cell'); }")
+        while notebook.value("globals().get('turn', 0)") < turn:
+            page.wait_for_timeout(20)
         page.wait_for_function(_SHOWN, arg=case.seen)
-        page.evaluate(
-            "() => { const { sharedModel } = jupyterapp.shell.currentWidget.content.model;"
-            " sharedModel.deleteCell(sharedModel.cells.length - 1); }"
-        )
+        if case.anew:
+            page.evaluate(_DELETE)
 
     def grown(what: str, again: Callable[[], None]) -> str:
         before = used()
@@ -163,10 +198,8 @@ def _cycled(page: Any, url: str, root: Path, case: _Case, cycles: int) -> list[s
 
     for _ in range(8):  # until the page has what it keeps once
         cycle()
-    rows = [grown(f"{case.name}, {cycles} times opened and closed", lambda: [cycle() for _ in range(cycles)] and None)]
+    rows = [grown(f"{case.name}, {cycles} times", lambda: [cycle() for _ in range(cycles)] and None)]
     if case.moves:
-        notebook.run("clear_output(); display(explorer)")
-        page.wait_for_function(_SHOWN, arg=case.seen)
         page.evaluate(case.moves)
         rows.append(grown(f"{case.name}, 200 moves", lambda: page.evaluate(case.moves)))
     page.evaluate("async () => { await jupyterapp.serviceManager.sessions.shutdownAll(); }")

@@ -37,6 +37,9 @@ CHOICE = "session.settings.default.parameters"
 def opened(open_notebook: Open, *cells: str, **options: Any) -> Notebook:
     notebook = open_notebook(*(cells or CELLS), **options)
     notebook.page.wait_for_function(READY)
+    if not cells:
+        wait_for(notebook, "session.measured", True)  # while the weights are read, a line above moves the map down
+        notebook.page.wait_for_function(READY)
     notebook.page.locator(".theta-merge").first.scroll_into_view_if_needed()
     return notebook
 

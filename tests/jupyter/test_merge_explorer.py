@@ -22,7 +22,7 @@ from theta_nb.engine.merging.recipe import settings_json
 from theta_nb.engine.merging.session import MergeSession
 from theta_nb.errors import MergeError
 from theta_nb.jupyter.answers import MAX_MESSAGE_NBYTES
-from theta_nb.jupyter.merge_desk import FACTS, OUTCOME
+from theta_nb.jupyter.merge_index import FACTS, OUTCOME
 
 __all__ = ["comms"]  # the fixture that catches messages
 
@@ -196,6 +196,9 @@ def test_a_choice_in_a_cell_shows_in_the_view(session: MergeSession) -> None:
         pytest.param("choose", {"form": '[{"method": "slerp", "parameters": {"t": {"a": {}}}}]'}, "", id="nested"),
         pytest.param("restore", {"form": '{"choice": 7, "overrides": []}'}, "wrong at", id="settings"),
         pytest.param("restore", {"form": '{"choice": null}'}, "overrides", id="half"),
+        pytest.param("samples", {"form": "{}"}, "by places", id="no places"),
+        pytest.param("samples", {"form": "[0, 99]"}, "from 0 to", id="no such place"),
+        pytest.param("samples", {"form": "[true]"}, "by places", id="true is no place"),
         pytest.param("explain", {"name": "nobody"}, "no parameter is called", id="explain"),
         pytest.param("delete", {}, "cannot ask", id="what"),
         pytest.param("nobody.what", {}, "no panel", id="panel"),
@@ -273,6 +276,48 @@ def test_messages_stay_small() -> None:
     assert front.widget._chosen["short"].count("model.layers") == 150
     sizes = [len(json.dumps(data).encode()) + sum(map(len, buffers)) for data, buffers in CaughtComm.caught]
     assert max(sizes) <= MAX_MESSAGE_NBYTES
+
+
+def test_samples_are_told_some_at_a_time_with_whose_they_are() -> None:
+    random = np.random.default_rng(4)
+    base = {f"layers.{k}.weight": random.normal(size=(100, 100)).astype(np.float32) for k in range(30)}
+    base |= {"double": random.normal(size=(9, 9)), "steps": np.arange(3)}
+    sides = [{name: value + k for name, value in base.items()} for k in (1, 2)]
+    del sides[1]["layers.3.weight"]
+    inputs = [StateInput("ours", sides[0]), StateInput("theirs", sides[1])]
+    session = MergeSession(StateInput("original", base), inputs)
+    front = Front(theta_nb.MergeExplorer(session))
+    names = index_of(front.widget)["names"]
+    assert not any(front.ask("samples", form="[0, 1]")["lengths"]), "nothing is measured"
+    front.ask("measure")
+    key = front.ask("opening")["key"]
+    left, found = list(range(len(names))), {}
+    while left:
+        told = front.ask("samples", form=json.dumps(left))
+        assert told["key"] == key
+        at = 0
+        for place, length, share, inside in zip(
+            told["places"], told["lengths"], told["shares"], told["inputs"], strict=True
+        ):
+            stop = at + length * (1 + len(inside))
+            found[names[place]] = (told["values"][at:stop].reshape(-1, max(length, 1)), share, inside)
+            at = stop
+        assert at == len(told["values"])
+        assert told["places"] == left[: len(told["places"])]
+        left = left[len(told["places"]) :]
+    samples = session.samples(names)
+    assert len(found["double"][0]) == len(found["steps"][0]) == 0, "not as float32"
+    assert found["layers.3.weight"][2] == [0]
+    for name in base:
+        if name.startswith("layers"):
+            values, share, _ = found[name]
+            assert np.array_equal(values, [samples[name].base, *samples[name].inputs])  # type: ignore[list-item]
+            assert share == samples[name].share > 1
+    sizes = [sum(map(len, buffers)) for _, buffers in CaughtComm.caught]
+    assert max(sizes) < 400_000
+    sides[1]["double"] = sides[1]["double"] + 1
+    other = theta_nb.MergeExplorer(MergeSession(StateInput("original", base), [inputs[0], StateInput("x", sides[1])]))
+    assert Front(other).ask("opening")["key"] != key
 
 
 def test_closing_lets_go() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.jupyter.estimates import write_estimates
 from theta_nb.engine.merging.choices import Choice, Settings
 from theta_nb.engine.merging.edits import edited, edits_of
 from theta_nb.engine.merging.inputs import StateInput
@@ -66,6 +67,7 @@ def modules(tmp_path: Path) -> Path:
     (tmp_path / "numbers.json").write_text(json.dumps(told))
     (tmp_path / "merges.json").write_text(json.dumps(_merges()))
     (tmp_path / "combinations.json").write_text(json.dumps(_combinations()))
+    write_estimates(tmp_path)
     return tmp_path
 
 

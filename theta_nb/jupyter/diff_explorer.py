@@ -62,9 +62,9 @@ class DiffExplorer(Explorer):
         (*METRICS, "distance"), "relative", help="What the colours stand for; 'distance' is one minus the cosine."
     ).tag(sync=True, option=True)
     log_scale = traitlets.Bool(True, help="Whether colours are logarithmic.").tag(sync=True, option=True)
-    filter = traitlets.Unicode("", help="Which names are shown: a piece, a glob, or a regular expression in /…/.").tag(
-        sync=True, option=True
-    )
+    filter = traitlets.Unicode(
+        "", help="Which names are shown: a piece, a range as layers 3-8, a glob, or a regular expression in /…/."
+    ).tag(sync=True, option=True)
     selection = traitlets.List(traitlets.Unicode(), help="Names of the parameters that are selected.").tag(
         sync=True, option=True
     )

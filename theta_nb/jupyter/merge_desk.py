@@ -5,8 +5,8 @@ The desk owns the calls of its session: whatever changes it goes through :attr:`
 What the view gets
     ``index()``     once: names, states, places, methods (``static/merge_data.js`` describes it)
     ``chosen()``    whenever something else is chosen, from the view or from a cell: choices, recipe, ways back
-    ``opening``     asked for: numbers that no choice changes (:data:`FACTS`), and Gram matrices
-    ``numbers``     asked for when ``chosen()`` has another revision: what the choices give (:data:`OUTCOME`)
+    ``opening``     asked for: numbers that no choice changes (``FACTS``), Gram matrices, and whose they are
+    ``numbers``     asked for when ``chosen()`` has another revision: what the choices give (``OUTCOME``)
 
 What the view asks (``what`` of a request; ``form`` is JSON)
     ``measure``     {}                  read the weights once, with progress
@@ -14,6 +14,7 @@ What the view asks (``what`` of a request; ``form`` is JSON)
     ``choose``      {form: [edit, …]}   choose that, as one step that can be undone
     ``restore``     {form: settings}    choose everything at once, as :meth:`chosen` gave it
     ``undo``, ``redo``, ``reset``       {}
+    ``samples``     {form: [place, …]}  samples of some parameters, to estimate by; see ``merge_samples.py``
     ``exact``       {}                  numbers that are no estimates, with progress
     ``explain``     {name}              formula of one parameter with its numbers
 An edit is what :func:`theta_nb.engine.merging.edits.edits_of` takes. Panels answer for what they ask themselves.
@@ -29,37 +30,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from theta_nb.engine.diff import natural
 from theta_nb.engine.merging.choices import Choice, Settings
 from theta_nb.engine.merging.decisions import Decision
 from theta_nb.engine.merging.documents import write_yaml
 from theta_nb.engine.merging.edits import edited, edits_of
 from theta_nb.engine.merging.recipe import Recipe, settings_json, settings_of
-from theta_nb.engine.merging.states import Resolution, State, Unit
 from theta_nb.engine.merging.statistics import Grams
 from theta_nb.errors import ThetaError
 from theta_nb.jupyter.answers import Answer, Request
-from theta_nb.jupyter.merge_methods import method_forms, presets
+from theta_nb.jupyter.merge_index import FACTS, OUTCOME, index_of, shown
+from theta_nb.jupyter.merge_samples import key_of, packed, places_of
 from theta_nb.jupyter.worker import Stop
-from theta_nb.report.grouping import block_of, role_of
-from theta_nb.report.tree import module_tree
+from theta_nb.report.grouping import block_of
 
 if TYPE_CHECKING:
     from theta_nb.engine.merging.session import MergeSession
 
-__all__ = ["BADGES", "FACTS", "OUTCOME", "MergeDesk", "badge_of"]
-
-FACTS = ("change", "cosine", "conflict", "base_norm", "apart")
-"""Rows of numbers that no choice changes; the norm of every input and its change follow."""
-
-OUTCOME = ("choice", "open", "estimated", "norm", "moved")
-"""Rows of numbers that follow from the choices; the distance of the result to every input follows."""
-
-BADGES = ("both", "conflict", "ours", "theirs", "alike", "added", "deleted", "renamed", "equal")
-"""What happened to a parameter, in one word."""
-
-MOST = 20_000
-"""Parameters of a larger model are not all shown: those that differ come first."""
+__all__ = ["MergeDesk"]
 
 _MOST_GRAM = 8  # inputs; the browser computes previews of so many by itself
 _LONGEST_RECIPE = 100_000
@@ -82,64 +69,20 @@ class MergeDesk:
         self.lock = threading.RLock()
         """Held while the session is changed or computes."""
         self.revision = 0
-        self._units = _shown(session.units)
+        self._units = shown(session.units)
         self._names = [unit.name for unit in self._units]
         self._everything = tuple(unit.name for unit in session.units)
         places = {name: index for index, name in enumerate(session.decisions)}
         self._pace: tuple[frozenset[str], float] = (frozenset(), np.inf)
         self._order = np.array([places[name] for name in self._names], np.intp)
         """Places of the parameters in previews."""
+        self._key = key_of(self._units)
 
     # --- what the view gets -------------------------------------------------------------------------------------------
 
     def index(self, *, measure: bool = True) -> dict[str, Any]:
-        """Names, states and places of the parameters, and the methods.
-
-        Parameters
-        ----------
-        measure
-            Whether a view should have the weights read by itself.
-        """
-        session, units = self.session, self._units
-        versions = [next(info for info in (*unit.versions, unit.base) if info is not None) for unit in units]
-        blocks = list(dict.fromkeys(block_of(name) for name in sorted(self._names, key=self._place)))
-        roles = list(dict.fromkeys(role_of(unit.name) for unit in units))
-        states = list(dict.fromkeys(unit.state.value for unit in units))
-        dtypes = list(dict.fromkeys(version.dtype for version in versions))
-        return {
-            "labels": list(session.labels),
-            "has_base": session.base is not None,
-            "revisions": [source.revision for source in session.inputs],
-            "facts": [*FACTS, *_each("norm", session), *_each("change", session)],
-            "outcome": [*OUTCOME, *_each("to", session)],
-            "badges": list(BADGES),
-            "states": states,
-            "dtypes": dtypes,
-            "blocks": blocks,
-            "roles": roles,
-            "names": self._names,
-            "badge": [BADGES.index(badge_of(unit)) for unit in units],
-            "state": [states.index(unit.state.value) for unit in units],
-            "dtype": [dtypes.index(version.dtype) for version in versions],
-            "shapes": [list(version.shape) for version in versions],
-            "block": [blocks.index(block_of(unit.name)) for unit in units],
-            "role": [roles.index(role_of(unit.name)) for unit in units],
-            "contested": [int(unit.name in session.undecided) for unit in units],
-            "depth": [round(session.depths[unit.name], 6) for unit in units],
-            "tree": module_tree(units).indexed({id(unit): index for index, unit in enumerate(units)}),
-            "methods": method_forms(
-                len(session.inputs), has_base=session.base is not None, statistics=session.informed
-            ),
-            "presets": presets(),
-            "measure": measure,
-            "left_out": len(session.units) - len(units),
-        }
-
-    def _place(self, name: str) -> Any:
-        """Where the block of a parameter stands: stems, then layers, then heads."""
-        block, depth = block_of(name), self.session.depths[name]
-        numbered = block.rstrip("]")[-1:].isdigit()
-        return (1 if numbered else 2 * round(depth), natural(block))
+        """Names, states and places of the parameters, and the methods; see :func:`index_of`."""
+        return index_of(self.session, self._units, measure=measure)
 
     def chosen(self) -> dict[str, Any]:
         """What is chosen now, as the view and its panels show it."""
@@ -182,7 +125,8 @@ class MergeDesk:
             matrices[at] = np.where(grams.has_base[:, None], matrices[at], np.nan)
         answer = Answer()
         with np.errstate(over="ignore"):
-            answer.result = {"facts": answer.array(facts), "gram": answer.array(matrices), "measured": session.measured}
+            answer.result = {"facts": answer.array(facts), "gram": answer.array(matrices)}
+        answer.result |= {"measured": session.measured, "key": self._key}
         return answer
 
     def numbers(self, settings: Settings | None = None) -> Answer:
@@ -220,6 +164,7 @@ class MergeDesk:
             "numbers": lambda *_: self.numbers(),
             "measure": self._measure,
             "preview": self._preview,
+            "samples": self._samples,
             "choose": lambda request, *_: self._restore(self._draft(request)),
             "restore": lambda request, *_: self._restore(settings_of(request.form())),
             "exact": self._exact,
@@ -242,6 +187,12 @@ class MergeDesk:
         answer = self.numbers(self._draft(request))
         self._pace = (_methods(request), time.thread_time() - began)
         return answer
+
+    def _samples(self, request: Request, stop: Stop, progress: Progress) -> Answer:
+        wanted = [(place, self._units[place]) for place in places_of(request.form(), len(self._units))]
+        with self.lock:
+            samples = self.session.samples(unit.name for _, unit in wanted)
+        return packed(wanted, samples, self._key)
 
     def _draft(self, request: Request) -> Settings:
         """The settings that the edits of a request would give."""
@@ -295,40 +246,6 @@ def _methods(request: Request) -> frozenset[str]:
         if isinstance(form, list)
         else frozenset()
     )
-
-
-def badge_of(unit: Unit) -> str:
-    """What happened to a parameter, in one word of :data:`BADGES`."""
-    if unit.resolution is Resolution.CONFLICT:
-        return "conflict"
-    word = _WORDS.get(unit.state)
-    # What is left begins with what happened: "added by ours", "deleted alike".
-    return word if word is not None else unit.state.value.split()[0]
-
-
-_WORDS = {
-    State.EQUAL: "equal",
-    State.CHANGED_OURS: "ours",
-    State.CHANGED_THEIRS: "theirs",
-    State.CHANGED_SAME: "alike",
-    State.CHANGED_BOTH: "both",
-    State.ADDED_BOTH: "both",
-    State.RESHAPED: "both",
-    State.RETYPED: "both",
-}
-
-
-def _shown(units: Iterable[Unit]) -> tuple[Unit, ...]:
-    """The parameters that are shown, in the order in which people count."""
-    ordered = sorted(units, key=lambda unit: natural(unit.name))
-    if len(ordered) > MOST:
-        ordered = sorted(ordered, key=lambda unit: unit.state is State.EQUAL)[:MOST]
-        ordered.sort(key=lambda unit: natural(unit.name))
-    return tuple(ordered)
-
-
-def _each(word: str, session: MergeSession) -> list[str]:
-    return [f"{word} {k}" for k in range(len(session.inputs))]
 
 
 def _facts(grams: Grams) -> npt.NDArray[np.float64]:

@@ -116,9 +116,9 @@ class MergeExplorer(Explorer):
     sort = traitlets.Enum(SORTS, "model", help="How parameters are listed: by module, or the largest first.").tag(
         sync=True, option=True
     )
-    filter = traitlets.Unicode("", help="Which names are shown: a piece, a glob, or a regular expression in /…/.").tag(
-        sync=True, option=True
-    )
+    filter = traitlets.Unicode(
+        "", help="Which names are shown: a piece, a range as layers 3-8, a glob, or a regular expression in /…/."
+    ).tag(sync=True, option=True)
     selection = traitlets.List(traitlets.Unicode(), help="Names of the parameters that are selected.").tag(
         sync=True, option=True
     )

@@ -122,6 +122,25 @@ def test_estimates_are_the_same_again_and_follow_the_density(tmp_path: Path) -> 
         assert quick == pytest.approx(exact, rel=0.1)
 
 
+def test_samples_without_statistics_are_not_taken_for_such_with_them(tmp_path: Path) -> None:
+    random = np.random.default_rng(3)
+    known = [StateInput(f"fisher {k}", {n: random.random(x.shape) for n, x in LARGE[0].items()}) for k in range(2)]
+    fresh = session_of(tmp_path, "memory", *LARGE, statistics=known).use("fisher").preview()
+    after = session_of(tmp_path, "memory", *LARGE, statistics=known).use("ties", density=0.3)
+    after.preview()
+    assert after.use("fisher").preview().rows == fresh.rows
+
+
+def test_samples_are_those_of_the_estimates(session: MergeSession) -> None:
+    names = [*LARGE[0], "layers.0.w"]
+    assert session.samples(names) == {}, "nothing is measured"
+    session.use("ties", density=0.3).preview()
+    found = session.samples(names)
+    assert list(found) == list(LARGE[0])
+    assert all(found[name] is session.kitchen.samples[name, "entries", ""] for name in found)
+    assert session.samples(["layers.1.w"])["layers.1.w"].share == 400 * 300 / 4096
+
+
 def test_trimming_over_the_model_is_estimated_over_all_samples(session: MergeSession) -> None:
     quick = session.use("ties", density=0.2, scope="model").preview()
     exact = session.preview(exact=True)

@@ -31,6 +31,17 @@ test("filters take pieces, globs and regular expressions", () => {
   assert.equal(matches("[z-a]*", "z"), false, "a range the wrong way round is no error");
 });
 
+test("filters take ranges of layers, whatever these are called", () => {
+  const among = (filter, ...names) => names.filter(nameFilter(filter).test);
+  const layers = Array.from({ length: 12 }, (_, k) => `encoder.layer.${k}.attention.q.weight`);
+  for (const filter of ["layers 3-8", "layer 3–8", "Layers 8 - 3", "3-8", "blocks 3-8"]) assert.deepEqual(among(filter, ...layers), layers.slice(3, 9), filter);
+  assert.deepEqual(among("layer 1", ...layers), [layers[1]], "not the tenth");
+  assert.deepEqual(among("layers 1-2", "h.1.attn", "h.10.attn", "layer2.0.conv1", "model_1/w", "fc1.weight", "conv-1-2"), ["h.1.attn", "layer2.0.conv1", "model_1/w"]);
+  assert.deepEqual(among("experts 0-1", "layers.0.experts.5.w", "layers.7.expert.1.w", "layers.1.w"), ["layers.7.expert.1.w"]);
+  assert.deepEqual(among("3-8", "conv3-8.weight"), ["conv3-8.weight"], "a piece all the same");
+  assert.deepEqual(among("12", "a.12.b", "a.121.b", "a.2.b"), ["a.12.b", "a.121.b"], "a number alone is a piece");
+});
+
 test("requests gather, and a newer one replaces an older one", async () => {
   const sent = [];
   const client = createClient((message) => sent.push(message), { wait: 1 });

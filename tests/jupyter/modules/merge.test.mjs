@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 import assert from "node:assert/strict";
 import { coordinatesOf, graded, isLocal } from "./static/coefficients.js";
-import { draftOutcome } from "./static/gram.js";
+import { createDrafts } from "./static/draft.js";
 import { createMergeData } from "./static/merge_data.js";
 import { between, cellValues, cellsWith, extent, toggled } from "./static/merge_cells.js";
 import { KIND_NAMES, kindOf, quickPicks } from "./static/quick_picks.js";
@@ -14,6 +14,7 @@ import { shapeRange, sliderParameters } from "./static/merge_blocks.js";
 import { createLive } from "./static/live.js";
 import { createCategories, colorAt, categoryColor } from "./static/colors.js";
 
+const draftOutcome = createDrafts();
 const told = JSON.parse(readFileSync("merges.json", "utf-8"));
 const floats = (numbers) => Float32Array.from(numbers.map((number) => (number === null ? NaN : number)));
 

@@ -59,7 +59,8 @@ class Kitchen:
         self.statistics = statistics
         self.spare = tuple(spare)
         self.ranks = Ranks(self.group)
-        self.samples: dict[tuple[str, str], Sample | None] = {}
+        self.samples: dict[tuple[str, str, str], Sample | None] = {}
+        """By name, kind, and what statistics of the training data come with them."""
         self._alongs: dict[tuple[str, str], Gram] = {}
         self._plain: dict[tuple[str, tuple[int, ...]], Array] = {}
 
@@ -118,12 +119,18 @@ class Kitchen:
             found = self._alongs[unit.name, axis] = gram_along(self.group(unit, positions), axis)
         return found
 
-    def take_sample(self, decision: Decision) -> None:
-        """Keep a sample of a parameter's inputs, of the kind that the method asks for."""
-        method = decision.method
-        if method is not None and method.sample:
-            group = self.group(decision.unit, decision.inputs, statistics=method.statistics)
-            self.samples[decision.unit.name, method.sample] = take_sample(group, method.sample)
+    def take_sample(self, unit: Unit, kind: str, statistics: str = "") -> None:
+        """Keep a sample of a parameter's inputs.
+
+        Parameters
+        ----------
+        unit
+            The parameter.
+        kind, statistics
+            What a method asks for: :attr:`Method.sample` and :attr:`Method.statistics`.
+        """
+        positions = [k for k, info in enumerate(unit.versions) if info is not None]
+        self.samples[unit.name, kind, statistics] = take_sample(self.group(unit, positions, 0.0, statistics), kind)
 
     def weigh(
         self,

@@ -21,6 +21,7 @@ from theta_nb.engine.merging.inputs import MergeInput
 from theta_nb.engine.merging.outcomes import Outcome
 from theta_nb.engine.merging.preview import Lengths, Preview, parents_of
 from theta_nb.engine.merging.rules import mergeable, rule_for
+from theta_nb.engine.merging.sampling import Sample
 from theta_nb.engine.merging.states import State, Unit
 from theta_nb.engine.merging.statistics import Grams, Statistics, StatisticsCache
 from theta_nb.engine.merging.stored_inputs import FileInput, ManifestInput
@@ -223,6 +224,18 @@ class Looking(Choosing):
         self.measure()
         return Grams.of([self._by_name[name] for name in wanted], self._statistics, self.labels)
 
+    def samples(self, names: Iterable[str]) -> dict[str, Sample]:
+        """Samples of the entries of some parameters, for whoever computes estimates himself.
+
+        They are those of the preview. What has no task vectors, or no :meth:`statistics` yet, is left out.
+        """
+        units = [self._by_name[name] for name in names if name in self._statistics]
+        units = [unit for unit in units if unit.base is not None]
+        missing = [unit for unit in units if (unit.name, "entries", "") not in self.kitchen.samples]
+        self._each(missing, lambda unit: self.kitchen.take_sample(unit, "entries"), None)
+        found = {unit.name: self.kitchen.samples[unit.name, "entries", ""] for unit in units}
+        return {name: sample for name, sample in found.items() if sample is not None}
+
     # --- lengths --------------------------------------------------------------------------------------------------
 
     def _scale(self, decision: Decision) -> float:
@@ -267,7 +280,7 @@ class Looking(Choosing):
         if kept is not None and kept[0] == fingerprint:
             return kept[1]
         statistics, method = self._statistics.get(name), decision.method
-        sample = self.kitchen.samples.get((name, method.sample)) if method is not None else None
+        sample = self.kitchen.samples.get((name, method.sample, method.statistics)) if method is not None else None
         if sample is None or statistics is None or method is None:
             return None
         made = outcomes.estimate(
@@ -286,15 +299,13 @@ class Looking(Choosing):
 
     def _sample(self, decisions: Sequence[Decision], progress: Progress | None) -> None:
         """Have samples at hand for all estimates."""
-        missing = [
-            decision
+        wanted = {
+            decision.unit.name: (decision.method.sample, decision.method.statistics)
             for decision in decisions
-            if decision.method is not None
-            and decision.method.sample
-            and decision.unit.name in self._statistics
-            and (decision.unit.name, decision.method.sample) not in self.kitchen.samples
-        ]
-        self._each(missing, self.kitchen.take_sample, progress)
+            if decision.method is not None and decision.method.sample and decision.unit.name in self._statistics
+        }
+        units = [self._by_name[name] for name, kind in wanted.items() if (name, *kind) not in self.kitchen.samples]
+        self._each(units, lambda unit: self.kitchen.take_sample(unit, *wanted[unit.name]), progress)
 
     def _weigh(self, decisions: Sequence[Decision], progress: Progress | None) -> None:
         """Compute the lengths of all results that are not known exactly; the largest first, to end together."""

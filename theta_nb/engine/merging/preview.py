@@ -119,9 +119,10 @@ class Relations:
             np.full(len(decisions), np.nan),
             np.full(len(decisions), np.nan),
         )
-        for row, (decision, statistics) in enumerate(zip(decisions, known, strict=True)):
-            if statistics is not None:
-                made._put(row, decision, statistics, pairs)
+        with np.errstate(all="ignore"):  # of weights that hold NaN or Inf
+            for row, (decision, statistics) in enumerate(zip(decisions, known, strict=True)):
+                if statistics is not None:
+                    made._put(row, decision, statistics, pairs)
         return made
 
     def _put(self, row: int, decision: Decision, statistics: Statistics, pairs: Sequence[Any]) -> None:

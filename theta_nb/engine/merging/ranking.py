@@ -16,8 +16,8 @@ from theta_nb.merges.selection import NOTHING, Cut, histogram, select_largest
 
 __all__ = ["Ranks"]
 
-Samples = Mapping[tuple[str, str], Sample | None]
-"""Samples by name of the parameter and kind."""
+Samples = Mapping[tuple[str, str, str], Sample | None]
+"""Samples by name of the parameter, kind and statistics."""
 
 
 class Ranks:
@@ -94,7 +94,7 @@ class Ranks:
         if kept is None or kept[0] != len(samples):
             sizes, shares = [], []
             for unit in self._ranked:
-                sample = samples.get((unit.name, "entries"))
+                sample = samples.get((unit.name, "entries", ""))
                 if sample is None or unit.base is None or unit.versions[position] is None:
                     continue
                 row = 1 + sum(info is not None for info in unit.versions[:position])

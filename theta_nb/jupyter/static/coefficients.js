@@ -20,11 +20,12 @@ export function graded(value, depth) {
   const place = depth * (value.length - 1);
   const low = Math.min(Math.floor(place), Math.max(value.length - 2, 0));
   const [first, second] = [value[low], value[Math.min(low + 1, value.length - 1)]];
-  return first + (place - low) * (second - first);
+  const share = place - low;
+  return share === 0 ? first : share === 1 ? second : (1 - share) * first + share * second; // to the last bit as in Python
 }
 
 /** One value for each input. */
-function forEach(value, preset, { labels, depth }) {
+export function perInput(value, preset, { labels, depth }) {
   const given = value ?? preset;
   if (given !== null && typeof given === "object" && !Array.isArray(given)) return labels.map((label) => graded(given[label] ?? preset, depth));
   return labels.map(() => graded(given, depth));
@@ -34,7 +35,7 @@ const sum = (numbers) => numbers.reduce((total, one) => total + one, 0);
 
 /** Weights that sum to one; null where they cancel, which Python refuses. */
 function shares(weight, place) {
-  const weights = forEach(weight, 1, place);
+  const weights = perInput(weight, 1, place);
   const total = sum(weights);
   return Math.abs(total) < 1e-8 ? null : weights.map((one) => one / total);
 }
@@ -114,11 +115,11 @@ const METHODS = {
   theirs: ({ which = 1 }, place) => (which < place.labels.length ? ofInputs(one(place, which)) : null),
   original: (_, place) => ofInputs(one(place, -1), 1),
   linear({ weight, normalize = true }, place) {
-    const weights = normalize ? shares(weight, place) : forEach(weight, 1, place);
+    const weights = normalize ? shares(weight, place) : perInput(weight, 1, place);
     return weights && ofInputs(weights);
   },
   task_arithmetic({ weight, normalize = false, scale = 1 }, place) {
-    const weights = forEach(weight, 1, place);
+    const weights = perInput(weight, 1, place);
     const total = sum(weights);
     const factor = graded(scale, place.depth) / (normalize && Math.abs(total) >= 1e-8 ? total : 1);
     return ofTasks(weights.map((weight) => factor * weight));
@@ -136,7 +137,7 @@ const METHODS = {
   },
   nuslerp({ weight, space = "weights", axis = "tensor" }, place) {
     if (axis !== "tensor") return null;
-    const weights = forEach(weight, 1, place);
+    const weights = perInput(weight, 1, place);
     const t = Math.abs(sum(weights)) < 1e-6 ? 0.5 : weights[1] / sum(weights);
     const inner = products(space, place);
     const cosine = cosines(inner, norms(inner, 2))[1];

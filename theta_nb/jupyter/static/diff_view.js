@@ -18,7 +18,7 @@ import { createNotice } from "./notice.js";
 import { nameFilter } from "./filter.js";
 
 const KEYS = [
-  ["/", "filter by name: a piece, a glob, or a /regular expression/"],
+  ["/", "filter by name: a piece, layers 3-8, a glob, or a /regular expression/"],
   ["← ↑ → ↓", "move the cursor of the map, or through the tree"],
   ["Enter", "choose what is under the cursor"],
   ["Space", "add it to the selection, or take it out"],
@@ -51,7 +51,7 @@ export function createDiffView(root, options) {
     ...Object.entries(METRICS).map(([key, { label, long }]) => element("option", { value: key, title: long }, label)));
   const log = element("input", { type: "checkbox", onchange: () => state.set("log_scale", log.checked) });
   const filter = element("input.theta-input", {
-    type: "search", placeholder: "filter: query, layer.[0-3].*, /bias$/", "aria-label": "filter parameters by name", spellcheck: "false",
+    type: "search", placeholder: "filter: query, layers 3-8, /bias$/", "aria-label": "filter parameters by name", spellcheck: "false",
     oninput: () => state.set("filter", filter.value),
   });
   const problem = element("span.theta-problem", { role: "status" });

@@ -1,8 +1,8 @@
 // Which names a person means.
 
 /**
- * A test for names: a glob (`*.weight`, also part of a name: `layer.5.*`), a regular expression between slashes
- * (`/\d+\.bias$/`), or a plain piece of a name.
+ * A test for names: a glob (`*.weight`), a regular expression between slashes (`/\d+\.bias$/`), a range of layers
+ * (`layers 3-8`, `3–8`, `experts 0-1`, `layer 5`), or a plain piece of a name.
  *
  * @returns {{test: function(string): boolean, error: string}} nothing matches what is wrong, and `error` says why
  */
@@ -18,11 +18,26 @@ export function nameFilter(text) {
     }
   }
   if (!/[*?[]/.test(wanted)) {
-    const piece = wanted.toLowerCase();
-    return { test: (name) => name.toLowerCase().includes(piece), error: "" };
+    const [piece, within] = [wanted.toLowerCase(), layerRange(wanted)];
+    return { test: (name) => within(name) || name.toLowerCase().includes(piece), error: "" };
   }
   const pattern = globPattern(wanted);
   return { test: (name) => pattern.test(name), error: "" };
+}
+
+const RANGE = /^(?:([a-z_]+?)s?\s+)?(\d+)(?:\s*[-–—]\s*(\d+))?$/i;
+
+/** Whether a name is in a range of layers, whatever these are called in it: `h.3.attn`, `layer3.0`, `encoder.layer.3.q`. */
+function layerRange(text) {
+  const [, word, first, last] = RANGE.exec(text) ?? [];
+  if (first === undefined || (word === undefined && last === undefined)) return () => false; // a number alone is a piece
+  const [low, high] = [Number(first), Number(last ?? first)].sort((a, b) => a - b);
+  const called = word === undefined || /^(?:layer|block)$/i.test(word) ? "(?:(?:layer|block)s?[._]?)?" : `${word}s?[._]?`;
+  const number = new RegExp(`(?:^|[./_[])${called}(\\d+)(?=$|[./_\\]])`, "i");
+  return (name) => {
+    const found = number.exec(name);
+    return found !== null && low <= Number(found[1]) && Number(found[1]) <= high;
+  };
 }
 
 /** A glob over whole names, as in Python: `*` spans dots, `[!a]` negates. */

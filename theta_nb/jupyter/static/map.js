@@ -8,12 +8,11 @@
 //   hatched         Set of indices of cells that are hatched instead of coloured; options.hatching says what it means
 // Indices of cells are row * columns.length + column. The map knows nothing of models or commits.
 
-import { element, fitted, oncePerFrame, sharp, uniqueId } from "./dom.js";
+import { element, oncePerFrame, sharp, uniqueId } from "./dom.js";
 import { axisOf, cellAt, scrolledTo, seen } from "./scroll.js";
 import { createScale, readTheme, watchTheme } from "./colors.js";
-import { LEGEND, drawLegend, tableOf } from "./legend.js";
-
-const LABEL = 11; // px, size of the font
+import { LEGEND, drawLegend } from "./legend.js";
+import { LABEL, drawCells, hatching, paintedCells } from "./map_drawing.js";
 
 /**
  * @param {HTMLElement} root where to draw
@@ -42,7 +41,7 @@ export function createMap(root, options) {
   let [cursor, hovered, band] = [0, -1, null];
   let [zoom, scrollX, scrollY] = [1, 0, 0];
   let geometry = null;
-  let image = null; // one pixel per cell, scaled up when it is drawn
+  let image = null; // of paintedCells()
 
   const redraw = oncePerFrame(draw);
 
@@ -60,25 +59,6 @@ export function createMap(root, options) {
     return { width, left, top, across, down, height: top + down.length + LEGEND };
   }
 
-  function paint(theme) {
-    const [rows, columns] = [data.rows.length, data.columns.length];
-    const pixels = new ImageData(Math.max(1, columns), Math.max(1, rows));
-    const table = tableOf(scale, theme.dark);
-    const words = new Uint32Array(pixels.data.buffer);
-    const colors = new Uint32Array(256);
-    for (let i = 0; i < 256; i += 1) colors[i] = (255 << 24) | (table[3 * i + 2] << 16) | (table[3 * i + 1] << 8) | table[3 * i];
-    const blank = theme.dark ? 0x2affffff : 0x18000000; // a cell without a colour: unchanged, or not measured
-    for (let i = 0; i < words.length && i < data.values.length; i += 1) {
-      if (data.present && !data.present[i]) continue;
-      const share = scale.share(data.values[i]);
-      words[i] = share === share && !data.hatched?.has(i) ? colors[(share * 255 + 0.5) | 0] : blank;
-    }
-    const made = document.createElement("canvas");
-    [made.width, made.height] = [pixels.width, pixels.height];
-    made.getContext("2d").putImageData(pixels, 0, 0);
-    return made;
-  }
-
   function draw() {
     if (!holder.isConnected || !holder.clientWidth) return;
     const start = performance.now();
@@ -87,138 +67,20 @@ export function createMap(root, options) {
     const probe = canvas.getContext("2d");
     probe.font = font;
     geometry = measure(probe);
-    const { left, top, across, down } = geometry;
+    const { left, across, down } = geometry;
     const context = sharp(canvas, geometry.width, geometry.height);
     context.font = font;
-    if (image?.dark !== theme.dark) image = { dark: theme.dark, canvas: paint(theme) };
-    const columns = seen(scrollX, across, data.columns.length);
-    const rows = seen(scrollY, down, data.rows.length);
-    if (columns[1] > columns[0] && rows[1] > rows[0]) {
-      context.save();
-      context.beginPath();
-      context.rect(left, top, across.length, down.length);
-      context.clip();
-      context.imageSmoothingEnabled = false;
-      const [w, h] = [columns[1] - columns[0], rows[1] - rows[0]];
-      const [x, y] = [left + columns[0] * across.cell - scrollX, top + rows[0] * down.cell - scrollY];
-      context.drawImage(image.canvas, columns[0], rows[0], w, h, x, y, w * across.cell, h * down.cell);
-      drawGaps(context, theme, rows, columns, geometry);
-      drawHatches(context, theme, rows, columns, geometry);
-      drawMarks(context, theme, rows, columns, geometry);
-      drawOutlines(context, theme, geometry);
-      context.restore();
-    }
-    drawLabels(context, theme, rows, columns, geometry);
-    drawScrolls(context, theme, geometry);
+    if (image?.dark !== theme.dark) image = { dark: theme.dark, canvas: paintedCells({ data, scale, theme }) };
+    drawCells(context, {
+      ...geometry, data, theme, scrollX, scrollY, selection, band, hovered, heads,
+      columns: seen(scrollX, across, data.columns.length), rows: seen(scrollY, down, data.rows.length),
+      cursor: document.activeElement === canvas && cursor < data.values.length ? cursor : -1,
+    }, image.canvas);
     const hatched = data.hatched?.size && options.hatching ? [options.hatching, hatching(context, theme.dim)] : null;
     drawLegend(context, theme, geometry, { scale, title, writeTick: options.writeTick, hatching: hatched });
     options.onLayout?.({ left, cell: across.cell, scroll: scrollX, length: across.length, width: geometry.width });
     canvas.dataset.drawn = String(Number(canvas.dataset.drawn ?? 0) + 1);
     canvas.dataset.took = (performance.now() - start).toFixed(2);
-  }
-
-  function drawGaps(context, theme, rows, columns, { left, top, across, down }) {
-    context.strokeStyle = theme.surface;
-    context.lineWidth = 1;
-    context.beginPath();
-    if (across.cell >= 5) {
-      for (let c = columns[0]; c <= columns[1]; c += 1) {
-        const x = Math.round(left + c * across.cell - scrollX) - 0.5;
-        context.moveTo(x, top), context.lineTo(x, top + down.length);
-      }
-    }
-    if (down.cell >= 5) {
-      for (let r = rows[0]; r <= rows[1]; r += 1) {
-        const y = Math.round(top + r * down.cell - scrollY) - 0.5;
-        context.moveTo(left, y), context.lineTo(left + across.length, y);
-      }
-    }
-    context.stroke();
-  }
-
-  function drawHatches(context, theme, rows, columns, { left, top, across, down }) {
-    if (!data.hatched?.size) return;
-    context.beginPath();
-    for (const index of data.hatched) {
-      const [r, c] = [Math.floor(index / data.columns.length), index % data.columns.length];
-      if (r < rows[0] || r >= rows[1] || c < columns[0] || c >= columns[1]) continue;
-      context.rect(left + c * across.cell - scrollX, top + r * down.cell - scrollY, across.cell, down.cell);
-    }
-    context.fillStyle = hatching(context, theme.dim);
-    context.fill();
-  }
-
-  function drawMarks(context, theme, rows, columns, { left, top, across, down }) {
-    if (!data.marks?.size || down.cell < 9 || across.cell < 9) return;
-    context.fillStyle = theme.text;
-    context.textAlign = "center";
-    context.textBaseline = "middle";
-    for (const [index, sign] of data.marks) {
-      const [r, c] = [Math.floor(index / data.columns.length), index % data.columns.length];
-      if (r < rows[0] || r >= rows[1] || c < columns[0] || c >= columns[1]) continue;
-      context.fillText(sign, left + (c + 0.5) * across.cell - scrollX, top + (r + 0.5) * down.cell - scrollY);
-    }
-  }
-
-  function drawOutlines(context, theme, { left, top, across, down }) {
-    const outline = (index, color, width) => {
-      const [r, c] = [Math.floor(index / data.columns.length), index % data.columns.length];
-      context.strokeStyle = color;
-      context.lineWidth = width;
-      const inset = width / 2;
-      context.strokeRect(
-        left + c * across.cell - scrollX + inset - 0.5, top + r * down.cell - scrollY + inset - 0.5,
-        Math.max(2, across.cell - width), Math.max(2, down.cell - width),
-      );
-    };
-    if (band) {
-      const [from, to] = [Math.min(...band), Math.max(...band)];
-      context.strokeStyle = theme.accent;
-      context.lineWidth = 2;
-      context.strokeRect(left + from * across.cell - scrollX, top + 1, (to - from + 1) * across.cell, down.length - 2);
-    }
-    for (const index of selection) outline(index, theme.accent, 2.5);
-    if (hovered >= 0) outline(hovered, theme.text, 1.5);
-    if (document.activeElement === canvas && cursor < data.values.length) {
-      outline(cursor, theme.surface, 4);
-      outline(cursor, theme.text, 2);
-    }
-  }
-
-  function drawLabels(context, theme, rows, columns, { left, top, across, down }) {
-    context.fillStyle = theme.dim;
-    context.textBaseline = "middle";
-    context.textAlign = "right";
-    const every = Math.max(1, Math.ceil((LABEL + 1) / down.cell));
-    for (let r = Math.ceil(rows[0] / every) * every; r < rows[1]; r += every) {
-      const y = top + (r + 0.5) * down.cell - scrollY;
-      if (y < top + 3 || y > top + down.length - 3) continue;
-      context.fillText(fitted(context, data.rows[r], left - 8), left - 6, y);
-    }
-    if (!heads) return;
-    const skip = Math.max(1, Math.ceil((LABEL + 3) / across.cell));
-    context.textAlign = "left";
-    for (let c = Math.ceil(columns[0] / skip) * skip; c < columns[1]; c += skip) {
-      context.save();
-      context.translate(left + (c + 0.5) * across.cell - scrollX, top - 5);
-      context.rotate(-Math.PI / 4);
-      context.fillText(fitted(context, data.columns[c], (top - 8) * 1.38), 0, 0);
-      context.restore();
-    }
-  }
-
-  function drawScrolls(context, theme, { left, top, across, down }) {
-    context.fillStyle = theme.dim;
-    context.globalAlpha = 0.5;
-    if (down.reach > 0) {
-      const length = Math.max(18, (down.length / (down.length + down.reach)) * down.length);
-      context.fillRect(left + across.length + 3, top + (scrollY / down.reach) * (down.length - length), 4, length);
-    }
-    if (across.reach > 0) {
-      const length = Math.max(18, (across.length / (across.length + across.reach)) * across.length);
-      context.fillRect(left + (scrollX / across.reach) * (across.length - length), top + down.length + 2, length, 4);
-    }
-    context.globalAlpha = 1;
   }
 
   const indexAt = (event) => {
@@ -349,6 +211,7 @@ export function createMap(root, options) {
     canvas,
     /** Show other data; cursor and scroll stay where they are. */
     setData(next) {
+      if (hovered >= 0 && !(alike(next.rows, data.rows) && alike(next.columns, data.columns))) leave(); // another cell is there
       data = next;
       image = null;
       cursor = Math.min(cursor, Math.max(0, data.values.length - 1));
@@ -386,14 +249,4 @@ export function createMap(root, options) {
   };
 }
 
-/** Thin diagonal lines. */
-function hatching(context, color) {
-  const tile = document.createElement("canvas");
-  [tile.width, tile.height] = [6, 6];
-  const pen = tile.getContext("2d");
-  pen.strokeStyle = color;
-  pen.globalAlpha = 0.7;
-  for (const at of [-6, 0, 6]) pen.moveTo(at, 6), pen.lineTo(at + 6, 0);
-  pen.stroke();
-  return context.createPattern(tile, "repeat");
-}
+const alike = (texts, others) => texts === others || (texts.length === others.length && texts.every((text, i) => text === others[i]));

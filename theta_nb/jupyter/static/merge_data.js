@@ -1,6 +1,6 @@
 // A merge as the views use it.
 //
-//   index    JSON, see theta_nb/jupyter/merge_desk.py: names, badges, states, places, methods
+//   index    JSON, see theta_nb/jupyter/merge_index.py: names, badges, states, places, methods
 //   facts    Float32Array of index.facts × parameters: what no choice changes
 //   gram     Float32Array of parameters × (inputs + 1)²: inner products of the ancestor and the task vectors
 //   outcome  {numbers: Float32Array of index.outcome × parameters, choices}: what the choices give

@@ -11,7 +11,8 @@ import { oncePerFrame } from "./dom.js";
 import { Superseded } from "./messages.js";
 import { createLive } from "./live.js";
 import { createMergeData } from "./merge_data.js";
-import { draftOutcome } from "./gram.js";
+import { createDrafts } from "./draft.js";
+import { createSamples } from "./samples.js";
 
 const QUICK = 100e6; // entries that are computed exactly without being asked to
 const SILENCE = 2500; // ms without an answer before that is said
@@ -21,7 +22,7 @@ const NOTHING = { numbers: new Float32Array(0), choices: [] };
 
 /** @param {{index, state, client}} options as of createMergeView(); @param {Object} listeners */
 export function createMergeModel({ index, state, client }, listeners) {
-  let opening = { facts: new Float32Array(0), gram: new Float32Array(0), measured: false };
+  let opening = { facts: new Float32Array(0), gram: new Float32Array(0), measured: false, key: "" };
   let [outcome, before, draft, dragged, gone] = [NOTHING, null, null, null, false];
   let [work, timer, awaited, silence] = ["", 0, 0, 0];
   const model = {
@@ -42,6 +43,7 @@ export function createMergeModel({ index, state, client }, listeners) {
       clearTimeout(silence);
       redrag.cancel();
       live.destroy();
+      samples.destroy();
       off();
     },
   };
@@ -97,10 +99,14 @@ export function createMergeModel({ index, state, client }, listeners) {
     draft = outcomeOf(found);
     listeners.onNumbers();
   }, fail);
+  const samples = createSamples((places) => client.ask("samples", "samples", { form: JSON.stringify(places) }, null, true));
+  const draftOf = createDrafts(samples);
   const redrag = oncePerFrame(() => {
-    draft = draftOutcome(model.data, dragged);
-    if (draft) listeners.onNumbers();
-    else live.draft(dragged);
+    const found = draftOf(model.data, dragged);
+    if (!found) return live.draft(dragged);
+    draft = found;
+    live.settle(); // what was asked for before, while there were no samples
+    listeners.onNumbers();
   });
   function drag(edits) {
     dragged = edits;
@@ -113,13 +119,14 @@ export function createMergeModel({ index, state, client }, listeners) {
     try {
       if (opening.measured !== model.chosen.measured || !opening.facts.length) {
         const found = await client.ask("opening", "opening", {}, null, true);
-        opening = { facts: found.facts.data, gram: found.gram.data, measured: found.measured };
+        opening = { facts: found.facts.data, gram: found.gram.data, measured: found.measured, key: found.key };
       }
       const found = await client.ask("numbers", "numbers", {}, null, true);
       if (gone) return;
       if (outcome !== NOTHING) before = outcome;
       show(found);
       listeners.onOutcome();
+      samples.want(model.data, opening.key);
       sharpen();
     } catch (error) {
       fail(error);

@@ -14,7 +14,7 @@
 //   notice({text | error, share?, action?} | null)  the line above the view
 // state     what it draws, whole, whenever something of it changed:
 //   panel      what its desk in Python says (PanelDesk.state()); {} where there is none
-//   index      names, methods, labels (merge_desk.py)
+//   index      names, methods, labels (merge_index.py)
 //   chosen     what is chosen now (MergeDesk.chosen()): {revision, settings, short, choices, yaml, undo, redo, open, measured}
 //   selection  names of the selected parameters
 //   alive      false when the kernel is gone: nothing that is asked for will be answered

@@ -8,7 +8,7 @@
 //   client   asks Python (messages.js): opening, numbers, measure, preview, choose, restore, undo, redo, reset, explain,
 //            and NAME.WHAT for panels; theta_nb/jupyter/merge_desk.py says what they are
 // Data flows one way: a control makes edits; while it is dragged they are a draft, whose numbers are computed here
-// (gram.js) or asked for as `preview`; when it is let go they are sent as `choose`; Python sets _chosen, and what is
+// (draft.js) or asked for as `preview`; when it is let go they are sent as `choose`; Python sets _chosen, and what is
 // shown follows from that. Panels go into slots by the contract at the head of merge_panels.js.
 
 import { element, fill } from "./dom.js";
@@ -16,7 +16,6 @@ import { BADGES, MERGE_METRICS } from "./merge_data.js";
 import { createMergeModel } from "./merge_model.js";
 import { count } from "./numbers.js";
 import { createCategories, createScale } from "./colors.js";
-import { Superseded } from "./messages.js";
 import { PANELS } from "./merge_panels.js";
 import { createHelp } from "./help.js";
 import { createMap } from "./map.js";
@@ -24,13 +23,14 @@ import { createNotice } from "./notice.js";
 import { createParameterList } from "./merge_list.js";
 import { createPicker } from "./merge_picker.js";
 import { createMergeTable } from "./merge_table.js";
-import { between, cellValues, cellsWith, extent, toggled } from "./merge_cells.js";
+import { between, cellValues, cellsWith, toggled } from "./merge_cells.js";
 import { createSlots } from "./merge_slots.js";
+import { createTeller } from "./merge_words.js";
 import { heedLoss } from "./lost.js";
 import { nameFilter } from "./filter.js";
 
 const KEYS = [
-  ["/", "filter by name: a piece, a glob, or a /regular expression/"],
+  ["/", "filter by name: a piece, layers 3-8, a glob, or a /regular expression/"],
   ["← ↑ → ↓", "move the cursor of the map, or through the list"],
   ["Enter", "choose what is under the cursor; Space adds it to the selection"],
   ["Shift / Ctrl", "with a click or Enter: a range, one more"],
@@ -63,7 +63,7 @@ export function createMergeView(root, options) {
   const mapOrTable = button("table", "map or table (t)", () => showTable(!asTable));
   const beforeAfter = button("before", "the map before the last choice (b)", () => showBefore(!showsBefore));
   const filter = element("input.theta-input", {
-    type: "search", placeholder: "filter: query, layer.[0-3].*, /bias$/", "aria-label": "filter parameters by name", spellcheck: "false",
+    type: "search", placeholder: "filter: query, layers 3-8, /bias$/", "aria-label": "filter parameters by name", spellcheck: "false",
     oninput: () => state.set("filter", filter.value),
   });
   const problem = element("span.theta-problem", { role: "status" });
@@ -101,7 +101,7 @@ export function createMergeView(root, options) {
   });
   const map = createMap(mapBox, {
     label: "heat map of parameters against blocks", most: [84, 24],
-    describe: (row, column) => describeCell(row, column),
+    describe: (row, column) => teller.describe(cells, row, column),
     writeTick: (value) => MERGE_METRICS[metricKey()].write(value),
     onSelect(at, { extend, range }) {
       const leaves = cells.leaves[at];
@@ -110,7 +110,7 @@ export function createMergeView(root, options) {
       [anchor] = leaves;
       list.reveal(anchor);
     },
-    onHover: (at) => explain(cells.leaves[at]?.length === 1 ? cells.leaves[at][0] : -1),
+    onHover: (at) => teller.explain(cells.leaves[at]?.length === 1 ? cells.leaves[at][0] : -1),
   });
   const table = createMergeTable(tableBox, { metrics: Object.keys(MERGE_METRICS).filter(fits), onActivate: (leaf) => ((anchor = leaf), select([leaf]), list.reveal(leaf)) });
   const picker = createPicker(pickerBox, { index, ...choosing });
@@ -121,55 +121,7 @@ export function createMergeView(root, options) {
   }
   const metricKey = () => (fits(state.get("metric")) ? state.get("metric") : "to_ours");
   const shown = () => (showsBefore ? model.before ?? model.outcome : model.draft ?? model.outcome);
-
-  // --- what is said of a cell -----------------------------------------------------------------------------------------
-  let explained = { leaf: -1, revision: -1, lines: [] };
-  let [timer, pointed] = [0, -1];
-  /** The formula of what is under the pointer, once it rests there. */
-  function explain(leaf) {
-    clearTimeout(timer);
-    pointed = leaf;
-    if (leaf < 0 || model.draft || (explained.leaf === leaf && explained.revision === model.chosen.revision)) return;
-    timer = setTimeout(async () => {
-      try {
-        const found = await client.ask("explain", "explain", { name: index.names[leaf] });
-        explained = { leaf, revision: model.chosen.revision, lines: found.text.split("\n").slice(1).map((line) => line.trim()) };
-        if (frame.isConnected) map.retell();
-      } catch (error) {
-        if (!(error instanceof Superseded)) explained = { leaf, revision: model.chosen.revision, lines: [error.message] };
-      }
-    }, 80);
-  }
-
-  function describeCell(row, column) {
-    const leaves = cells.leaves[row * cells.columns.length + column] ?? [];
-    if (leaves.length < 2) return describe(leaves[0] ?? -1);
-    const key = metricKey();
-    const { label, write, categories } = MERGE_METRICS[key];
-    const lines = [`${cells.rows[row]} of ${cells.columns[column]}`, count(leaves.length, "parameter")];
-    const values = leaves.map((i) => model.data.value(key, i, shown()));
-    const range = categories ? null : extent(values);
-    if (range) lines.push(`${label}: mean ${write(cellValues({ leaves: [leaves] }, model.data.values(key, shown()))[0])}, from ${write(range[0])} to ${write(range[1])}`);
-    const done = new Map();
-    for (const i of leaves) {
-      const made = model.data.choice(i, shown());
-      const name = made?.open ? "waits for a choice" : made?.name;
-      if (name) done.set(name, (done.get(name) ?? 0) + 1);
-    }
-    return [...lines, ...[...done].map(([name, number]) => (done.size > 1 ? `${number}: ${name}` : name))];
-  }
-
-  function describe(i) {
-    if (i < 0) return [];
-    const key = metricKey();
-    const value = model.data.value(key, i, shown());
-    const made = model.data.choice(i, shown());
-    const lines = [index.names[i], `${model.data.state(i)} · ${model.data.shape(i)}`];
-    const about = model.data.estimated(i, shown()) && !MERGE_METRICS[key].fixed ? "about " : "";
-    if (key !== "choice" && value === value) lines.push(`${MERGE_METRICS[key].label}: ${about}${MERGE_METRICS[key].write(value)}`);
-    if (!model.draft && !showsBefore && explained.leaf === i && explained.revision === model.chosen.revision) return [...lines, ...explained.lines];
-    return made ? [...lines, made.open ? "waits for a choice" : made.name] : lines;
-  }
+  const teller = createTeller({ index, client, model, metric: metricKey, shown, onTold: () => frame.isConnected && map.retell() });
 
   // --- drawing --------------------------------------------------------------------------------------------------------
   const keep = (i) => !hidden.has(model.data.badge(i)) && test(index.names[i]);
@@ -187,7 +139,7 @@ export function createMergeView(root, options) {
     if (!model.busy) picker.setData(model.data, model.chosen);
     refreshNumbers();
     refreshSelection();
-    explain(pointed); // what was said of it was about other choices
+    teller.explainAgain(); // what was said was about other choices
   }
 
   function refreshHead() {
@@ -318,9 +270,8 @@ export function createMergeView(root, options) {
     element: frame,
     map,
     destroy() {
-      clearTimeout(timer);
       for (const off of offs) off();
-      for (const part of [model, list, map, table, picker, slots]) part.destroy();
+      for (const part of [model, teller, list, map, table, picker, slots]) part.destroy();
       frame.remove();
     },
   };
