@@ -24,8 +24,7 @@ def fresh_buffer(nbytes: int) -> memoryview:
     """A writable buffer of zeros that is to be used again and again.
 
     Its pages are made as they are touched, where a ``bytearray`` would touch all of them for a small file too. Large
-    pages are not asked for: they save a few milliseconds of faults, and come from memory that a virtual machine may
-    have handed back to its host, which takes longer to return it.
+    pages are not asked for: with so few buffers they made no difference.
     """
     return memoryview(mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 

@@ -61,22 +61,7 @@ class FileCleaner:
         self._warn = warn
 
     def clean(self, path: str, content: Content) -> tuple[bytes, bool]:
-        """Manifest of a checkpoint, and whether it was stored now; a manifest passes through, with LF line ends.
-
-        Parameters
-        ----------
-        path
-            Path of the file, relative to the top of the work tree; only a hint.
-        content
-            Bytes of the file.
-
-        Raises
-        ------
-        ManifestError
-            If the content is a broken manifest that git does not have already.
-        CheckpointError, ThetaError
-            If it cannot be stored.
-        """
+        """What ``Filter.clean`` gives, and whether a checkpoint was stored for it."""
         head = take(content, HEAD_NBYTES)
         if not head:
             return b"", False

@@ -91,7 +91,7 @@ def packed(wanted: Sequence[tuple[int, Unit]], samples: Mapping[str, Sample], ke
         places.append(place)
         lengths.append(len(parts[0]) if parts else 0)
         shares.append(sample.share if sample is not None else 1.0)
-        inputs.append([k for k, info in enumerate(unit.versions) if info is not None])
+        inputs.append(list(unit.present))
         values += parts
     answer.result = {"key": key, "places": places, "lengths": lengths, "shares": shares, "inputs": inputs}
     answer.result["values"] = answer.array(np.concatenate(values) if values else np.zeros(0, np.float32))

@@ -103,6 +103,7 @@ def decode_into(frame: bytes | bytearray | memoryview, dest: memoryview) -> None
 
 
 _COPIED = 2  # flag of a frame that holds its content as it is
+_MOST_BLOCKS = 2**16
 _PIECE_NBYTES = 2**20 + 2**16  # two blocks of 512 KiB, as Blosc makes them, and their overhead
 
 
@@ -212,7 +213,6 @@ def _disagrees(nbytes: int, cbytes: int, dest: memoryview, length: int) -> Corru
     return CorruptObjectError(f"an encoded chunk claims {nbytes} bytes in {cbytes}, expected {len(dest)} in {length}")
 
 
-_MOST_BLOCKS = 2**16
 _BLOCK_OVERHEAD = 4096  # generous: a block that does not shrink is kept as it is, with lengths of 4 bytes between parts
 
 

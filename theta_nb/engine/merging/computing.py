@@ -97,26 +97,21 @@ class Kitchen:
 
     def measured(self, unit: Unit) -> Statistics:
         """Statistics of a parameter: remembered, or measured in one pass."""
-        positions = [k for k, info in enumerate(unit.versions) if info is not None]
-        key = key_of([info.digest for info in (unit.base, *unit.versions) if info is not None], unit.base is not None)
-        found = self.statistics.get(key, len(positions))
+        found = self.known(unit)
         if found is None:
-            found = measure(self.group(unit, positions))
-            self.statistics.put(key, found)
+            found = measure(self.group(unit, unit.present))
+            self.statistics.put(_key(unit), found)
         return found
 
     def known(self, unit: Unit) -> Statistics | None:
         """Statistics of a parameter, if they are remembered."""
-        count = sum(info is not None for info in unit.versions)
-        key = key_of([info.digest for info in (unit.base, *unit.versions) if info is not None], unit.base is not None)
-        return self.statistics.get(key, count)
+        return self.statistics.get(_key(unit), len(unit.present))
 
     def along(self, unit: Unit, axis: str) -> Gram:
         """Gram matrices of the rows or columns of a parameter, computed once."""
         found = self._alongs.get((unit.name, axis))
         if found is None:
-            positions = [k for k, info in enumerate(unit.versions) if info is not None]
-            found = self._alongs[unit.name, axis] = gram_along(self.group(unit, positions), axis)
+            found = self._alongs[unit.name, axis] = gram_along(self.group(unit, unit.present), axis)
         return found
 
     def take_sample(self, unit: Unit, kind: str, statistics: str = "") -> None:
@@ -129,8 +124,8 @@ class Kitchen:
         kind, statistics
             What a method asks for: :attr:`Method.sample` and :attr:`Method.statistics`.
         """
-        positions = [k for k, info in enumerate(unit.versions) if info is not None]
-        self.samples[unit.name, kind, statistics] = take_sample(self.group(unit, positions, 0.0, statistics), kind)
+        group = self.group(unit, unit.present, statistics=statistics)
+        self.samples[unit.name, kind, statistics] = take_sample(group, kind)
 
     def weigh(
         self,
@@ -226,12 +221,8 @@ class Kitchen:
                 along=lambda axis: gram_along(plain, axis),
                 count=len(group.inputs),
             )
-        known = self.known(decision.unit)
-        return (
-            gram_for(group, known)
-            if known is not None and len(decision.inputs) == len(decision.unit.versions)
-            else None
-        )
+        known = self.known(decision.unit) if len(decision.inputs) == len(decision.unit.versions) else None
+        return None if known is None else gram_for(group, known)
 
     def _products(self, key: tuple[str, tuple[int, ...]], group: Group) -> Array:
         """Inner products of the inputs alone, computed once."""
@@ -302,6 +293,11 @@ class _Latest:
             self._values = self._reader.read(start, stop)
             self._start, self._stop = start, stop
         return self._values[start - self._start : stop - self._start]
+
+
+def _key(unit: Unit) -> bytes:
+    """Under which statistics of a parameter are remembered."""
+    return key_of([info.digest for info in (unit.base, *unit.versions) if info is not None], unit.base is not None)
 
 
 def nbytes_of(info: TensorInfo) -> int:

@@ -226,7 +226,7 @@ class _Facts:
 
     @classmethod
     def of(cls, unit: Unit, depth: float) -> _Facts:
-        present = tuple(k for k, info in enumerate(unit.versions) if info is not None)
+        present = unit.present
         infos = [info for info in (unit.base, *unit.versions) if info is not None]
         numbers = bool(present) and all(map(mergeable, infos))
         value = any(info.dtype == VALUE for info in infos)

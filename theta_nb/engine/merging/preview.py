@@ -127,7 +127,7 @@ class Relations:
 
     def _put(self, row: int, decision: Decision, statistics: Statistics, pairs: Sequence[Any]) -> None:
         unit, gram = decision.unit, Gram(statistics.gram, decision.unit.base is not None)
-        present = [k for k, info in enumerate(unit.versions) if info is not None]
+        present = unit.present
         if gram.has_base:
             norm = np.sqrt(max(gram.matrix[0, 0], 0))
             largest = np.sqrt(max(np.diag(gram.differences).max(initial=0), 0))

@@ -150,6 +150,11 @@ class Unit:
     names: tuple[str, ...]
 
     @property
+    def present(self) -> tuple[int, ...]:
+        """Positions of the inputs that have it."""
+        return tuple(k for k, info in enumerate(self.versions) if info is not None)
+
+    @property
     def resolution(self) -> Resolution:
         """What becomes of it by itself: that of the state, or a conflict where shapes do not overlap."""
         if self.state.resolution is not Resolution.MERGE:

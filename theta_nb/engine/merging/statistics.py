@@ -96,7 +96,7 @@ class Grams:
         """From the statistics of some parameters."""
         matrices = np.full((len(units), len(labels) + 1, len(labels) + 1), np.nan)
         for matrix, unit in zip(matrices, units, strict=True):
-            present = [0, *(k + 1 for k, info in enumerate(unit.versions) if info is not None)]
+            present = [0, *(k + 1 for k in unit.present)]
             matrix[np.ix_(present, present)] = known[unit.name].gram
         has_base = np.array([unit.base is not None for unit in units], bool)
         return cls(tuple(unit.name for unit in units), tuple(labels), matrices, has_base)
