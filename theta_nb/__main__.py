@@ -25,11 +25,9 @@ def main() -> int:
 
 def _command() -> Callable[[], int]:
     if sys.argv[1:2] == ["filter-process"]:
-        gc.disable()  # nothing that imports make is garbage
+        gc.disable()  # until everything is imported
         from theta_nb.git.filter_process import run
 
-        gc.freeze()
-        gc.enable()
         return lambda: _leave(run())
     from theta_nb.commands.cli import run_command_line
 

@@ -138,8 +138,8 @@ def _only(argv: Sequence[str], name: str) -> str:
 
 
 def _merge_driver(argv: Sequence[str]) -> int:
-    from theta_nb.git.filtering import warn_on_stderr
     from theta_nb.git.merge_driver import merge_driver
+    from theta_nb.git.standard_error import warn_on_stderr
 
     keep_base = bool(argv) and argv[0] == "--base"
     words = argv[1:] if keep_base else argv
@@ -177,9 +177,9 @@ def _hook(argv: Sequence[str]) -> int:
 
 
 def _pre_push(argv: Sequence[str]) -> int:
-    from theta_nb.git.filtering import warn_on_stderr
     from theta_nb.git.hook_entry import pre_push
     from theta_nb.git.places import find_places
+    from theta_nb.git.standard_error import warn_on_stderr
 
     file = ""
     if argv[:1] == ["--file"]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from theta_nb.errors import ThetaError
 from theta_nb.git.carrier import carrier_for
@@ -23,8 +23,8 @@ from theta_nb.git.endpoints import (
     mask_credentials,
     remote_names,
 )
+from theta_nb.git.errands import NO_ERRANDS, Errands
 from theta_nb.git.lfs_client import LfsClient
-from theta_nb.git.object_copies import copy_objects
 from theta_nb.git.object_folders import folders_in, own_folders, repository_folders
 from theta_nb.git.places import Places
 from theta_nb.git.transfer_outcome import (
@@ -87,6 +87,7 @@ def obtain_objects(
     *,
     remotes: Sequence[str] | None = None,
     progress: Progress | None = None,
+    errands: Errands = NO_ERRANDS,
 ) -> TransferReport:
     """Bring objects here from wherever they are: one remote after the other, the default one first.
 
@@ -100,6 +101,8 @@ def obtain_objects(
         Names of the remotes to ask, in order; all of them by default.
     progress
         Called with bytes done and bytes in all.
+    errands
+        What else is done meanwhile, or later.
 
     Raises
     ------
@@ -115,7 +118,7 @@ def obtain_objects(
         if not wanted:
             break
         try:
-            report = _fetch(places, lines, name, wanted, progress)
+            report = _fetch(places, lines, name, wanted, progress, errands)
             answers.append(f"{name} does not have {count_objects(report.missing)}")
             reports.append(replace(report, missing=()))  # the next remote may have those
         except ThetaError as error:
@@ -141,7 +144,12 @@ def _still_wanted(places: Places, lines: Sequence[ConfigLine], objects: Mapping[
 
 
 def _fetch(
-    places: Places, lines: Sequence[ConfigLine], remote: str, wanted: Mapping[str, int], progress: Progress | None
+    places: Places,
+    lines: Sequence[ConfigLine],
+    remote: str,
+    wanted: Mapping[str, int],
+    progress: Progress | None,
+    errands: Errands = NO_ERRANDS,
 ) -> TransferReport:
     reports = [TransferReport(mask_credentials(remote))]
     for endpoint in endpoints_of(places, remote, push=False, lines=lines):
@@ -149,7 +157,7 @@ def _fetch(
             reports.append(_fetch_local(places, endpoint, wanted, progress))
         else:
             client = LfsClient(carrier_for(places, endpoint, lines), endpoint)
-            reports.append(_fetch_lfs(places, client, endpoint, wanted, progress))
+            reports.append(_fetch_lfs(places, client, endpoint, wanted, progress, errands))
     return combined(reports)
 
 
@@ -159,12 +167,16 @@ def _adopt(places: Places, lines: Sequence[ConfigLine], wanted: Mapping[str, int
     found = {oid: size for oid, size in wanted.items() if received.has(oid, size)}
     if not found:
         return set()
+    from theta_nb.git.object_copies import copy_objects  # with threads, which git-lfs need not wait for
+
     return found.keys() - copy_objects(received, own_folders(places), found, workers=places.settings.workers)
 
 
 def _fetch_local(
     places: Places, endpoint: Endpoint, wanted: Mapping[str, int], progress: Progress | None
 ) -> TransferReport:
+    from theta_nb.git.object_copies import copy_objects
+
     source = repository_folders(endpoint.folder, fsync=places.settings.fsync)
     there = {oid: size for oid, size in wanted.items() if source.has(oid, size)}
     meter = Meter(sum(there.values()), progress)
@@ -180,12 +192,17 @@ def _fetch_local(
 
 
 def _fetch_lfs(
-    places: Places, client: LfsClient, endpoint: Endpoint, wanted: Mapping[str, int], progress: Progress | None
+    places: Places,
+    client: LfsClient,
+    endpoint: Endpoint,
+    wanted: Mapping[str, int],
+    progress: Progress | None,
+    errands: Errands,
 ) -> TransferReport:
-    missing, error = client.fetch(wanted, progress)
+    missing, error = client.fetch(wanted, progress, errands.meanwhile)
     late = own_folders(places).lacks(wanted)
     arrived = {oid: size for oid, size in wanted.items() if oid not in late}
-    _settle(places, arrived)
+    _settle(places, arrived, errands)
     lost = late.keys() - missing
     if error is not None:
         raise failed(endpoint, late, error) from error
@@ -199,7 +216,7 @@ def _fetch_lfs(
     return TransferReport(endpoint.remote, len(arrived), 0, sum(arrived.values()), tuple(sorted(late)))
 
 
-def _settle(places: Places, arrived: Iterable[str]) -> None:
+def _settle(places: Places, arrived: Iterable[str], errands: Errands) -> None:
     """Give what git-lfs wrote (and hashed) what our own objects have: read-only, and soon on the disk.
 
     Whoever asked for the objects need not wait for the disk to use them. A filter does not even when it ends: what the
@@ -209,10 +226,17 @@ def _settle(places: Places, arrived: Iterable[str]) -> None:
     for path in paths:
         os.chmod(path, 0o444)
     if places.settings.fsync:
-        executor = ThreadPoolExecutor(4, thread_name_prefix="theta-settle")
-        for path in paths:
-            executor.submit(_to_disk, path)
-        executor.shutdown(wait=False)
+        errands.later(partial(_all_to_disk, paths))
+
+
+def _all_to_disk(paths: Sequence[str]) -> None:
+    """Begin to bring files to the disk."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    executor = ThreadPoolExecutor(4, thread_name_prefix="theta-settle")
+    for path in paths:
+        executor.submit(_to_disk, path)
+    executor.shutdown(wait=False)
 
 
 def _to_disk(path: str) -> None:

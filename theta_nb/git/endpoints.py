@@ -10,11 +10,10 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote
 
 from theta_nb.errors import ThetaError
 from theta_nb.git.places import Places
-from theta_nb.git.process import LITERAL, GitError, git, git_text
+from theta_nb.git.process import LITERAL, GitError, Started, git, git_text
 
 __all__ = [
     "ConfigLine",
@@ -108,10 +107,10 @@ class Endpoint:
 
 def config_lines(places: Places) -> list[ConfigLine]:
     """All of git's configuration in the order in which it counts, what ``.lfsconfig`` may say first."""
-    out = git("config", "--list", "--show-scope", "--null", cwd=places.top)
-    words = out.decode("utf-8", "surrogateescape").split("\0")[:-1]
-    lines = [_line(scope, item) for scope, item in zip(words[::2], words[1::2], strict=True)]
-    return [*_lfsconfig(places), *lines]
+    listing = Started("config", "--list", "--show-scope", "--null", cwd=places.top)
+    first = _lfsconfig(places)
+    words = listing.output().decode("utf-8", "surrogateescape").split("\0")[:-1]
+    return [*first, *(_line(scope, item) for scope, item in zip(words[::2], words[1::2], strict=True))]
 
 
 def _line(scope: str, item: str) -> ConfigLine:
@@ -307,6 +306,8 @@ def _local_folder(url: str, top: str) -> str:
     """Folder that a URL means, or nothing if it is not on this machine; by git's own rule."""
     if url.lower().startswith("file://"):
         _, root, path = url[len("file://") :].partition("/")
+        from urllib.parse import unquote  # no server is waited for with this
+
         return unquote(root + path)
     colon, slash = url.find(":"), url.find("/")
     if colon >= 0 and not 0 <= slash < colon:  # scheme://host/path or host:path

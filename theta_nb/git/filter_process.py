@@ -5,16 +5,20 @@ Source: ``gitattributes(5)``, "Long Running Filter Process", protocol version 2.
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from theta_nb.errors import ThetaError
-from theta_nb.git.filtering import Filter, Sink, warn_on_stderr
 from theta_nb.git.pktline import HungUpError, PacketReader, PacketStream, PacketWriter, ProtocolError
-from theta_nb.git.places import find_places
+from theta_nb.git.places import PlacesSearch
+from theta_nb.git.standard_error import warn_on_stderr
+
+if TYPE_CHECKING:
+    from theta_nb.git.filtering import Filter, Sink
 
 __all__ = ["clean_once", "run", "serve", "smudge_once"]
 
@@ -31,9 +35,10 @@ def serve(stdin: int = 0, stdout: int = 1) -> None:
     ProtocolError
         If the other side is not git.
     """
+    search = PlacesSearch(settings=True)
     reader, writer = PacketReader(stdin), PacketWriter(stdout)
     _shake_hands(reader, writer)
-    filter_ = Filter(find_places(), warn_on_stderr)
+    filter_ = _filter(search)
     session = _Session(filter_, writer)
     try:
         while True:
@@ -44,6 +49,14 @@ def serve(stdin: int = 0, stdout: int = 1) -> None:
             session.answer(request, reader)
     finally:
         filter_.close()
+
+
+def _filter(search: PlacesSearch) -> Filter:
+    from theta_nb.git.filtering import Filter  # while git is searching
+
+    gc.freeze()  # nothing that imports made is garbage
+    gc.enable()
+    return Filter(search.places(), warn_on_stderr)
 
 
 def run() -> int:
@@ -226,7 +239,7 @@ def clean_once(path: str, stdin: int, stdout: BinaryIO) -> None:
     ThetaError
         If it cannot be stored; git then refuses the file.
     """
-    filter_ = Filter(find_places(), warn_on_stderr)
+    filter_ = _filter(PlacesSearch(settings=True))
     try:
         stdout.write(filter_.clean(path, _PlainStream(stdin)))
         stdout.flush()
@@ -236,7 +249,7 @@ def clean_once(path: str, stdin: int, stdout: BinaryIO) -> None:
 
 def smudge_once(path: str, stdin: int, stdout: BinaryIO) -> None:
     """Smudge one file from ``stdin`` to ``stdout``, for programs that do not speak the protocol."""
-    filter_ = Filter(find_places(), warn_on_stderr)
+    filter_ = _filter(PlacesSearch(settings=True))
     try:
         write = filter_.smudge(path, _PlainStream(stdin))
         if write is not None:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
-import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
 
-from theta_nb.engine.rebuild import Rebuilder, missing_objects
 from theta_nb.errors import ManifestError, MissingObjectError, ThetaError, listed
 from theta_nb.git.content import HEAD_NBYTES, Content, copy_rest, is_reference_manifest, read_rest, take
+from theta_nb.git.errands import Errands
 from theta_nb.git.on_demand import bring
 from theta_nb.git.pending import leave_pending
 from theta_nb.git.places import Places
@@ -22,13 +19,14 @@ from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import declared_size, is_manifest, parse
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
     from theta_nb.engine.known import EncodingCache
     from theta_nb.git.cleaning import FileCleaner
 
-__all__ = ["Filter", "warn_on_stderr"]
+__all__ = ["Filter"]
 
 _MOST_NAMED = 5
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 Sink = Callable[[memoryview], None]
 
@@ -56,9 +54,13 @@ class Filter:
         self._left: set[str] = set()
         self._rebuilt: list[Manifest] = []
         self._hooks_seen = False
+        self._put_off: list[Callable[[], None]] = []
+        self._errands = Errands(meanwhile=_import_rebuilding, later=self._put_off.append)
 
     def settle(self) -> None:
         """Do what git need not wait for, once it has its answer: it is busy writing the file."""
+        while self._put_off:
+            self._put_off.pop()()
         for manifest in self._rebuilt:
             self._encodings.remember(manifest)
         if self._rebuilt:
@@ -76,6 +78,8 @@ class Filter:
 
     @cached_property
     def _executor(self) -> Executor:
+        from concurrent.futures import ThreadPoolExecutor
+
         return ThreadPoolExecutor(self._places.settings.workers, thread_name_prefix="theta")
 
     @cached_property
@@ -166,7 +170,8 @@ class Filter:
         except ManifestError as error:
             self._warn(f"{_sentence(error)} git gets the manifest instead.")
             return lambda sink: sink(memoryview(data))
-        if missing_objects(manifest, self._places.store) and may_wait():
+        store = self._places.store
+        if any(store.size(oid) is None for oid in manifest.objects) and may_wait():
             self._waiting[path] = data
             return None
         return self._rebuild_or_leave(path, manifest, data)
@@ -180,7 +185,7 @@ class Filter:
         self._left = set()
         try:
             missing = {oid: size for part in objects.values() for oid, size in part.items()}
-            bring(self._places, missing)
+            bring(self._places, missing, errands=self._errands)
         except MissingObjectError as error:
             absent = set(error.oids)
             self._left = {path for path, part in objects.items() if not absent.isdisjoint(part)}
@@ -219,7 +224,7 @@ class Filter:
         """The checkpoint, or its manifest with a warning."""
         try:
             if fetch:
-                bring(self._places, manifest.objects)
+                bring(self._places, manifest.objects, errands=self._errands)
             return self._rebuild(manifest)
         except ManifestError as error:
             self._warn(f"{path}: {_sentence(error)} git gets the manifest instead.")
@@ -252,6 +257,8 @@ class Filter:
                 self._warn(told)
 
     def _rebuild(self, manifest: Manifest) -> Callable[[Sink], None]:
+        from theta_nb.engine.rebuild import Rebuilder
+
         rebuilder = Rebuilder(manifest, self._places.store, self._executor)
 
         def write(sink: Sink) -> None:
@@ -281,14 +288,8 @@ def _sentence(error: ThetaError) -> str:
     return f"{str(error).rstrip('.')}."
 
 
-def warn_on_stderr(message: str) -> None:
-    """Show one sentence on one line; a closed terminal is no reason to fail."""
-    # Names of files and parameters come from others: what they hold must not move the cursor or fake a line.
-    line = _CONTROLS.sub(lambda match: repr(match[0])[1:-1], message)
-    if sys.stderr is None:  # closed before we started
-        return
-    try:
-        sys.stderr.write(f"theta: {line}\n")
-        sys.stderr.flush()
-    except OSError:
-        pass
+def _import_rebuilding() -> None:
+    """Import what a checkpoint is rebuilt with; the transfer need not wait for it."""
+    import concurrent.futures.thread  # noqa: F401
+
+    import theta_nb.engine.rebuild  # noqa: F401

@@ -107,7 +107,12 @@ class LfsClient:
                 raise self._error("push", finished)
         return set(meter.seen)
 
-    def fetch(self, objects: Mapping[str, int], progress: Progress | None = None) -> tuple[set[str], LfsError | None]:
+    def fetch(
+        self,
+        objects: Mapping[str, int],
+        progress: Progress | None = None,
+        meanwhile: Callable[[], None] | None = None,
+    ) -> tuple[set[str], LfsError | None]:
         """Download objects into the store; what arrives stays, whatever happens to the others.
 
         Parameters
@@ -116,6 +121,8 @@ class LfsClient:
             Lengths by name.
         progress
             Called with bytes received and bytes in all.
+        meanwhile
+            Called while git-lfs works.
 
         Returns
         -------
@@ -126,7 +133,7 @@ class LfsClient:
         """
         with pointer_tree(self._carrier.folder, objects) as tree:
             meter = None if progress is None else _Meter(objects, progress)
-            finished = self._run(["fetch", "--include=", "--exclude=", REMOTE, tree], "", meter)
+            finished = self._run(["fetch", "--include=", "--exclude=", REMOTE, tree], "", meter, meanwhile=meanwhile)
         absent = {match[1] for match in map(_ABSENT.search, finished.err.splitlines()) if match} & objects.keys()
         others = [line for line in finished.said if not _ABSENT.search(line)]
         if others and all(map(_ABSENT_ALL.search, others)):
@@ -166,6 +173,7 @@ class LfsClient:
         meter: _Meter | None,
         folder: str = "",
         config: Sequence[tuple[str, str]] = (),
+        meanwhile: Callable[[], None] | None = None,
     ) -> _Finished:
         env = self._carrier.environment(self._endpoint, config)
         traced = any(env.get(name) for name in _TRACES)
@@ -175,7 +183,7 @@ class LfsClient:
             if meter is not None:
                 env["GIT_LFS_PROGRESS"] = progress.name
             process = subprocess.Popen(
-                ["git", "lfs", *arguments],
+                [*self._carrier.program, *arguments],
                 cwd=where,
                 env=env,
                 stdin=stdin.fd,
@@ -183,6 +191,8 @@ class LfsClient:
                 stderr=None if traced else err.fd,
             )
             try:
+                if meanwhile is not None:
+                    meanwhile()
                 for line in _lines_until_exit(process, progress.fd):
                     if meter is not None:
                         meter.read(line)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from theta_nb.errors import MissingObjectError, ThetaError
 from theta_nb.git.asking import open_terminal
+from theta_nb.git.errands import NO_ERRANDS, Errands
 from theta_nb.git.places import Places
 
 __all__ = ["bring"]
@@ -13,7 +14,13 @@ __all__ = ["bring"]
 Progress = Callable[[int, int], None]
 
 
-def bring(places: Places, objects: Mapping[str, int], *, progress: Progress | None = None) -> None:
+def bring(
+    places: Places,
+    objects: Mapping[str, int],
+    *,
+    progress: Progress | None = None,
+    errands: Errands = NO_ERRANDS,
+) -> None:
     """Have objects here: nothing happens for those that are, the others are fetched from the remotes.
 
     Parameters
@@ -24,6 +31,8 @@ def bring(places: Places, objects: Mapping[str, int], *, progress: Progress | No
         Lengths by name.
     progress
         Called with bytes done and bytes in all.
+    errands
+        What else is done meanwhile, or later.
 
     Raises
     ------
@@ -44,7 +53,7 @@ def bring(places: Places, objects: Mapping[str, int], *, progress: Progress | No
     from theta_nb.git.download import obtain_objects
 
     try:
-        obtain_objects(places, missing, progress=progress)
+        obtain_objects(places, missing, progress=progress, errands=errands)
     except (ThetaError, OSError) as error:
         left = tuple(oid for oid in sorted(missing) if places.store.size(oid) is None)
         said = error if isinstance(error, ThetaError) else ThetaError(f"they cannot be fetched: {error}")

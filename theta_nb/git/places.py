@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from theta_nb.errors import ThetaError
-from theta_nb.git.process import GitError, config_items, git, git_lines
+from theta_nb.git.process import GitError, Started, config_items, know_local_variables
 from theta_nb.settings import Settings
-from theta_nb.storage.objects import DirectoryStore
 
 if TYPE_CHECKING:
     from theta_nb.engine.known import EncodingCache
+    from theta_nb.storage.objects import DirectoryStore
 
-__all__ = ["Places", "borrowed_folders", "find_places"]
+__all__ = ["Places", "PlacesSearch", "borrowed_folders", "find_places"]
 
 _MOST_ALTERNATES, _MOST_ALTERNATES_NBYTES = 50, 2**20
 
@@ -41,6 +41,7 @@ class Places:
     common_dir: str
     work_tree: str | None
     cwd: str
+    _config: Started | None = field(default=None, repr=False, compare=False)
 
     @property
     def theta_dir(self) -> str:
@@ -55,7 +56,7 @@ class Places:
     @cached_property
     def settings(self) -> Settings:
         """Settings of this repository and environment."""
-        return Settings.parse(read_config(self.top), os.environ)
+        return Settings.parse(_theta_values(self._config or _start_config(self.top)), os.environ)
 
     def forgive_settings(self, warn: Callable[[str], None]) -> None:
         """Use the defaults, with one warning, where the user's settings make no sense.
@@ -71,6 +72,8 @@ class Places:
     @cached_property
     def store(self) -> DirectoryStore:
         """The store of objects, with those of borrowed repositories behind it."""
+        from theta_nb.storage.objects import DirectoryStore  # the filter begins without
+
         siblings = tuple(os.path.join(other, "theta", "objects") for other in borrowed_folders(self.common_dir))
         return DirectoryStore(self.theta_dir, alternates=siblings, fsync=self.settings.fsync)
 
@@ -99,6 +102,54 @@ def borrowed_folders(common_dir: str) -> list[str]:
     return found
 
 
+class PlacesSearch:
+    """git looks for a repository, while something else is done.
+
+    Parameters
+    ----------
+    start
+        Folder in or below it; the current directory by default.
+    settings
+        Whether it reads the settings at the same time, for a process that is sure to need them.
+
+    Raises
+    ------
+    ThetaError
+        If that is no folder.
+    """
+
+    def __init__(self, start: str | os.PathLike[str] | None = None, *, settings: bool = False) -> None:
+        self._start = start
+        wanted = ("--git-dir", "--git-common-dir", "--show-toplevel")
+        try:
+            self._folders = Started("rev-parse", "--local-env-vars", "--path-format=absolute", *wanted, cwd=start)
+            self._config = _start_config(start) if settings else None
+        except (NotADirectoryError, FileNotFoundError):
+            raise ThetaError(f"{os.fspath(start or '.')} is not a folder") from None
+
+    def places(self) -> Places:
+        """What was found.
+
+        Raises
+        ------
+        ThetaError
+            If there is no repository.
+        """
+        # The last one fails in a bare repository and inside of '.git', when the others are told already.
+        lines = os.fsdecode(self._folders.finish().stdout).split("\n")[:-1]
+        variables = [line for line in lines if line.startswith("GIT_")]
+        try:
+            git_dir, common_dir, *top = lines[len(variables) :]
+        except ValueError:
+            where = os.fspath(self._start) if self._start is not None else os.getcwd()
+            raise ThetaError(f"{where} is not inside a git repository", hint="Run 'git init' first.") from None
+        if len(top) > 1:
+            raise ThetaError("the path of this repository has a line break in it", hint="Move it to another folder.")
+        know_local_variables(variables)
+        cwd = os.path.abspath(self._start or os.curdir)
+        return Places(git_dir, common_dir, top[0] if top else None, cwd, self._config)
+
+
 def find_places(start: str | os.PathLike[str] | None = None) -> Places:
     """The repository around ``start`` (the current directory by default).
 
@@ -107,24 +158,21 @@ def find_places(start: str | os.PathLike[str] | None = None) -> Places:
     ThetaError
         If there is none.
     """
-    wanted = ("--git-dir", "--git-common-dir", "--show-toplevel")
-    try:
-        # The last one fails in a bare repository and inside of '.git', when the others are told already.
-        git_dir, common_dir, *top = git_lines("rev-parse", "--path-format=absolute", *wanted, cwd=start)
-    except ValueError:
-        where = os.fspath(start) if start is not None else os.getcwd()
-        raise ThetaError(f"{where} is not inside a git repository", hint="Run 'git init' first.") from None
-    except (NotADirectoryError, FileNotFoundError):
-        raise ThetaError(f"{os.fspath(start or '.')} is not a folder") from None
-    if len(top) > 1:
-        raise ThetaError("the path of this repository has a line break in it", hint="Move it to another folder.")
-    return Places(git_dir, common_dir, top[0] if top else None, os.path.abspath(start or os.curdir))
+    return PlacesSearch(start).places()
+
+
+def _start_config(cwd: str | os.PathLike[str] | None) -> Started:
+    return Started("config", "--null", "--get-regexp", r"^theta\.", cwd=cwd)
 
 
 def read_config(cwd: str | os.PathLike[str] | None) -> dict[str, str]:
     """All ``theta.*`` values of git's configuration, by lower-case key; the last one wins."""
+    return _theta_values(_start_config(cwd))
+
+
+def _theta_values(started: Started) -> dict[str, str]:
     try:
-        out = git("config", "--null", "--get-regexp", r"^theta\.", cwd=cwd)
+        out = started.output()
     except GitError as error:
         if error.returncode == 1:  # no such key
             return {}

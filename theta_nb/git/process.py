@@ -7,8 +7,7 @@ import io
 import os
 import subprocess
 import sysconfig
-from collections.abc import Mapping, Sequence
-from functools import cache
+from collections.abc import Iterable, Mapping, Sequence
 from typing import IO
 
 from theta_nb.errors import ThetaError
@@ -17,6 +16,7 @@ __all__ = [
     "LITERAL",
     "CatFile",
     "GitError",
+    "Started",
     "child_environment",
     "config_items",
     "git",
@@ -24,6 +24,7 @@ __all__ = [
     "git_lines",
     "git_ok",
     "git_text",
+    "know_local_variables",
     "run_gently",
     "without_local_variables",
 ]
@@ -31,6 +32,8 @@ __all__ = [
 
 LITERAL = {"GIT_LITERAL_PATHSPECS": "1"}
 """Variables with which git takes paths for what they are; stars and brackets are letters of a name."""
+
+_LOCAL_VARIABLES: set[str] = set()
 
 
 class GitError(ThetaError):
@@ -141,8 +144,17 @@ def _run(
     data: bytes | None,
     env: Mapping[str, str] | None,
 ) -> subprocess.CompletedProcess[bytes]:
+    return _finished(_start(arguments, cwd, data, env), data)
+
+
+def _start(
+    arguments: Sequence[str | bytes],
+    cwd: str | os.PathLike[str] | None,
+    data: bytes | None,
+    env: Mapping[str, str] | None,
+) -> subprocess.Popen[bytes]:
     try:
-        return run_gently(["git", *arguments], cwd=cwd, data=data, env=child_environment(env))
+        return _popen(["git", *arguments], cwd, data, child_environment(env))
     except FileNotFoundError as error:
         if cwd is not None and not os.path.isdir(cwd):
             raise
@@ -161,15 +173,24 @@ def run_gently(
     Ctrl-C in a notebook reaches the kernel alone. ``subprocess.run`` then kills its child outright, and git leaves
     ``index.lock`` behind; told to end, it removes it.
     """
+    return _finished(_popen(command, cwd, data, env), data)
+
+
+def _popen(
+    command: Sequence[str | bytes], cwd: str | os.PathLike[str] | None, data: bytes | None, env: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
     stdin = subprocess.DEVNULL if data is None else subprocess.PIPE
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, cwd=cwd, env=env, stdin=stdin, stdout=pipe, stderr=pipe) as process:
+    return subprocess.Popen(command, cwd=cwd, env=env, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def _finished(process: subprocess.Popen[bytes], data: bytes | None) -> subprocess.CompletedProcess[bytes]:
+    with process:
         try:
             out, errors = process.communicate(data)
         except BaseException:
             process.terminate()
             raise
-    return subprocess.CompletedProcess(command, process.returncode, out, errors)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
 def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -192,12 +213,44 @@ def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 def without_local_variables() -> dict[str, str]:
     """The environment without what ties git to one repository; for commands in another one."""
-    return {key: value for key, value in child_environment().items() if key not in _local_variables()}
+    local = _LOCAL_VARIABLES or know_local_variables(git_text("rev-parse", "--local-env-vars").split())
+    return {key: value for key, value in child_environment().items() if key not in local}
 
 
-@cache
-def _local_variables() -> frozenset[str]:
-    return frozenset(git_text("rev-parse", "--local-env-vars").split())
+def know_local_variables(names: Iterable[str]) -> set[str]:
+    """Remember what git calls its variables that are about one repository, so that it need not be asked again."""
+    _LOCAL_VARIABLES.update(names)
+    return _LOCAL_VARIABLES
+
+
+class Started:
+    """A git command that runs while something else is done.
+
+    Parameters
+    ----------
+    arguments, cwd, env
+        As for :func:`git`.
+    """
+
+    def __init__(
+        self, *arguments: str, cwd: str | os.PathLike[str] | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
+        self._arguments = arguments
+        self._process = _start(arguments, cwd, None, env)
+
+    def finish(self) -> subprocess.CompletedProcess[bytes]:
+        """Wait for its end; to be called once."""
+        return _finished(self._process, None)
+
+    def output(self) -> bytes:
+        """Wait for its end, and return its standard output; to be called once.
+
+        Raises
+        ------
+        GitError
+            If git exits with another status than 0.
+        """
+        return _output(self._arguments, self.finish())
 
 
 class CatFile:

@@ -11,7 +11,6 @@ from theta_nb.errors import ThetaError
 from theta_nb.git.endpoints import Endpoint
 from theta_nb.git.lfs_client import LfsError
 from theta_nb.git.places import Places
-from theta_nb.git.walk import commit_of, everything, manifest_blobs, named_objects
 
 __all__ = [
     "Meter",
@@ -136,6 +135,8 @@ def damaged_here(places: Places, bad: Iterable[str]) -> TransferError:
 def needed_by(places: Places, oids: Iterable[str]) -> str:
     """Checkpoint and commit that need one of some objects, for messages: this walks the whole history."""
     wanted = set(oids)
+    from theta_nb.git.walk import commit_of, everything, manifest_blobs, named_objects  # only where something fails
+
     for blob in manifest_blobs(places, everything(places)):
         if wanted & named_objects(blob.text).keys():
             return f"{blob.path or 'a checkpoint'} at {commit_of(places, blob.oid)[:12] or 'the index'}"

@@ -13,11 +13,13 @@ import os
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from theta_nb.errors import CorruptObjectError, MissingObjectError, ThetaError
 from theta_nb.storage.durable import to_disk
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["DirectoryStore", "MemoryStore", "ObjectStore", "is_oid"]
 
@@ -126,11 +128,18 @@ class DirectoryStore:
     """
 
     def __init__(self, root: str | os.PathLike[str], *, alternates: Sequence[str] = (), fsync: bool = True) -> None:
-        self.root = Path(root)
-        self._objects = os.fspath(self.root / "objects")
-        self._tmp = os.fspath(self.root / "tmp")
+        self._root = os.fspath(root)
+        self._objects = os.path.join(self._root, "objects")
+        self._tmp = os.path.join(self._root, "tmp")
         self._alternates = tuple(alternates)
         self._fsync = fsync
+
+    @property
+    def root(self) -> Path:
+        """The folder of everything that is kept here."""
+        from pathlib import Path  # not for those who only look an object up
+
+        return Path(self._root)
 
     def in_front(self, root: str) -> DirectoryStore:
         """A store in another folder through which the objects of this one are seen, too."""
