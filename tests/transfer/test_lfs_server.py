@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import pty
+import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,10 @@ from tests.git.checks import objects, remove_objects, theta_dir
 from tests.git.objects import assert_sound, flip, largest
 from tests.transfer.conftest import NAME, PASSWORD, TWO, USER, LfsServer
 from tests.transfer.objects import named, needed
+from tests.transfer.programs import path_without_git_lfs
+from theta_nb.git import download
 from theta_nb.git.download import fetch_objects, obtain_objects
+from theta_nb.git.errands import Errands
 from theta_nb.git.places import Places, find_places
 from theta_nb.git.transfer_outcome import TransferError
 from theta_nb.git.upload import absent_there, push_objects
@@ -68,6 +73,45 @@ def test_a_second_push_sends_nothing(repo: GitSandbox, lfs_server: LfsServer) ->
     report = push_objects(places(repo), "origin", wanted)
     assert (report.transferred, report.present) == (0, len(wanted))
     assert uploads(lfs_server) == 0
+
+
+def test_errands_are_done_while_git_lfs_works_and_when_there_is_time(
+    repo: GitSandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = needed(repo)
+    push_objects(places(repo), "origin", wanted)
+    remove_objects(repo)
+    pointers: list[int] = []
+    on_disk: list[int] = []
+    put_off: list[Callable[[], None]] = []
+    monkeypatch.setattr(download, "to_disk", on_disk.append)
+
+    def meanwhile() -> None:  # git-lfs is told what to fetch by a pack that lasts as long as it runs
+        pointers.append(len(list((theta_dir(repo) / "carrier" / "objects" / "pack").glob("*.pack"))))
+
+    obtain_objects(places(repo), wanted, errands=Errands(meanwhile, put_off.append))
+    assert pointers == [1]
+    assert objects(repo) == set(wanted)
+    assert (len(put_off), on_disk) == (1, []), "nobody waits for the disk"
+    put_off[0]()
+    for thread in threading.enumerate():
+        if thread.name.startswith("theta-settle"):
+            thread.join()
+    assert len(on_disk) == len(wanted)
+
+
+def test_git_lfs_that_only_git_finds(repo: GitSandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = tmp_path / "git-core"
+    inside.mkdir()
+    for program in Path(repo("--exec-path").strip()).iterdir():
+        (inside / program.name).symlink_to(program)
+    (inside / "git-lfs").symlink_to(str(shutil.which("git-lfs")))
+    monkeypatch.setenv("PATH", path_without_git_lfs(tmp_path))
+    monkeypatch.setenv("GIT_EXEC_PATH", str(inside))
+    wanted = needed(repo)
+    assert push_objects(places(repo), "origin", wanted).transferred == len(wanted)
+    remove_objects(repo)
+    assert fetch_objects(places(repo), "origin", wanted).transferred == len(wanted)
 
 
 def test_the_users_repository_stays_as_it_is(repo: GitSandbox) -> None:
