@@ -256,7 +256,8 @@ def _report(options: argparse.Namespace, workdir: Path) -> str:
         f"{table(measured, rows, (GIT_LFS,))}\n\n"
         f"{time.strftime('%Y-%m-%d')}, {options.repeat} interleaved repetition{'s' * (options.repeat > 1)}, medians. "
         f"The server is a small one on the same machine; the tensors are float32 matrices of {_SIDE} x {_SIDE}, and "
-        f"Git LFS pushes as many files of the lengths of their objects. Machine: {machine(workdir)}, "
+        f"Git LFS pushes as many files of the lengths of their objects; a clone's time is the median of {_CLONES} in a "
+        f"row. Machine: {machine(workdir)}, "
         f"load average {before} before and {load()} after it. {versions('numcodecs', 'blake3')}. "
         f"Command: `{shlex.join(['python', *command()])}`."
     )

@@ -6,8 +6,8 @@ import contextlib
 import io
 import os
 import subprocess
-import sysconfig
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import IO
 
 from theta_nb.errors import ThetaError
@@ -204,11 +204,18 @@ def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         # 'git --git-dir x.git' hands it on as it is typed, and commands of ours run elsewhere.
         if environment.get(key):
             environment[key] = os.path.abspath(environment[key])
-    scripts = sysconfig.get_path("scripts")
-    path = environment.get("PATH", os.defpath)
-    if scripts not in path.split(os.pathsep):
-        environment["PATH"] = f"{path}{os.pathsep}{scripts}"
+    environment["PATH"] = _with_git_theta(environment.get("PATH", os.defpath))
     return environment
+
+
+@cache
+def _with_git_theta(path: str) -> str:
+    """A search path on which there is a ``git-theta``: ours comes last where there is none."""
+    if any(os.access(os.path.join(folder, "git-theta"), os.X_OK) for folder in path.split(os.pathsep)):
+        return path
+    import sysconfig  # its first answer takes longer than a child of ours
+
+    return f"{path}{os.pathsep}{sysconfig.get_path('scripts')}"
 
 
 def without_local_variables() -> dict[str, str]:
