@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import sysconfig
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ import theta_nb
 from theta_nb import Repository, ThetaError
 from theta_nb.errors import MissingObjectError, NotTrackedError
 from theta_nb.git.commits import metrics_in
-from theta_nb.git.process import GitError
+from theta_nb.git.process import GitError, child_environment
 
 FILE = "model.safetensors"
 
@@ -108,6 +109,15 @@ def test_no_repository_says_so(tmp_path: Path, isolated_home: Path, where: str) 
     (tmp_path / "elsewhere").mkdir()
     with pytest.raises(ThetaError, match=r"is not inside a git repository|is not a folder"):
         Repository(tmp_path / where)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\nGIT_DIR", "a\nGIT_DIR\n"])
+def test_a_line_break_in_the_path_is_refused(tmp_path: Path, isolated_home: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    subprocess.run(["git", "init", "-q", str(folder)], check=True)
+    with pytest.raises(ThetaError, match="has a line break in it"):
+        Repository(folder)
 
 
 def test_text_names_from_the_top_and_a_path_points_from_here(
@@ -433,6 +443,18 @@ def test_an_executor_of_the_caller_is_used(two_versions: Any) -> None:
         repo = Repository(two_versions.path, executor=pool)
         repo.load(FILE, "HEAD")
     assert {name.split("_")[0] for name in threads} == {"mine"}
+
+
+def test_the_programs_of_this_environment_are_found_after_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = shutil.which("git-theta")
+    assert own
+    linked = tmp_path / "bin"
+    linked.mkdir()
+    (linked / "git-theta").symlink_to(own)
+    monkeypatch.setenv("PATH", str(linked))
+    assert child_environment()["PATH"].split(os.pathsep) == [str(linked), sysconfig.get_path("scripts")]
 
 
 def test_git_theta_need_not_be_on_the_path(repository: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+_FILTER_OBJECTS = 100_000  # imports make tens of thousands of objects, and none of them is garbage
+
 
 def main() -> int:
     """Run one command; what git calls for every file is kept apart from the command line's parser."""
@@ -25,7 +27,7 @@ def main() -> int:
 
 def _command() -> Callable[[], int]:
     if sys.argv[1:2] == ["filter-process"]:
-        gc.disable()  # until everything is imported
+        gc.set_threshold(_FILTER_OBJECTS)
         from theta_nb.git.filter_process import run
 
         return lambda: _leave(run())

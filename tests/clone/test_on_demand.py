@@ -15,6 +15,7 @@ from tests.clone.conftest import FILES, OLD, Fetches, wipe
 from tests.conftest import GitSandbox
 from tests.git.checkpoints import tensors
 from tests.git.checks import assert_quiet, manifest_of, manifest_text, objects, warnings
+from tests.git.objects import damage, object_path
 from tests.hooks.conftest import needed
 from theta_nb.errors import MissingObjectError
 
@@ -224,6 +225,31 @@ def test_paths_of_the_index_and_of_other_commits(clone: Clone) -> None:
         result = made.run(*arguments)
         assert warnings(result.stderr) == [], arguments
         assert (made.path / name).read_bytes() == data, arguments
+
+
+@pytest.mark.parametrize("length", [0, 1])
+def test_what_was_cut_short_with_the_power_is_fetched_again(clone: Clone, fetches: Fetches, length: int) -> None:
+    made = clone()
+    one = max(needed(made, "HEAD", name=A))
+    whole = object_path(made, one).read_bytes()
+    damage(made, one, whole[: len(whole) * length // 2])
+    fetches.take()
+    (made.path / A).unlink()
+    made("checkout", "--", A)
+    assert (made.path / A).read_bytes() == FILES[A]
+    assert (fetches.take(), object_path(made, one).read_bytes()) == ([1], whole)
+
+
+def test_what_was_cut_short_and_is_nowhere_else_is_corrupt(clone: Clone) -> None:
+    made = clone()
+    made("remote", "remove", "origin")
+    one = max(needed(made, "HEAD", name=A))
+    damage(made, one, b"")
+    (made.path / A).unlink()  # what is in it is not read from objects
+    failed = subprocess.run(["git", "theta", "checkout", A], cwd=made.path, capture_output=True, check=False)
+    assert failed.returncode == 1
+    assert f"object {one} is shorter than expected" in failed.stderr.decode()
+    assert not (made.path / A).exists()
 
 
 def test_archives_and_filtered_blobs_fetch_too(clone: Clone) -> None:

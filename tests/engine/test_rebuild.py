@@ -16,12 +16,12 @@ from tests.engine.filters import clean, rebuild
 from tests.git.checkpoints import bias, model, pytorch, safetensors
 from theta_nb.engine.encode import ChunkEncoder
 from theta_nb.engine.known import KnownChunks
-from theta_nb.engine.rebuild import Decoder, Rebuilder, missing_objects
+from theta_nb.engine.rebuild import Decoder, Rebuilder
 from theta_nb.errors import CorruptObjectError, ManifestError, MissingObjectError, ThetaError
 from theta_nb.manifest.model import ChunkRef, Manifest, Value
 from theta_nb.manifest.text import dump, parse
 from theta_nb.storage.encoding import encode_bytes
-from theta_nb.storage.objects import MemoryStore
+from theta_nb.storage.objects import MemoryStore, lacking
 from theta_nb.tensors.chunks import chunk_digest, storage_digest
 
 _W = torch.arange(400.0).reshape(20, 20)
@@ -192,7 +192,7 @@ def test_missing_objects_are_all_named_before_the_first_byte(store: MemoryStore)
     oids = tuple(sorted(store))
     for oid in oids:
         store.delete(oid)
-    assert missing_objects(manifest, store) == oids
+    assert lacking(manifest.objects, store) == oids
     with ThreadPoolExecutor(1) as executor, pytest.raises(MissingObjectError) as caught:
         Rebuilder(manifest, store, executor)
     assert caught.value.oids == oids

@@ -271,6 +271,17 @@ def test_an_end_between_requests_is_the_normal_one(repository: GitSandbox) -> No
     assert (result.returncode, result.stderr) == (0, b"")
 
 
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\n\r\n", HELLO + ABILITIES], ids=["nothing", "http", "git"])
+def test_outside_of_a_repository_what_git_was_asked_is_not_left_behind(
+    isolated_home: Path, tmp_path: Path, sent: bytes
+) -> None:
+    program = [sys.executable, "-X", "dev", "-m", "theta_nb", "filter-process"]
+    result = subprocess.run(program, cwd=tmp_path, input=sent, capture_output=True, check=False)
+    (line,) = result.stderr.decode().splitlines()  # no ResourceWarning
+    assert line.startswith("theta: ")
+    assert result.returncode == 1
+
+
 def test_a_command_that_was_not_offered_is_an_error_and_the_next_works(repository: GitSandbox) -> None:
     with FilterClient(repository.path) as client:
         client.shake_hands()

@@ -22,6 +22,7 @@ from tests.transfer.programs import path_without_git_lfs
 from theta_nb.git import download
 from theta_nb.git.download import fetch_objects, obtain_objects
 from theta_nb.git.errands import Errands
+from theta_nb.git.filtering import Filter
 from theta_nb.git.places import Places, find_places
 from theta_nb.git.transfer_outcome import TransferError
 from theta_nb.git.upload import absent_there, push_objects
@@ -75,28 +76,72 @@ def test_a_second_push_sends_nothing(repo: GitSandbox, lfs_server: LfsServer) ->
     assert uploads(lfs_server) == 0
 
 
-def test_errands_are_done_while_git_lfs_works_and_when_there_is_time(
-    repo: GitSandbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wanted = needed(repo)
-    push_objects(places(repo), "origin", wanted)
-    remove_objects(repo)
-    pointers: list[int] = []
-    on_disk: list[int] = []
-    put_off: list[Callable[[], None]] = []
-    monkeypatch.setattr(download, "to_disk", on_disk.append)
+def children() -> int:
+    """Processes that this one started and has not waited for."""
+    return len(Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split())
 
-    def meanwhile() -> None:  # git-lfs is told what to fetch by a pack that lasts as long as it runs
-        pointers.append(len(list((theta_dir(repo) / "carrier" / "objects" / "pack").glob("*.pack"))))
 
-    obtain_objects(places(repo), wanted, errands=Errands(meanwhile, put_off.append))
-    assert pointers == [1]
-    assert objects(repo) == set(wanted)
-    assert (len(put_off), on_disk) == (1, []), "nobody waits for the disk"
-    put_off[0]()
+def end_settling() -> None:
+    """Wait for the threads that bring files to the disk."""
     for thread in threading.enumerate():
         if thread.name.startswith("theta-settle"):
             thread.join()
+
+
+class Text:
+    """A manifest as git sends it."""
+
+    def __init__(self, text: str) -> None:
+        self._left = text.encode()
+
+    def readinto(self, dest: memoryview, /) -> int:
+        count = min(len(dest), len(self._left))
+        dest[:count], self._left = self._left[:count], self._left[count:]
+        return count
+
+    def push_back(self, data: bytes) -> None:
+        self._left = data + self._left
+
+
+@pytest.fixture
+def on_disk(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What is brought to the disk from now on."""
+    end_settling()
+    seen: list[int] = []
+    monkeypatch.setattr(download, "to_disk", seen.append)
+    return seen
+
+
+def test_errands_are_done_while_git_lfs_works_and_when_there_is_time(repo: GitSandbox, on_disk: list[int]) -> None:
+    wanted = needed(repo)
+    push_objects(places(repo), "origin", wanted)
+    remove_objects(repo)
+    before = children()
+    at_work: list[int] = []
+    put_off: list[Callable[[], None]] = []
+    errands = Errands(lambda: at_work.append(children() - before), put_off.append)
+    obtain_objects(places(repo), wanted, errands=errands)
+    assert at_work == [1], "git-lfs has been started, and not been waited for"
+    assert objects(repo) == set(wanted)
+    assert (len(put_off), on_disk) == (1, []), "nobody waits for the disk"
+    put_off[0]()
+    end_settling()
+    assert len(on_disk) == len(wanted)
+
+
+def test_the_filter_answers_before_it_waits_for_the_disk(repo: GitSandbox, on_disk: list[int]) -> None:
+    wanted = needed(repo, "HEAD")
+    push_objects(places(repo), "origin", wanted)
+    remove_objects(repo)
+    filter_ = Filter(places(repo), pytest.fail)
+    answer = bytearray()
+    write = filter_.smudge(NAME, Text(repo("show", f"HEAD:{NAME}")))
+    assert write is not None
+    write(answer.extend)
+    end_settling()
+    assert (bytes(answer), on_disk) == ((repo.path / NAME).read_bytes(), [])
+    filter_.close()
+    end_settling()
     assert len(on_disk) == len(wanted)
 
 

@@ -17,11 +17,12 @@ from theta_nb.engine.chosen import Chosen, encode_as
 from theta_nb.engine.side_load import apply_update, plan_update, stored_as
 from theta_nb.engine.update_files import UpdateData, read_update
 from theta_nb.errors import ManifestError, ThetaError, listed
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.index import index_entry, put_entries
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
 from theta_nb.git.pointers import sync_pointers, uses_pointers
-from theta_nb.git.process import CatFile, GitError, git
+from theta_nb.git.process import GitError, git
 from theta_nb.git.tracked import TrackedBlob, tracked_in_index
 from theta_nb.git.versions import index_blobs, read_text
 from theta_nb.manifest.model import Manifest

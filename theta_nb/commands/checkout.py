@@ -12,11 +12,12 @@ from typing import NamedTuple
 from theta_nb.commands.work_tree import changed, check_place, check_room, created_mode, refresh, replacing, state
 from theta_nb.engine.rebuild import Rebuilder
 from theta_nb.errors import ManifestError, ThetaError
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.configuration import require_filter
 from theta_nb.git.index import index_entry, put_entries
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile, git
+from theta_nb.git.process import git
 from theta_nb.git.tracked import TrackedBlob, tracked_in_commit, tracked_in_index
 from theta_nb.git.versions import read_text
 from theta_nb.manifest.model import Manifest

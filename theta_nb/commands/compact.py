@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from theta_nb.engine.compact import compacted, longest_chain
 from theta_nb.engine.storage_cost import new_storage
 from theta_nb.errors import ManifestError, ThetaError
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.index import index_entry, put_entries
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
-from theta_nb.git.process import LITERAL, CatFile, git
+from theta_nb.git.process import LITERAL, git
 from theta_nb.git.tracked import TrackedBlob, tracked_in_index
 from theta_nb.git.versions import read_text
 from theta_nb.manifest.model import Manifest

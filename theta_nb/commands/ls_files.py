@@ -12,9 +12,9 @@ from blake3 import blake3
 from theta_nb.errors import ManifestError
 from theta_nb.git.attributes import tracked_in_tree
 from theta_nb.git.blobs import blob_head
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.content import is_reference_manifest
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile
 from theta_nb.git.tracked import TrackedBlob, tracked_in_index
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, is_manifest, parse

@@ -15,13 +15,14 @@ from theta_nb.engine.merging.session import MergeSession
 from theta_nb.engine.merging.stored_inputs import FileInput, ManifestInput
 from theta_nb.errors import ThetaError
 from theta_nb.git.attributes import tracked_in_tree
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.merge_files import manifest_of_blob
 from theta_nb.git.merge_inputs import BASE_LABEL, Origin, blob_of_revision, open_session
 from theta_nb.git.merge_result import make_result
 from theta_nb.git.merge_trees import virtual_ancestor
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile, git_text
+from theta_nb.git.process import git_text
 from theta_nb.git.tracked import resolve
 from theta_nb.git.versions import read_text
 from theta_nb.manifest.model import Manifest

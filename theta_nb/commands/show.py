@@ -10,9 +10,9 @@ from theta_nb.commands.ls_files import content_digest
 from theta_nb.engine.checkpoint import matching
 from theta_nb.engine.diff import natural, parameters_of
 from theta_nb.errors import NotTrackedError, ThetaError
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.history import describe
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile
 from theta_nb.git.tracked import resolve
 from theta_nb.git.versions import index_blobs, read_text
 from theta_nb.manifest.text import parse

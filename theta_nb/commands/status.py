@@ -14,8 +14,9 @@ from theta_nb.engine.known import KnownChunks
 from theta_nb.engine.previous import Previous
 from theta_nb.engine.storage_cost import new_storage
 from theta_nb.errors import ManifestError, ThetaError
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.places import Places
-from theta_nb.git.process import LITERAL, CatFile, git, git_ok
+from theta_nb.git.process import LITERAL, git, git_ok
 from theta_nb.git.tracked import TrackedBlob, tracked_in_commit, tracked_in_index, untracked_checkpoints
 from theta_nb.git.versions import read_text
 from theta_nb.manifest.model import Manifest

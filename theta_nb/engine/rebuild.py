@@ -14,21 +14,16 @@ from theta_nb.engine.layouts import MAX_LAYOUT_NBYTES, anonymous, check_layout, 
 from theta_nb.engine.pipeline import Pipeline
 from theta_nb.errors import ManifestError, MissingObjectError
 from theta_nb.manifest.model import ChunkRef, Manifest
-from theta_nb.storage.objects import ObjectStore
+from theta_nb.storage.objects import ObjectStore, lacking
 from theta_nb.tensors.chunks import Extent, chunk_extents
 
-__all__ = ["Decoder", "Rebuilder", "missing_objects"]
+__all__ = ["Decoder", "Rebuilder"]
 
 Progress = Callable[[int], None]
 
 _STREAMED = 2  # buffers: while one is written the other is filled, and fresh memory is dear
 _PLACED = 3  # one more, so that a worker that is done need not wait for us
 _BATCH_NBYTES = 2**22  # small pieces that go through a buffer together: what is not touched of it costs nothing
-
-
-def missing_objects(manifest: Manifest, store: ObjectStore) -> tuple[str, ...]:
-    """Names of the objects that a manifest refers to and the store lacks, sorted."""
-    return tuple(oid for oid in sorted(manifest.objects) if store.size(oid) is None)
 
 
 class _Piece(NamedTuple):
@@ -63,7 +58,7 @@ class Rebuilder:
 
     def __init__(self, manifest: Manifest, store: ObjectStore, executor: Executor) -> None:
         check_updates(manifest)
-        missing = missing_objects(manifest, store)
+        missing = lacking(manifest.objects, store)
         if missing:
             raise MissingObjectError(
                 f"{len(missing)} of {len(manifest.objects)} objects are not here (first: {missing[0][:12]})",

@@ -23,7 +23,7 @@ from theta_nb.git.endpoints import ConfigLine, Endpoint
 from theta_nb.git.places import Places
 from theta_nb.git.process import child_environment, config_items, git_elsewhere, git_ok, without_local_variables
 
-__all__ = ["INSIDE", "REMOTE", "Carrier", "carrier_for"]
+__all__ = ["INSIDE", "REMOTE", "Carrier", "carrier_for", "has_git_lfs"]
 
 REMOTE = "theta-carrier"
 """What the remote is called in the carrier: no configuration of the user's is about this name."""
@@ -72,20 +72,17 @@ class Carrier:
         The bare repository.
     lines
         What is configured for the user's repository.
-    program
-        How git-lfs is called.
     """
 
     places: Places
     folder: str
     lines: Sequence[ConfigLine]
-    program: tuple[str, ...]
 
     @cached_property
     def lfs_version(self) -> tuple[int, int]:
         """Version of git-lfs; ``(0, 0)`` if it does not say."""
         result = subprocess.run(
-            [*self.program, "version"], cwd=self.folder, env=self._plain, capture_output=True, text=True, check=False
+            ["git", "lfs", "version"], cwd=self.folder, env=self._plain, capture_output=True, text=True, check=False
         )
         match = re.search(r"git-lfs/(\d+)\.(\d+)", result.stdout)
         return (int(match[1]), int(match[2])) if match else (0, 0)
@@ -169,8 +166,7 @@ def carrier_for(places: Places, endpoint: Endpoint, lines: Sequence[ConfigLine])
     ThetaError
         Without git-lfs.
     """
-    program = _git_lfs()
-    if not program:
+    if not has_git_lfs():
         raise ThetaError(
             f"git-lfs is not installed, and {endpoint.shown} is reached through it",
             hint="Install it (https://git-lfs.com; 'apt-get install git-lfs', 'brew install git-lfs') and run the "
@@ -180,7 +176,7 @@ def carrier_for(places: Places, endpoint: Endpoint, lines: Sequence[ConfigLine])
     os.makedirs(os.path.join(places.theta_dir, "objects"), exist_ok=True)
     if not _is_sound(folder):
         _make(folder)
-    return Carrier(places, folder, lines, program)
+    return Carrier(places, folder, lines)
 
 
 def _is_sound(folder: str) -> bool:
@@ -212,9 +208,6 @@ def _make(folder: str) -> None:
         shutil.rmtree(made, ignore_errors=True)
 
 
-def _git_lfs() -> tuple[str, ...]:
-    """How git-lfs is called: by its own name, or where only git finds it by git; nothing where it is not installed."""
-    found = shutil.which("git-lfs", path=child_environment()["PATH"])
-    if found is not None:
-        return (found,)
-    return ("git", "lfs") if git_ok("lfs", "version") else ()
+def has_git_lfs() -> bool:
+    """Whether git finds git-lfs."""
+    return shutil.which("git-lfs", path=child_environment()["PATH"]) is not None or git_ok("lfs", "version")

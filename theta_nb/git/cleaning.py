@@ -13,13 +13,13 @@ from theta_nb.checkpoints.layout import FileSource
 from theta_nb.engine.clean import Cleaner
 from theta_nb.engine.known import EncodingCache, KnownChunks
 from theta_nb.engine.previous import AUTO, Previous
-from theta_nb.engine.rebuild import missing_objects
 from theta_nb.errors import ManifestError, ThetaError
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.content import HEAD_NBYTES, Content, is_reference_manifest, read_rest, take
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile
 from theta_nb.git.versions import Version, previous_of, recorded_texts, text_of, versions_at
 from theta_nb.manifest.text import is_manifest, parse
+from theta_nb.storage.objects import lacking
 from theta_nb.updates.blas import single_threaded_blas
 
 __all__ = ["FileCleaner"]
@@ -84,7 +84,7 @@ class FileCleaner:
             self._warn(f"{path}: {warning}")
         self._encodings.remember(manifest)
         if self._places.settings.renew:
-            versions = [v for v in versions if not missing_objects(v.manifest, self._places.store)]
+            versions = [v for v in versions if not lacking(v.manifest.objects, self._places.store)]
         return text_of(manifest, versions)
 
     def _previous(self, path: str, versions: Sequence[Version]) -> Previous | None:

@@ -11,9 +11,10 @@ from numbers import Real
 
 from theta_nb.errors import NotTrackedError, ThetaError
 from theta_nb.git.attributes import FILTER, filters_of
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.index import index_entry, put_entries, tree_with
 from theta_nb.git.places import Places
-from theta_nb.git.process import LITERAL, CatFile, GitError, git, git_ok, git_text
+from theta_nb.git.process import LITERAL, GitError, git, git_ok, git_text
 
 __all__ = ["METRIC_TRAILER", "commit_blob", "commit_staged", "message_with_metrics", "metrics_in", "parent_of"]
 

@@ -15,9 +15,9 @@ from theta_nb.engine.diff import structural_diff
 from theta_nb.engine.source_pair import PairOfSources
 from theta_nb.engine.sources import FileSource, ManifestSource, Source
 from theta_nb.errors import NotTrackedError, ThetaError
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile
 from theta_nb.git.tracked import resolve
 from theta_nb.git.versions import index_blobs, read_text
 from theta_nb.manifest.model import Manifest

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 from theta_nb.errors import ThetaError
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.comparing import Opened, compare_sides, open_file, open_manifest
 from theta_nb.git.places import Places, find_places
-from theta_nb.git.process import CatFile, GitError, git_text
+from theta_nb.git.process import GitError, git_text
 from theta_nb.git.versions import read_text
 from theta_nb.manifest.text import parse
 from theta_nb.report.checkpoint_diff import CheckpointDiff, Side

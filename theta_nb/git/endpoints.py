@@ -107,9 +107,9 @@ class Endpoint:
 
 def config_lines(places: Places) -> list[ConfigLine]:
     """All of git's configuration in the order in which it counts, what ``.lfsconfig`` may say first."""
-    listing = Started("config", "--list", "--show-scope", "--null", cwd=places.top)
-    first = _lfsconfig(places)
-    words = listing.output().decode("utf-8", "surrogateescape").split("\0")[:-1]
+    with Started("config", "--list", "--show-scope", "--null", cwd=places.top) as listing:
+        first = _lfsconfig(places)
+        words = listing.output().decode("utf-8", "surrogateescape").split("\0")[:-1]
     return [*first, *(_line(scope, item) for scope, item in zip(words[::2], words[1::2], strict=True))]
 
 
@@ -306,7 +306,7 @@ def _local_folder(url: str, top: str) -> str:
     """Folder that a URL means, or nothing if it is not on this machine; by git's own rule."""
     if url.lower().startswith("file://"):
         _, root, path = url[len("file://") :].partition("/")
-        from urllib.parse import unquote  # no server is waited for with this
+        from urllib.parse import unquote  # a server is reached without what it brings with it
 
         return unquote(root + path)
     colon, slash = url.find(":"), url.find("/")

@@ -19,7 +19,7 @@ class Errands:
     Parameters
     ----------
     meanwhile
-        Called each time that git-lfs is at work.
+        Called while git-lfs fetches; not for remotes on this machine.
     later
         Given what nobody has to wait for (bringing to the disk what arrived), to be called when there is time.
     """

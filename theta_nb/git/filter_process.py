@@ -5,7 +5,6 @@ Source: ``gitattributes(5)``, "Long Running Filter Process", protocol version 2.
 
 from __future__ import annotations
 
-import gc
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,10 +34,10 @@ def serve(stdin: int = 0, stdout: int = 1) -> None:
     ProtocolError
         If the other side is not git.
     """
-    search = PlacesSearch(settings=True)
-    reader, writer = PacketReader(stdin), PacketWriter(stdout)
-    _shake_hands(reader, writer)
-    filter_ = _filter(search)
+    with PlacesSearch(settings=True) as search:
+        reader, writer = PacketReader(stdin), PacketWriter(stdout)
+        _shake_hands(reader, writer)
+        filter_ = _filter(search)
     session = _Session(filter_, writer)
     try:
         while True:
@@ -54,8 +53,6 @@ def serve(stdin: int = 0, stdout: int = 1) -> None:
 def _filter(search: PlacesSearch) -> Filter:
     from theta_nb.git.filtering import Filter  # while git is searching
 
-    gc.freeze()  # nothing that imports made is garbage
-    gc.enable()
     return Filter(search.places(), warn_on_stderr)
 
 
@@ -239,7 +236,8 @@ def clean_once(path: str, stdin: int, stdout: BinaryIO) -> None:
     ThetaError
         If it cannot be stored; git then refuses the file.
     """
-    filter_ = _filter(PlacesSearch(settings=True))
+    with PlacesSearch(settings=True) as search:
+        filter_ = _filter(search)
     try:
         stdout.write(filter_.clean(path, _PlainStream(stdin)))
         stdout.flush()
@@ -249,7 +247,8 @@ def clean_once(path: str, stdin: int, stdout: BinaryIO) -> None:
 
 def smudge_once(path: str, stdin: int, stdout: BinaryIO) -> None:
     """Smudge one file from ``stdin`` to ``stdout``, for programs that do not speak the protocol."""
-    filter_ = _filter(PlacesSearch(settings=True))
+    with PlacesSearch(settings=True) as search:
+        filter_ = _filter(search)
     try:
         write = filter_.smudge(path, _PlainStream(stdin))
         if write is not None:

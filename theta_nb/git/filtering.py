@@ -9,14 +9,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO
 
 from theta_nb.errors import ManifestError, MissingObjectError, ThetaError, listed
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.content import HEAD_NBYTES, Content, copy_rest, is_reference_manifest, read_rest, take
 from theta_nb.git.errands import Errands
 from theta_nb.git.on_demand import bring
 from theta_nb.git.pending import leave_pending
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import declared_size, is_manifest, parse
+from theta_nb.storage.objects import lacking
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -170,8 +171,7 @@ class Filter:
         except ManifestError as error:
             self._warn(f"{_sentence(error)} git gets the manifest instead.")
             return lambda sink: sink(memoryview(data))
-        store = self._places.store
-        if any(store.size(oid) is None for oid in manifest.objects) and may_wait():
+        if lacking(manifest.objects, self._places.store) and may_wait():
             self._waiting[path] = data
             return None
         return self._rebuild_or_leave(path, manifest, data)

@@ -183,7 +183,7 @@ class LfsClient:
             if meter is not None:
                 env["GIT_LFS_PROGRESS"] = progress.name
             process = subprocess.Popen(
-                [*self._carrier.program, *arguments],
+                ["git", "lfs", *arguments],
                 cwd=where,
                 env=env,
                 stdin=stdin.fd,

@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 from theta_nb.engine.clean import Cleaner
 from theta_nb.errors import ThetaError
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile, child_environment
+from theta_nb.git.process import child_environment
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, is_manifest, parse
 

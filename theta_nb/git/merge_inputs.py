@@ -13,10 +13,10 @@ from theta_nb.engine.merging.session import Committer, MergeSession
 from theta_nb.engine.merging.statistics import StatisticsCache
 from theta_nb.engine.merging.stored_inputs import FileInput, ManifestInput
 from theta_nb.errors import ThetaError
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.merge_files import manifest_of_blob
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile
 from theta_nb.manifest.model import Manifest
 
 __all__ = ["BASE_LABEL", "Origin", "blob_of_revision", "open_session", "session_of", "statistics_of_data"]

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from theta_nb.errors import ThetaError
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.merge_inputs import BASE_LABEL, Origin
 from theta_nb.git.merge_trees import virtual_ancestor
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile, GitError, git, git_lines, git_ok, git_text
+from theta_nb.git.process import GitError, git, git_lines, git_ok, git_text
 from theta_nb.git.tracked import resolve
 
 __all__ = ["MergePlan", "Versions", "changed_files", "default_message", "plan_merge"]

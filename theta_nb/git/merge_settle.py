@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 from theta_nb.engine.merging.session import MergeSession
 from theta_nb.engine.merging.stored_inputs import ManifestInput
 from theta_nb.errors import ThetaError
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.index import index_entry, put_entries
 from theta_nb.git.merge_commit import message_of, under_way
 from theta_nb.git.merge_files import manifest_of_file
 from theta_nb.git.merge_result import make_result
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile, GitError, git, git_text
+from theta_nb.git.process import GitError, git, git_text
 from theta_nb.git.unmerged import unmerged_paths
 from theta_nb.git.versions import read_text
 from theta_nb.manifest.model import Manifest

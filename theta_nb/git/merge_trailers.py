@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 
 from theta_nb.engine.three_way import is_without_choices
 from theta_nb.errors import ThetaError
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile, git
+from theta_nb.git.process import git
 from theta_nb.git.tracked import tracked_in_index
 from theta_nb.git.versions import read_text
 from theta_nb.manifest.text import parse

@@ -8,6 +8,7 @@ from theta_nb.errors import MissingObjectError, ThetaError
 from theta_nb.git.asking import open_terminal
 from theta_nb.git.errands import NO_ERRANDS, Errands
 from theta_nb.git.places import Places
+from theta_nb.storage.objects import lacking
 
 __all__ = ["bring"]
 
@@ -22,6 +23,8 @@ def bring(
     errands: Errands = NO_ERRANDS,
 ) -> None:
     """Have objects here: nothing happens for those that are, the others are fetched from the remotes.
+
+    One that is here but cut short is fetched again if it can be had.
 
     Parameters
     ----------
@@ -39,7 +42,9 @@ def bring(
     MissingObjectError
         If some are not here in the end; the message says how many, how large, and why. What arrived is kept.
     """
-    missing = {oid: size for oid, size in objects.items() if places.store.size(oid) is None}
+    missing = {oid: objects[oid] for oid in lacking(objects, places.store)}
+    if places.settings.fetch == "auto":  # otherwise whoever reads what is cut short says so
+        missing |= _cut_short(places, objects)
     if not missing:
         return
     what = f"{len(missing)} objects ({_megabytes(missing)}) are not here"
@@ -55,9 +60,16 @@ def bring(
     try:
         obtain_objects(places, missing, progress=progress, errands=errands)
     except (ThetaError, OSError) as error:
-        left = tuple(oid for oid in sorted(missing) if places.store.size(oid) is None)
+        left = lacking(missing, places.store)
+        if not left:
+            return
         said = error if isinstance(error, ThetaError) else ThetaError(f"they cannot be fetched: {error}")
         raise MissingObjectError(said.message, oids=left, hint=said.hint) from error
+
+
+def _cut_short(places: Places, objects: Mapping[str, int]) -> dict[str, int]:
+    """Objects that do not have their length, as one that was on its way to the disk when the power went."""
+    return {oid: size for oid, size in objects.items() if places.store.size(oid) not in (None, size)}
 
 
 def _megabytes(objects: Mapping[str, int]) -> str:

@@ -12,9 +12,9 @@ from theta_nb.checkpoints.layout import FileSource
 from theta_nb.engine.checkpoint import Checkpoint
 from theta_nb.engine.storages import FileStorages
 from theta_nb.errors import CheckpointError, NotTrackedError, ThetaError
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.on_demand import bring
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile
 from theta_nb.git.tracked import resolve
 from theta_nb.git.versions import index_blobs, read_text
 from theta_nb.manifest.model import Manifest

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
+from itertools import takewhile
+from typing import TYPE_CHECKING, Self
 
 from theta_nb.errors import ThetaError
 from theta_nb.git.process import GitError, Started, config_items, know_local_variables
@@ -35,13 +37,15 @@ class Places:
         Top of the work tree, or ``None`` in a bare repository.
     cwd
         Directory that relative paths and pathspecs start from.
+    _config
+        Where git reads the settings already.
     """
 
     git_dir: str
     common_dir: str
     work_tree: str | None
     cwd: str
-    _config: Started | None = field(default=None, repr=False, compare=False)
+    _config: Started | None = field(default=None, repr=False, compare=False, kw_only=True)
 
     @property
     def theta_dir(self) -> str:
@@ -103,7 +107,7 @@ def borrowed_folders(common_dir: str) -> list[str]:
 
 
 class PlacesSearch:
-    """git looks for a repository, while something else is done.
+    """git looks for a repository, while something else is done; as a context, no longer than that.
 
     Parameters
     ----------
@@ -115,20 +119,29 @@ class PlacesSearch:
     Raises
     ------
     ThetaError
-        If that is no folder.
+        If that is no folder, or git is not installed.
     """
 
     def __init__(self, start: str | os.PathLike[str] | None = None, *, settings: bool = False) -> None:
         self._start = start
         wanted = ("--git-dir", "--git-common-dir", "--show-toplevel")
+        self._running = ExitStack()
         try:
-            self._folders = Started("rev-parse", "--local-env-vars", "--path-format=absolute", *wanted, cwd=start)
-            self._config = _start_config(start) if settings else None
+            folders = Started("rev-parse", "--local-env-vars", "--path-format=absolute", *wanted, cwd=start)
         except (NotADirectoryError, FileNotFoundError):
             raise ThetaError(f"{os.fspath(start or '.')} is not a folder") from None
+        self._folders = self._running.enter_context(folders)
+        self._config = self._running.enter_context(_start_config(start)) if settings else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what nobody waited for."""
+        self._running.close()
 
     def places(self) -> Places:
-        """What was found.
+        """What was found; to be called once.
 
         Raises
         ------
@@ -137,17 +150,17 @@ class PlacesSearch:
         """
         # The last one fails in a bare repository and inside of '.git', when the others are told already.
         lines = os.fsdecode(self._folders.finish().stdout).split("\n")[:-1]
-        variables = [line for line in lines if line.startswith("GIT_")]
+        variables = list(takewhile(lambda line: line.startswith("GIT_"), lines))
         try:
             git_dir, common_dir, *top = lines[len(variables) :]
         except ValueError:
             where = os.fspath(self._start) if self._start is not None else os.getcwd()
             raise ThetaError(f"{where} is not inside a git repository", hint="Run 'git init' first.") from None
-        if len(top) > 1:
+        if len(top) > 1 or not all(map(os.path.isabs, (git_dir, common_dir, *top))):
             raise ThetaError("the path of this repository has a line break in it", hint="Move it to another folder.")
         know_local_variables(variables)
         cwd = os.path.abspath(self._start or os.curdir)
-        return Places(git_dir, common_dir, top[0] if top else None, cwd, self._config)
+        return Places(git_dir, common_dir, top[0] if top else None, cwd, _config=self._config)
 
 
 def find_places(start: str | os.PathLike[str] | None = None) -> Places:
@@ -158,7 +171,8 @@ def find_places(start: str | os.PathLike[str] | None = None) -> Places:
     ThetaError
         If there is none.
     """
-    return PlacesSearch(start).places()
+    with PlacesSearch(start) as search:
+        return search.places()
 
 
 def _start_config(cwd: str | os.PathLike[str] | None) -> Started:

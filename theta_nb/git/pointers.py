@@ -16,11 +16,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from theta_nb.errors import ManifestError, ThetaError
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.index import index_entry, put_entries
 from theta_nb.git.object_folders import folders_in
 from theta_nb.git.places import Places
 from theta_nb.git.pointer_names import pointer_names
-from theta_nb.git.process import CatFile, GitError, git, git_text
+from theta_nb.git.process import GitError, git, git_text
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import is_manifest, parse
 

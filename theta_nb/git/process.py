@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import subprocess
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import IO
+from typing import Self
 
 from theta_nb.errors import ThetaError
 
 __all__ = [
     "LITERAL",
-    "CatFile",
     "GitError",
     "Started",
     "child_environment",
@@ -204,39 +202,49 @@ def child_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         # 'git --git-dir x.git' hands it on as it is typed, and commands of ours run elsewhere.
         if environment.get(key):
             environment[key] = os.path.abspath(environment[key])
-    environment["PATH"] = _with_git_theta(environment.get("PATH", os.defpath))
+    path = environment.get("PATH", os.defpath)
+    if _scripts() not in path.split(os.pathsep):
+        environment["PATH"] = f"{path}{os.pathsep}{_scripts()}"
     return environment
 
 
 @cache
-def _with_git_theta(path: str) -> str:
-    """A search path on which there is a ``git-theta``: ours comes last where there is none."""
-    if any(os.access(os.path.join(folder, "git-theta"), os.X_OK) for folder in path.split(os.pathsep)):
-        return path
-    import sysconfig  # its first answer takes longer than a child of ours
+def _scripts() -> str:
+    """Folder of this environment's programs, ``git-theta`` among them."""
+    beside = os.path.dirname(sys.executable)
+    if os.path.isfile(os.path.join(beside, "git-theta")):
+        return beside
+    import sysconfig  # its first answer takes as long as a command of git
 
-    return f"{path}{os.pathsep}{sysconfig.get_path('scripts')}"
+    return sysconfig.get_path("scripts")
 
 
 def without_local_variables() -> dict[str, str]:
     """The environment without what ties git to one repository; for commands in another one."""
-    local = _LOCAL_VARIABLES or know_local_variables(git_text("rev-parse", "--local-env-vars").split())
-    return {key: value for key, value in child_environment().items() if key not in local}
+    if not _LOCAL_VARIABLES:
+        know_local_variables(git_text("rev-parse", "--local-env-vars").split())
+    return {key: value for key, value in child_environment().items() if key not in _LOCAL_VARIABLES}
 
 
-def know_local_variables(names: Iterable[str]) -> set[str]:
+def know_local_variables(names: Iterable[str]) -> None:
     """Remember what git calls its variables that are about one repository, so that it need not be asked again."""
     _LOCAL_VARIABLES.update(names)
-    return _LOCAL_VARIABLES
 
 
 class Started:
-    """A git command that runs while something else is done.
+    """A git command that runs while something else is done; as a context, no longer than that.
 
     Parameters
     ----------
     arguments, cwd, env
         As for :func:`git`.
+
+    Examples
+    --------
+    >>> with Started("version") as command:
+    ...     said = "asked"
+    ...     command.output()[:12]
+    b'git version '
     """
 
     def __init__(
@@ -244,6 +252,15 @@ class Started:
     ) -> None:
         self._arguments = arguments
         self._process = _start(arguments, cwd, None, env)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it where nobody waited for it."""
+        if self._process.returncode is None:
+            self._process.terminate()
+            self._process.communicate()
 
     def finish(self) -> subprocess.CompletedProcess[bytes]:
         """Wait for its end; to be called once."""
@@ -258,74 +275,3 @@ class Started:
             If git exits with another status than 0.
         """
         return _output(self._arguments, self.finish())
-
-
-class CatFile:
-    """Reads objects through long-lived ``git cat-file`` processes, started on first use.
-
-    Only object names and ``REV:path`` may be asked for: the process keeps the first index it read, so ``:path`` would
-    go stale.
-
-    Parameters
-    ----------
-    cwd
-        Directory of the repository.
-    """
-
-    def __init__(self, cwd: str | os.PathLike[str] | None = None) -> None:
-        self._cwd = cwd
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
-
-    def size(self, name: str) -> tuple[str, int] | None:
-        """Object id and size of the blob called ``name``, or ``None`` if there is none."""
-        header = self._ask("--batch-check", name)[0].split()
-        if len(header) != 3 or header[1] != b"blob":
-            return None
-        return header[0].decode("ascii"), int(header[2])
-
-    def read(self, oid: str) -> bytes:
-        """Content of a blob.
-
-        Raises
-        ------
-        GitError
-            If it does not exist.
-        """
-        line, stream = self._ask("--batch", oid)
-        header = line.split()
-        if len(header) != 3:
-            raise GitError(f"git object {oid} cannot be read", returncode=128)
-        data = stream.read(int(header[2]))
-        stream.read(1)
-        return data
-
-    def _ask(self, mode: str, name: str) -> tuple[bytes, IO[bytes]]:
-        if "\n" in name:
-            return b"missing", io.BytesIO()
-        process = self._processes.get(mode)
-        if process is not None and process.poll() is not None:
-            # A name outside the repository (COMMIT:../x) ends it.
-            with contextlib.suppress(OSError):
-                process.communicate()
-            process = None
-        if process is None:
-            process = self._processes[mode] = subprocess.Popen(
-                ["git", "cat-file", mode],
-                cwd=self._cwd,
-                env=child_environment(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-            )
-        if process.stdin is None or process.stdout is None:  # never: both are pipes
-            raise GitError("git cat-file has no pipes", returncode=128)
-        process.stdin.write(os.fsencode(name) + b"\n")
-        process.stdin.flush()
-        return process.stdout.readline(), process.stdout
-
-    def close(self) -> None:
-        """End the processes."""
-        for process in self._processes.values():
-            with contextlib.suppress(OSError):
-                process.communicate()
-        self._processes.clear()

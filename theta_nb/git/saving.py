@@ -12,9 +12,9 @@ from theta_nb.checkpoints.detection import format_for_name
 from theta_nb.engine.clean import Cleaner
 from theta_nb.engine.known import KnownChunks
 from theta_nb.git.attributes import filters_of
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.commits import parent_of
 from theta_nb.git.places import Places
-from theta_nb.git.process import CatFile
 from theta_nb.git.versions import previous_of, text_of, versions_at
 
 __all__ = ["is_tracked", "manifest_of_state"]

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from theta_nb.engine.previous import AUTO, Previous
 from theta_nb.errors import ManifestError, ThetaError
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.places import Places
-from theta_nb.git.process import LITERAL, CatFile, GitError, git
+from theta_nb.git.process import LITERAL, GitError, git
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import MAX_MANIFEST_NBYTES, dump, is_manifest, parse
 from theta_nb.updates.table import UPDATES

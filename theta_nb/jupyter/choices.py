@@ -12,8 +12,9 @@ from theta_nb.checkpoints.formats import FORMATS
 from theta_nb.commands.track import tracked_patterns
 from theta_nb.errors import ManifestError, ThetaError
 from theta_nb.git.attributes import tracked_in_tree
+from theta_nb.git.cat_file import CatFile
 from theta_nb.git.places import Places, find_places
-from theta_nb.git.process import CatFile, git, git_text
+from theta_nb.git.process import git, git_text
 from theta_nb.git.tracked import tracked_in_index, untracked_checkpoints
 from theta_nb.git.versions import index_blobs, read_text
 from theta_nb.manifest.text import parse

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from theta_nb.errors import CorruptObjectError, MissingObjectError, ThetaError
@@ -21,7 +21,7 @@ from theta_nb.storage.durable import to_disk
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["DirectoryStore", "MemoryStore", "ObjectStore", "is_oid"]
+__all__ = ["DirectoryStore", "MemoryStore", "ObjectStore", "is_oid", "lacking"]
 
 _OID = re.compile(r"[0-9a-f]{64}")
 
@@ -65,6 +65,18 @@ class ObjectStore(Protocol):
     def __iter__(self) -> Iterator[str]:
         """Names of all objects, in no particular order."""
         ...
+
+
+def lacking(oids: Iterable[str], store: ObjectStore) -> tuple[str, ...]:
+    """Names of the objects among ``oids`` that a store does not have, sorted.
+
+    Examples
+    --------
+    >>> store = MemoryStore()
+    >>> len(lacking([store.write(b"here"), "ab" * 32], store))
+    1
+    """
+    return tuple(oid for oid in sorted(oids) if store.size(oid) is None)
 
 
 class MemoryStore:
