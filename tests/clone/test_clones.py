@@ -93,6 +93,41 @@ def test_a_sparse_clone_fetches_what_it_shows(clone: Clone) -> None:
 
 
 @pytest.mark.usefixtures("installed")
+def test_what_a_sparse_checkout_leaves_out_is_neither_fetched_nor_written_unless_it_is_named(clone: Clone) -> None:
+    made = clone("--sparse")
+    outside = made.path / "models"
+
+    def left_out() -> bool:
+        return not outside.exists() and "S models/c.safetensors\n" in made("ls-files", "-t")
+
+    before = objects(made)
+    for command in (
+        ("pull",),
+        ("checkout",),
+        ("pull", "."),
+        ("checkout", "--source", "main"),
+        ("checkout", "--source", "main", "*.safetensors"),
+        ("compact",),
+    ):
+        made("theta", *command)
+        assert left_out(), command
+        assert objects(made) == before, command
+    for paths in ("models", "models/*"):
+        refused = made.run("theta", "pull", paths, check=False)
+        assert (refused.returncode, "sparse-checkout add" in refused.stderr) == (1, True), paths
+        assert left_out(), paths
+    made("theta", "pull", "models/c.safetensors")
+    assert (outside / "c.safetensors").read_bytes() == FILES["models/c.safetensors"]
+    assert_quiet(made)
+    (outside / "c.safetensors").unlink()
+    made("sparse-checkout", "reapply")
+    made("theta", "checkout")
+    assert not (outside / "c.safetensors").exists()
+    made("theta", "checkout", "--source", "main", "models/c.safetensors")
+    assert_complete(made)
+
+
+@pytest.mark.usefixtures("installed")
 def test_without_a_work_tree_nothing_is_fetched_until_it_is_asked_for(clone: Clone, tmp_path: Path) -> None:
     for options in (("--mirror",), ("--bare",), ("--no-checkout",)):
         made = clone(*options, name=options[0].strip("-"))

@@ -20,6 +20,7 @@ from theta_nb.git.places import Places
 from theta_nb.git.process import git
 from theta_nb.git.tracked import TrackedBlob, tracked_in_commit, tracked_in_index
 from theta_nb.git.versions import read_text
+from theta_nb.git.words import spelled_out
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import declared_size, parse
 
@@ -70,7 +71,8 @@ def checkout(
         The repository; needs a work tree.
     paths
         Pathspecs relative to the current directory; all tracked checkpoints by default, of which only those are
-        written that are missing or still manifests.
+        written that are missing or still manifests. What a sparse checkout leaves out is written only where its path
+        is spelled out.
     source
         Commit to take them from (which also changes the index, as ``git checkout REV -- PATH`` does); the index by
         default.
@@ -92,11 +94,7 @@ def checkout(
     """
     if places.work_tree is None:
         raise ThetaError("there is no work tree here to check out into", hint="Run it in a clone that has one.")
-    blobs = tracked_in_index(places, paths) if source is None else tracked_in_commit(places, source, paths)
-    if paths and not blobs:
-        raise ThetaError(
-            f"no tracked checkpoint matches {', '.join(paths)}", hint="'git theta ls-files' lists what is tracked."
-        )
+    blobs = _wanted(places, paths, source)
     if blobs:
         require_filter(places.top)  # which tells the index what was written
     cat_file = CatFile(places.top)
@@ -124,6 +122,21 @@ def checkout(
         _stage(places, jobs)
     refresh(places, [item.path for item in done if item.action in ("written", "already there")])
     return sorted(done, key=lambda item: item.path)
+
+
+def _wanted(places: Places, paths: Sequence[str], source: str | None) -> list[TrackedBlob]:
+    found = tracked_in_index(places, paths) if source is None else tracked_in_commit(places, source, paths)
+    named = spelled_out(places, paths) if any(blob.sparse for blob in found) else frozenset()
+    blobs = [blob for blob in found if not blob.sparse or blob.path in named]
+    if paths and not blobs:
+        said = ", ".join(paths)
+        if found:
+            raise ThetaError(
+                f"the sparse checkout leaves out every checkpoint that {said} stands for",
+                hint="Spell out the path of one to have it all the same, or run 'git sparse-checkout add FOLDER'.",
+            )
+        raise ThetaError(f"no tracked checkpoint matches {said}", hint="'git theta ls-files' lists what is tracked.")
+    return blobs
 
 
 def _plan(

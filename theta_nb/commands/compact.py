@@ -58,7 +58,8 @@ def compact(
     places
         The repository; needs an index.
     paths
-        Pathspecs relative to the current directory; all tracked checkpoints by default.
+        Pathspecs relative to the current directory; all tracked checkpoints by default, without those that a sparse
+        checkout leaves out.
     depth
         Updates that may stay in a chain.
     progress
@@ -75,7 +76,8 @@ def compact(
         raise ThetaError("there is no index here to stage in", hint="Run it in a work tree.")
     if depth < 0:
         raise ThetaError(f"--depth {depth} is negative")
-    blobs = tracked_in_index(places, paths)
+    # As 'git add' has it: an entry that is replaced would no longer be left out of the work tree.
+    blobs = [blob for blob in tracked_in_index(places, paths) if not blob.sparse]
     for blob in blobs:
         if blob.stage:
             raise ThetaError(f"{blob.path} is in an unfinished merge", hint="Resolve it first.")

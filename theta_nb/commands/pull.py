@@ -45,7 +45,8 @@ def pull(
     remote
         Name, URL or path; all remotes in turn where empty, the default one first.
     paths
-        Pathspecs relative to the current directory; all tracked checkpoints by default.
+        Pathspecs relative to the current directory; all tracked checkpoints by default, without those that a sparse
+        checkout leaves out.
     progress
         Called with bytes done and bytes in all, first of the fetch and then of the files.
 

@@ -10,8 +10,9 @@ from fnmatch import fnmatchcase
 
 from theta_nb.git.places import Places
 from theta_nb.git.process import GitError, git
-from theta_nb.git.tracked import resolve
+from theta_nb.git.tracked import SKIP_WORKTREE, resolve
 from theta_nb.git.walk import manifest_blobs, manifest_texts, named_objects
+from theta_nb.git.words import spelled_out
 from theta_nb.manifest.model import Manifest
 from theta_nb.manifest.text import parse
 
@@ -25,7 +26,8 @@ class Selection:
     Parameters
     ----------
     revisions
-        Commits whose trees are meant, without their history; ``""`` is the index.
+        Commits whose trees are meant, without their history; ``""`` is the index, without what a sparse checkout
+        leaves out and ``paths`` does not spell out.
     history
         Arguments of ``git rev-list``; everything that they reach is meant.
     paths
@@ -90,12 +92,14 @@ def needed_objects(places: Places, selection: Selection) -> tuple[dict[str, int]
 
 def _index(places: Places, selection: Selection) -> Iterator[tuple[bytes, str]]:
     specs = selection.paths or ([":/"] if places.work_tree else ["."])
-    out = git("ls-files", "--stage", "--full-name", "-z", "--", *specs, cwd=places.cwd)
+    out = git("ls-files", "--stage", "-t", "--full-name", "-z", "--", *specs, cwd=places.cwd)
+    named = spelled_out(places, selection.paths)
     for record in out.split(b"\0")[:-1]:
         info, _, name = record.partition(b"\t")
-        mode, oid, _ = info.split(b" ")
-        if mode.startswith(b"100"):
-            yield oid, os.fsdecode(name)
+        tag, mode, oid, _ = info.split(b" ")
+        path = os.fsdecode(name)
+        if mode.startswith(b"100") and (tag != SKIP_WORKTREE.encode("ascii") or path in named):
+            yield oid, path
 
 
 def _tree(places: Places, revision: str) -> Iterator[tuple[bytes, str]]:

@@ -9,7 +9,18 @@ from dataclasses import dataclass
 from theta_nb.git.places import Places
 from theta_nb.git.process import GitError, git, git_text
 
-__all__ = ["TrackedBlob", "filter_of", "resolve", "tracked_in_commit", "tracked_in_index", "untracked_checkpoints"]
+__all__ = [
+    "SKIP_WORKTREE",
+    "TrackedBlob",
+    "filter_of",
+    "resolve",
+    "tracked_in_commit",
+    "tracked_in_index",
+    "untracked_checkpoints",
+]
+
+SKIP_WORKTREE = "S"
+"""What ``git ls-files -t`` writes before an entry that a sparse checkout leaves out of the work tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +39,8 @@ class TrackedBlob:
         Whether the index holds this blob at this path.
     stage
         0, or the stage of an unmerged entry.
+    sparse
+        Whether a sparse checkout leaves the file out of the work tree.
     """
 
     path: str
@@ -35,6 +48,7 @@ class TrackedBlob:
     executable: bool = False
     in_index: bool = True
     stage: int = 0
+    sparse: bool = False
 
 
 def filter_of(places: Places, paths: Iterable[str], *, cached: bool = False) -> dict[str, str]:
@@ -57,13 +71,15 @@ def tracked_in_index(places: Places, pathspecs: Sequence[str] = ()) -> list[Trac
     """
     # From the top without a pathspec, not with one for the top: GIT_LITERAL_PATHSPECS may be set.
     cwd = places.cwd if pathspecs else places.top
-    out = git("ls-files", "--stage", "--full-name", "-z", "--", *pathspecs, cwd=cwd)
+    out = git("ls-files", "--stage", "-t", "--full-name", "-z", "--", *pathspecs, cwd=cwd)
     blobs = []
     for record in out.split(b"\0")[:-1]:
         info, _, name = record.partition(b"\t")
-        mode, oid, stage = info.decode("ascii").split(" ")
+        tag, mode, oid, stage = info.decode("ascii").split(" ")
         if mode.startswith("100"):
-            blobs.append(TrackedBlob(os.fsdecode(name), oid, mode == "100755", stage=int(stage)))
+            blobs.append(
+                TrackedBlob(os.fsdecode(name), oid, mode == "100755", stage=int(stage), sparse=tag == SKIP_WORKTREE)
+            )
     return _only_tracked(places, blobs)
 
 
@@ -82,14 +98,16 @@ def tracked_in_commit(places: Places, revision: str, pathspecs: Sequence[str] = 
         listed = git("ls-files", f"--with-tree={commit}", "--full-name", "-z", "--", *pathspecs, cwd=places.cwd)
         wanted = set(listed.split(b"\0"))
     out = git("ls-tree", "-r", "-z", "--full-tree", commit, cwd=places.top)
-    index = {blob.path: blob.oid for blob in tracked_in_index(places) if blob.stage == 0}
+    index = {blob.path: blob for blob in tracked_in_index(places) if blob.stage == 0}
     blobs = []
     for record in out.split(b"\0")[:-1]:
         info, _, name = record.partition(b"\t")
         mode, _, oid = info.decode("ascii").split(" ")
         if mode.startswith("100") and (wanted is None or name in wanted):
             path = os.fsdecode(name)
-            blobs.append(TrackedBlob(path, oid, mode == "100755", in_index=index.get(path) == oid))
+            entry = index.get(path)
+            in_index, sparse = (False, False) if entry is None else (entry.oid == oid, entry.sparse)
+            blobs.append(TrackedBlob(path, oid, mode == "100755", in_index=in_index, sparse=sparse))
     return _only_tracked(places, blobs)
 
 

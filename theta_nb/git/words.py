@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from theta_nb.errors import NotTrackedError, ThetaError, UnknownWordError
 from theta_nb.git.attributes import tracked_in_tree
@@ -11,7 +11,7 @@ from theta_nb.git.places import Places
 from theta_nb.git.process import GitError, git_ok
 from theta_nb.git.tracked import filter_of, resolve, tracked_in_index
 
-__all__ = ["checkpoint_paths", "meanings", "name_in_repository", "revisions_and_paths", "split_spec"]
+__all__ = ["checkpoint_paths", "meanings", "name_in_repository", "revisions_and_paths", "spelled_out", "split_spec"]
 
 
 def revisions_and_paths(places: Places, words: Sequence[str], dashes: int | None = None) -> tuple[list[str], list[str]]:
@@ -108,6 +108,17 @@ def name_in_repository(word: str, places: Places) -> str:
     if name == ".." or name.startswith("../"):
         raise ThetaError(f"{word} is outside the repository {places.top}")
     return name
+
+
+def spelled_out(places: Places, pathspecs: Iterable[str]) -> frozenset[str]:
+    """Paths, relative to the top, that pathspecs spell out whole; a folder, a glob or magic does not name its files.
+
+    Raises
+    ------
+    ThetaError
+        If one is outside of the repository.
+    """
+    return frozenset(name_in_repository(spec, places) for spec in pathspecs if not spec.startswith(":"))
 
 
 def checkpoint_paths(places: Places, paths: Sequence[str] = (), *, revision: str | None = None) -> list[str]:
