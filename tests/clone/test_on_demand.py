@@ -31,9 +31,11 @@ pytestmark = pytest.mark.usefixtures("installed")
 def test_never(clone: Clone, fetches: Fetches) -> None:
     made = clone("-c", "theta.fetch=never")
     (said,) = warnings(made.said)
-    assert "theta.fetch is 'never'" in said
+    assert "theta.fetch is 'never': origin was not asked" in said
     assert fetches.take() == []
     assert_quiet(made)
+    with pytest.raises(MissingObjectError, match="is 'never': origin was not asked"):
+        theta_nb.Repository(made.path).load(A, rev="old")
     made("theta", "fetch")  # being asked for is another thing
     made("theta", "checkout")
     assert (made.path / A).read_bytes() == FILES[A]
@@ -83,9 +85,13 @@ def test_ask_at_a_terminal(clone: Clone, answer: bytes, expected: bool) -> None:
 def test_ask_without_a_terminal_is_no(clone: Clone, fetches: Fetches) -> None:
     made = clone("-c", "theta.fetch=ask")
     (said,) = warnings(made.said)
+    assert "theta.fetch is 'ask': origin was not asked" in said
     assert "git theta checkout" in said
     assert fetches.take() == []
     assert_quiet(made)
+    made("remote", "remove", "origin")
+    with pytest.raises(MissingObjectError, match="there is no remote to ask"):
+        theta_nb.Repository(made.path).checkpoint(A, rev="old")
 
 
 # --- what needs objects, and what does not ----------------------------------------------------------------------------
@@ -171,10 +177,15 @@ def test_the_api_fetches_one_batch_for_many_tensors(
 def test_the_api_says_why_where_objects_cannot_be_had(clone: Clone, origin: GitSandbox) -> None:
     made = clone("--no-checkout")
     origin.path.rename(origin.path.parent / "moved.git")
-    with pytest.raises(MissingObjectError) as caught:
-        theta_nb.Repository(made.path).load(A, rev="main")
-    assert caught.value.oids
-    assert A in str(caught.value)
+    repository = theta_nb.Repository(made.path)
+    for read in (repository.load, repository.checkpoint):
+        with pytest.raises(MissingObjectError) as caught:
+            read(A, rev="main")
+        assert caught.value.oids
+        said = str(caught.value)
+        assert A in said
+        assert f"origin: there is no repository at {origin.path}" in said
+        assert caught.value.oids[0][:12] in said
 
 
 # --- traps of the delay capability ------------------------------------------------------------------------------------

@@ -112,7 +112,7 @@ def test_where_objects_have_to_be_fetched_and_may_not_or_cannot_be(server: GitSa
     clone("config", "theta.fetch", "never")
     refused = theta(clone.path, "replay")
     assert refused.status == 1
-    assert "theta.fetch is 'never'. Run 'git theta fetch'." in refused.err
+    assert "theta.fetch is 'never': origin was not asked. Run 'git theta fetch'." in refused.err
     clone("config", "--unset", "theta.fetch")
     gone = server.path.rename(server.path.parent / "gone.git")
     refused = theta(clone.path, "replay")

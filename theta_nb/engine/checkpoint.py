@@ -127,15 +127,19 @@ class Checkpoint(Mapping[str, TensorView]):
         bring: Bring | None = None,
     ) -> Checkpoint:
         """The checkpoint of a manifest, its objects in ``store``; ``bring`` fetches those that are not."""
-        try:
-            if bring is not None:
+        name = description or "the checkpoint"
+        if bring is not None:
+            try:
                 bring({oid: manifest.objects[oid] for oid in manifest.values[manifest.layout].oids})
+            except MissingObjectError as error:
+                raise MissingObjectError(
+                    f"the layout of {name}: {error.message}", oids=error.oids, hint=error.hint
+                ) from error
+        try:
             layout = read_layout(manifest, Decoder(store))
         except MissingObjectError as error:
             raise MissingObjectError(
-                f"{description or 'the checkpoint'}: the object that holds its layout is not here",
-                oids=error.oids,
-                hint=FETCH,
+                f"{name}: the object that holds its layout is not here", oids=error.oids, hint=FETCH
             ) from error
         return cls(layout, ObjectStorages(manifest, layout, store, executor, bring), description)
 

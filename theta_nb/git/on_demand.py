@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from theta_nb.errors import MissingObjectError, ThetaError
+from theta_nb.errors import MissingObjectError, ThetaError, listed
 from theta_nb.git.asking import open_terminal
 from theta_nb.git.errands import NO_ERRANDS, Errands
 from theta_nb.git.places import Places
+from theta_nb.git.process import git_lines
 from theta_nb.storage.objects import lacking
 
 __all__ = ["bring"]
@@ -48,12 +49,9 @@ def bring(
     if not missing:
         return
     what = f"{len(missing)} objects ({_megabytes(missing)}) are not here"
-    if places.settings.fetch == "never":
-        raise MissingObjectError(
-            f"{what}, and theta.fetch is 'never'", oids=tuple(sorted(missing)), hint="Run 'git theta fetch'."
-        )
-    if places.settings.fetch == "ask" and not _consents(f"theta: {what}. Fetch them? [Y/n] "):
-        raise MissingObjectError(what, oids=tuple(sorted(missing)), hint="Run 'git theta fetch'.")
+    fetch = places.settings.fetch
+    if fetch == "never" or (fetch == "ask" and not _consents(f"theta: {what}. Fetch them? [Y/n] ")):
+        raise _refused(places, f"{what}, and theta.fetch is {fetch!r}", tuple(sorted(missing)))
     # Talking to remotes takes imports that a repository which has everything need not pay for.
     from theta_nb.git.download import obtain_objects
 
@@ -70,6 +68,16 @@ def bring(
 def _cut_short(places: Places, objects: Mapping[str, int]) -> dict[str, int]:
     """Objects that do not have their length, as one that was on its way to the disk when the power went."""
     return {oid: size for oid, size in objects.items() if places.store.size(oid) not in (None, size)}
+
+
+def _refused(places: Places, what: str, oids: tuple[str, ...]) -> MissingObjectError:
+    """The error that says where objects could have come from."""
+    names = git_lines("remote", cwd=places.top)
+    if not names:
+        hint = "Run 'git theta fetch' with the path or URL of a repository that has them."
+        return MissingObjectError(f"{what}: there is no remote to ask", oids=oids, hint=hint)
+    verb = "was" if len(names) == 1 else "were"
+    return MissingObjectError(f"{what}: {listed(names)} {verb} not asked", oids=oids, hint="Run 'git theta fetch'.")
 
 
 def _megabytes(objects: Mapping[str, int]) -> str:
