@@ -22,7 +22,7 @@ __all__ = ["LfsServer", "Recorder", "history", "hook_path", "needed", "server_ob
 NAME = "m.safetensors"
 # Unlike each other in every tensor, so that each version has objects of its own.
 ONE, TWO, THREE = model(1), model(2), model(3)
-OURS = ("pre-push", "post-checkout", "post-merge", "post-commit", "prepare-commit-msg")
+OURS = ("pre-push", "post-checkout", "post-merge", "post-commit", "post-rewrite", "prepare-commit-msg")
 
 
 def hook_path(repo: GitSandbox, name: str) -> Path:

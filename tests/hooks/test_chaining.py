@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import GitSandbox
-from tests.hooks.conftest import NAME, OURS, THREE, Recorder, hook_path, needed, server_objects, write_hook
+from tests.hooks.conftest import NAME, OURS, THREE, TWO, Recorder, hook_path, needed, server_objects, write_hook
 from theta_nb.git.hooks import HOOKS, hook_problems, hook_states, install_hooks, kept_hooks, remove_hooks
 from theta_nb.git.places import find_places
 
@@ -19,6 +19,8 @@ LFS_PRE_PUSH = """#!/bin/sh
 command -v git-lfs >/dev/null 2>&1 || { echo >&2 "no git-lfs"; exit 2; }
 git lfs pre-push "$@"
 """
+
+NOT_OF_GIT_LFS = ["post-rewrite", "prepare-commit-msg"]
 
 
 def chain(repo: GitSandbox, name: str, script: str, **options: int) -> Path:
@@ -101,6 +103,24 @@ def test_hooks_after_commits_and_checkouts_get_their_arguments_and_their_status_
     assert len(recorder.calls("post-commit")) == 1
 
 
+def test_every_hook_after_a_rewrite_gets_the_whole_input(history: GitSandbox, recorder: Recorder) -> None:
+    for name in ("first", "second"):
+        chain(history, "post-rewrite", recorder.script(name))
+    chain(history, "post-rewrite", "exit 0 # reads nothing\n")
+    old = history("rev-parse", "HEAD").strip()
+    history("commit", "-q", "--amend", "-m", "amended")
+    line = f"{old} {history('rev-parse', 'HEAD').strip()}\n".encode()
+    assert recorder.calls("first") == recorder.calls("second") == [(["amend"], line)]
+    history("config", "theta.smudgeLimit", "100")
+    history("checkout", "-q", "-b", "side", "one")
+    history("commit", "-q", "--allow-empty", "-m", "side")
+    old = history("rev-parse", "HEAD").strip()
+    history("rebase", "-q", "main")
+    line = f"{old} {history('rev-parse', 'HEAD').strip()}\n".encode()
+    assert recorder.calls("first") == recorder.calls("second") == [(["rebase"], line)]
+    assert (history.path / NAME).read_bytes() == TWO
+
+
 def test_a_hook_that_commits_again_is_called_again(history: GitSandbox, tmp_path: Path) -> None:
     log = tmp_path / "log"
     script = f'echo x >> "{log}"\n[ $(wc -l < "{log}") -lt 3 ] && git commit -q --allow-empty -m again\nexit 0\n'
@@ -179,7 +199,7 @@ def test_git_lfs_install_before_and_after_ours(pushing: GitSandbox, server: Path
     pushing.write(NAME, THREE)
     pushing("add", NAME)  # the filter installs ours
     assert all(state.state == "ours" for state in hook_states(places)), hook_states(places)
-    assert [state.name for state in hook_states(places) if not state.chained] == ["prepare-commit-msg"]
+    assert [state.name for state in hook_states(places) if not state.chained] == NOT_OF_GIT_LFS
     result = pushing.run("lfs", "install", "--local", check=False)
     assert result.returncode == 2, "git-lfs now chains by itself: what is written about it is out of date"
     assert hook_path(pushing, "pre-push").read_text() == HOOKS["pre-push"]
@@ -197,7 +217,7 @@ def test_hooks_that_git_lfs_overwrote_are_reported_and_come_back(
     chain(pushing, "pre-push", recorder.script("user"))
     for _ in range(2):
         pushing("lfs", "update", "--force")
-        assert len(hook_problems(places)) == len(OURS) - 1, "all but prepare-commit-msg, which Git LFS has none of"
+        assert len(hook_problems(places)) == len(OURS) - len(NOT_OF_GIT_LFS), "those that Git LFS has as well"
         env, fsck = pushing("theta", "env"), pushing("theta", "fsck")
         for said in (env, fsck):
             assert str(hook_path(pushing, "pre-push")) in said

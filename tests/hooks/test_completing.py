@@ -1,4 +1,4 @@
-"""Checkpoints that are too large for git itself are written by the hooks, and never inside a rebase."""
+"""Checkpoints that are too large for git itself are written by the hooks, of a rebase at its end."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from tests.hooks.conftest import NAME, ONE, THREE, TWO
 from theta_nb.git.hook_entry import pending_paths
 from theta_nb.git.pending import PENDING, leave_pending
 from theta_nb.git.places import find_places
+
+OTHER = "other.safetensors"
 
 
 @pytest.fixture
@@ -85,20 +87,75 @@ def test_clones_and_work_trees(small: GitSandbox, tmp_path: Path) -> None:
     assert content(outside) == ONE
 
 
-def test_a_rebase_is_left_alone(small: GitSandbox) -> None:
+@pytest.fixture
+def branched(small: GitSandbox) -> GitSandbox:
+    """``small`` on a branch from ``one``, with two commits of another checkpoint; ``main`` has other weights."""
     small("checkout", "-q", "-b", "side", "one")
     for number in (1, 2):
-        small.write("other.safetensors", model(layer_0_bias=bias(float(number))))
-        small("add", "other.safetensors")
-        small("commit", "-qm", f"side {number}", "--", "other.safetensors")
+        small.write(OTHER, model(layer_0_bias=bias(float(number))))
+        small("add", OTHER)
+        small("commit", "-qm", f"side {number}", "--", OTHER)
     small("checkout", "-q", "-f", "side")
-    small("rebase", "-q", "main")
-    assert small("log", "--format=%s", "main..side") == "side 2\nside 1\n"
-    assert small("status", "--porcelain") == ""
-    small("theta", "checkout")
-    assert content(small) == TWO
-    assert content(small, "other.safetensors") == model(layer_0_bias=bias(2.0))
-    assert_quiet(small)
+    return small
+
+
+def assert_rebased(repo: GitSandbox, *subjects: str) -> None:
+    assert repo("log", "--format=%s", "main..side").splitlines() == list(subjects)
+    assert content(repo) == TWO
+    assert content(repo, OTHER) == model(layer_0_bias=bias(2.0))
+    assert not (repo.path / ".git" / PENDING).exists()
+
+
+@pytest.mark.parametrize(
+    "options", [("--merge",), ("--apply",), ("-i",), ("--no-ff", "--exec", "true")], ids=lambda options: options[0]
+)
+def test_a_rebase_is_left_alone_until_its_end(branched: GitSandbox, options: tuple[str, ...]) -> None:
+    branched.run("rebase", "-q", *options, "main", env={"GIT_SEQUENCE_EDITOR": "true"})
+    assert_rebased(branched, "side 2", "side 1")
+    assert_quiet(branched)
+
+
+@pytest.mark.parametrize("backend", ["--merge", "--apply"])
+def test_a_rebase_of_a_work_tree_with_changes(branched: GitSandbox, backend: str) -> None:
+    attributes = branched.path / ".gitattributes"
+    attributes.write_text(attributes.read_text() + "# mine\n")
+    branched("rebase", "-q", backend, "--autostash", "main")
+    assert_rebased(branched, "side 2", "side 1")
+    assert branched("status", "--porcelain") == " M .gitattributes\n"
+
+
+def test_commits_that_are_amended_inside_a_rebase(branched: GitSandbox) -> None:
+    branched.run("rebase", "-q", "-i", "main", env={"GIT_SEQUENCE_EDITOR": "sed -i 1s/^pick/edit/"})
+    branched("commit", "-q", "--amend", "-m", "amended")
+    assert content(branched).startswith(b"theta-manifest "), "it was written in the middle of a rebase"
+    branched("rebase", "--continue")
+    assert_rebased(branched, "side 2", "amended")
+    assert_quiet(branched)
+
+
+def test_a_rebase_that_stops_at_a_conflict(branched: GitSandbox) -> None:
+    branched("checkout", "-q", "main")
+    branched.write("text", b"main")
+    branched.commit_all("text")
+    branched("checkout", "-q", "side")
+    branched.write("text", b"side")
+    branched("add", "text")
+    branched("commit", "-qm", "side 3")
+    assert branched.run("rebase", "-q", "main", check=False).returncode == 1
+    branched.write("text", b"both")
+    branched("add", "text")
+    branched.run("rebase", "--continue", env={"GIT_EDITOR": "true"})
+    assert_rebased(branched, "side 3", "side 2", "side 1")
+    assert_quiet(branched)
+
+
+def test_a_rebase_in_a_linked_work_tree(branched: GitSandbox, tmp_path: Path) -> None:
+    branched("checkout", "-q", "main")
+    linked = GitSandbox(tmp_path / "linked")
+    branched("worktree", "add", "-q", str(linked.path), "side")
+    linked("rebase", "-q", "main")
+    assert (content(linked), content(linked, OTHER)) == (TWO, model(layer_0_bias=bias(2.0)))
+    assert_quiet(linked)
 
 
 def test_a_sequence_is_left_alone_until_its_end(small: GitSandbox) -> None:
@@ -120,6 +177,7 @@ def test_nothing_is_started_where_nothing_waits(history: GitSandbox, theta_calls
     history("commit", "-q", "--allow-empty", "-m", "empty")
     history("checkout", "-q", "main")
     history("merge", "-q", "--ff-only", "side")
+    history("commit", "-q", "--amend", "--allow-empty", "-m", "amended")
     assert theta_calls() == [], "Python was started for a commit without checkpoints"
     history("config", "theta.smudgeLimit", "100")
     history("checkout", "-q", "one")

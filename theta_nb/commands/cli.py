@@ -171,8 +171,8 @@ def _hook(argv: Sequence[str]) -> int:
         return _pre_commit()
     if name == "prepare-commit-msg":
         return _prepare_commit_msg(argv[1:])
-    if name in ("post-checkout", "post-merge", "post-commit"):
-        return _complete()
+    if name in ("post-checkout", "post-merge", "post-commit", "post-rewrite"):
+        return _complete(rebased=list(argv[:2]) == ["post-rewrite", "rebase"])
     raise UsageError("'hook' is started by the hooks that 'git theta hooks' installs", hint=SEE_HELP)
 
 
@@ -207,7 +207,7 @@ def _prepare_commit_msg(argv: Sequence[str]) -> int:
     return _OK
 
 
-def _complete() -> int:
+def _complete(*, rebased: bool) -> int:
     from theta_nb.git.hook_entry import pending_paths, pointers_wait
     from theta_nb.git.places import find_places
 
@@ -219,7 +219,7 @@ def _complete() -> int:
         from theta_nb.git.pointers import sync_pointers
 
         sync_pointers(places)
-    paths = pending_paths(places)
+    paths = pending_paths(places, rebased=rebased)
     if paths:
         from theta_nb.commands.checkout import checkout
 

@@ -21,7 +21,8 @@ from theta_nb.manifest.text import is_manifest
 
 __all__ = ["pending_paths", "pointers_wait", "pre_commit", "pre_push", "run_before"]
 
-_UNDER_WAY = ("rebase-merge", "rebase-apply", "sequencer")
+_REBASE = ("rebase-merge", "rebase-apply")
+_SEQUENCE = ("sequencer",)
 _MOST_PENDING_NBYTES = 2**24
 _CHAIN = "GIT_THETA_BEFORE"
 
@@ -31,12 +32,20 @@ Progress = Callable[[int, int], None]
 # --- completing what a checkout left --------------------------------------------------------------------------------
 
 
-def pending_paths(places: Places) -> list[str]:
+def pending_paths(places: Places, *, rebased: bool = False) -> list[str]:
     """Checkpoints to complete now, and forget them; none inside a rebase or sequence.
 
     A rebase keeps the index in memory, with the sizes of manifests: a file that changes under it stops it.
+
+    Parameters
+    ----------
+    places
+        The repository.
+    rebased
+        Whether a rebase says that it made its last commit; its files are still there then.
     """
-    if any(os.path.lexists(os.path.join(places.git_dir, name)) for name in _UNDER_WAY):
+    under_way = _SEQUENCE if rebased else (*_REBASE, *_SEQUENCE)
+    if any(os.path.lexists(os.path.join(places.git_dir, name)) for name in under_way):
         return []
     names = _take_pending(os.path.join(places.git_dir, PENDING))
     if not names:

@@ -39,19 +39,20 @@ if [ "$GIT_THETA_BEFORE" != NAME ] || [ "${0##*/}" = NAME ]; then
 fi
 """
 
+# Each hook gets all of the input, to the last line break, which '$(...)' alone would take away.
+_RUN_BEFORE_WITH_INPUT = """input=$(cat; echo x)
+input=${input%x}
+""" + _RUN_BEFORE.replace("GIT_THETA_BEFORE=NAME", 'printf %s "$input" 2>/dev/null | GIT_THETA_BEFORE=NAME')
+
 # Python is started only where the filter left something to complete: these hooks run with every commit. For the one
 # that 'git worktree add' runs, '.git' is a file.
-_COMPLETE = (
-    _HEAD
-    + _RUN_BEFORE
-    + """dir=${GIT_DIR:-.git}
+_COMPLETE = """dir=${GIT_DIR:-.git}
 if [ -f "$dir" ]; then dir=$(git rev-parse --git-dir); fi
 if [ -f "$dir/theta-pending" ] && command -v git-theta >/dev/null 2>&1; then
     git-theta hook NAME "$@"
 fi
 exit 0
 """
-)
 
 # It changes what is committed, so where it cannot run the commit goes on as it is: the next one makes up for it.
 _POINTERS = (
@@ -83,8 +84,15 @@ POINTER_HOOKS = ("pre-commit",)
 
 HOOKS = {
     "pre-push": _PRE_PUSH,
-    **{name: _COMPLETE.replace("NAME", name) for name in ("post-checkout", "post-merge", "post-commit")},
+    **{
+        name: (_HEAD + _RUN_BEFORE + _COMPLETE).replace("NAME", name)
+        for name in ("post-checkout", "post-merge", "post-commit")
+    },
+    "post-rewrite": (_HEAD + _RUN_BEFORE_WITH_INPUT + _COMPLETE).replace("NAME", "post-rewrite"),
     "prepare-commit-msg": _TRAILERS.replace("NAME", "prepare-commit-msg"),
     **{name: _POINTERS.replace("NAME", name) for name in POINTER_HOOKS},
 }
-"""Content of each hook file. ``post-commit`` is what runs at the end of a cherry-pick or revert."""
+"""Content of each hook file.
+
+``post-commit`` is what runs at the end of a cherry-pick or revert, ``post-rewrite`` at that of a rebase.
+"""

@@ -96,8 +96,8 @@ def hooks(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
         "hooks",
         """
         Install or repair the hooks of this repository, or take them out: pre-push uploads weights,
-        post-checkout, post-merge and post-commit write checkpoints that are too large for git itself,
-        prepare-commit-msg notes in the message of a merge how checkpoints were merged.
+        post-checkout, post-merge, post-commit and post-rewrite write checkpoints that are too large for git
+        itself, prepare-commit-msg notes in the message of a merge how checkpoints were merged.
         Hooks that are there already are kept and run first. The filter does this by itself on first use.
         """,
         """
