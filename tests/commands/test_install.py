@@ -157,6 +157,30 @@ def test_skip_smudge_is_set_kept_and_taken_back(empty: GitSandbox) -> None:
     assert value(empty, "global", "theta.skipSmudge") == ""
 
 
+def test_hooks_that_are_not_installed_are_named_each_time(empty: GitSandbox) -> None:
+    remark = "theta.hooks is false for your account: no hooks are installed"
+    assert "ooks" not in said(empty.path, "install")
+    assert remark in said(empty.path, "install", "--no-hooks")
+    again = said(empty.path, "install")
+    assert "installed for your account already" in again
+    assert remark in again
+    assert "To have them: git theta install --hooks" in again
+    back = said(empty.path, "install", "--hooks")
+    assert "Hooks are installed again" in back
+    assert remark not in back
+    assert "ooks" not in said(empty.path, "install", "--hooks")
+
+
+@pytest.mark.parametrize(("off", "remarks"), [("no", True), ("0", True), ("yes", False), ("perhaps", False)])
+def test_a_repository_that_has_no_hooks_is_named_with_the_command_for_it(
+    empty: GitSandbox, off: str, remarks: bool
+) -> None:
+    empty("config", "--local", "theta.hooks", off)
+    out = said(empty.path, "install", "--hooks")
+    assert (f"theta.hooks is {off} in this repository: no hooks are installed" in out) is remarks
+    assert ("To have them: git theta hooks" in out) is remarks
+
+
 def test_rich_diff_lists_tensors(repository: GitSandbox) -> None:
     said(repository.path, "install", "--local", "--rich-diff")
     repository.write("my model.pt", checkpoint())

@@ -84,7 +84,10 @@ def test_remove_restores_what_was_there_and_lasts(history: GitSandbox, recorder:
     link.symlink_to("../../scripts/merge")
     stage_something(history)
     assert states(history) == {"ours"}
-    assert "pre-push, post-checkout" in history("theta", "hooks", "--remove")
+    out = history("theta", "hooks", "--remove")
+    assert "pre-push, post-checkout" in out
+    assert "'git push' leaves the weights behind" in out
+    assert "'git theta push --all' after it" in out
     assert mine.read_text() == recorder.script("user")
     assert link.is_symlink()
     assert target.read_text() == recorder.script("merge")
@@ -94,7 +97,7 @@ def test_remove_restores_what_was_there_and_lasts(history: GitSandbox, recorder:
     }
     stage_something(history, ONE)
     assert states(history) == {"foreign", "missing"}, "what was removed on purpose came back"
-    history("theta", "hooks")
+    assert "leaves the weights" not in history("theta", "hooks")
     assert states(history) == {"ours"}
 
 

@@ -37,6 +37,7 @@ def install(_: Namespace, result: InstallResult, style: Style) -> list[str]:
         lines += [style.yellow("Left as somebody else set it (--force replaces it):"), *_entries(result.kept)]
     if result.overriding:
         lines += [style.yellow("This differs from what theta writes, and counts here:"), *_entries(result.overriding)]
+    lines += _hooks_of(result, style)
     lines += [style.yellow(f"warning: {visible(warning)}") for warning in result.warnings]
     if result.changed and not result.warnings:
         lines += [
@@ -44,6 +45,19 @@ def install(_: Namespace, result: InstallResult, style: Style) -> list[str]:
             "or in a clone that has manifests:   git theta pull",
         ]
     return lines
+
+
+def _hooks_of(result: InstallResult, style: Style) -> list[str]:
+    off = result.no_hooks
+    if off is None:
+        again = "theta.hooks" in result.changed
+        return ["Hooks are installed again: by the filter, on its first use in a repository."] if again else []
+    own = off.scope in ("local", "worktree")
+    back = "git theta hooks" if own else f"git theta install --hooks{' --system' if off.scope == 'system' else ''}"
+    line = (
+        f"theta.hooks is {visible(off.value)} {_WHERE.get(off.scope, 'here')}: no hooks are installed, so 'git push' "
+    )
+    return [style.yellow(f"{line}uploads no weights. To have them: {back}")]
 
 
 def uninstall(_: Namespace, result: UninstallResult, style: Style) -> list[str]:
@@ -130,6 +144,13 @@ def hooks(_: Namespace, result: HooksResult, style: Style) -> list[str]:
     for state in result.states:
         shown = style.green("ours") if state.state == "ours" else style.yellow(state.state)
         lines.append(f"  {state.name:<{width}}  {shown}" + ("  after the one that was there" if state.chained else ""))
+    if result.removed:
+        lines.append(
+            style.yellow(
+                "'git push' leaves the weights behind from now on: run 'git theta push' before it, or "
+                "'git theta push --all' after it."
+            )
+        )
     return lines
 
 

@@ -22,6 +22,7 @@ from theta_nb.git.configuration import (
     PROGRAM,
     SKIP_SMUDGE,
     ConfigEntry,
+    Installed,
     Scope,
     installed,
     ours,
@@ -59,6 +60,8 @@ class InstallResult:
         Values in configurations of higher precedence that hide what was written.
     warnings
         What would make git fail to run the filter.
+    no_hooks
+        The value that has the filter leave the hooks of repositories alone, where one counts here.
     """
 
     scope: Scope
@@ -66,6 +69,7 @@ class InstallResult:
     kept: tuple[ConfigEntry, ...] = ()
     overriding: tuple[ConfigEntry, ...] = ()
     warnings: tuple[str, ...] = ()
+    no_hooks: ConfigEntry | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,9 +153,21 @@ def install(
         else:
             _write(scope, cwd, "--replace-all", key, value)
             changed.append(key)
-    overriding = tuple(e for e in installed(cwd).differing if e.scope != scope)
+    now = installed(cwd)
+    overriding = tuple(e for e in now.differing if e.scope != scope)
     problem = program_problem(search_path)
-    return InstallResult(scope, tuple(changed), tuple(kept), overriding, (problem,) if problem else ())
+    return InstallResult(
+        scope, tuple(changed), tuple(kept), overriding, (problem,) if problem else (), _without_hooks(now, cwd)
+    )
+
+
+def _without_hooks(now: Installed, cwd: str | None) -> ConfigEntry | None:
+    entry = now.effective.get(HOOKS)
+    try:
+        off = entry is not None and git_text("config", "--type=bool", "--get", HOOKS, cwd=cwd) == "false"
+    except GitError:  # neither true nor false: the next command says so
+        return None
+    return entry if off else None
 
 
 def uninstall(scope: Scope = "global", *, cwd: str | None = None) -> UninstallResult:
