@@ -146,6 +146,7 @@ def checkout(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
         """
         Turn manifests in the work tree into checkpoints, straight to the disk: for what was checked out with
         skip-smudge, above theta.smudgeLimit, or while objects were missing. Files with changes of yours are kept.
+        What a sparse checkout leaves out is written only where the file itself is named.
         """,
         """
         git theta checkout                        all manifests of the work tree

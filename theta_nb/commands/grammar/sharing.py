@@ -68,6 +68,7 @@ def pull(commands: Commands[argparse.ArgumentParser]) -> tuple[str, str]:
         """
         Download the weights that the index needs and write the checkpoints that are still manifests:
         what completes a clone that was made without theta or without its weights.
+        What a sparse checkout leaves out is fetched and written only where the file itself is named.
         """,
         """
         git theta pull
