@@ -142,6 +142,8 @@ def test_a_remote_that_is_pushed_to_by_another_address(known: GitSandbox, bare: 
     known("config", "--remove-section", f"url.file://{there}")
     known("config", f"url.{elsewhere}.pushInsteadOf", there)
     assert wanted(known, ("HEAD", "")) == new | old
+    known("config", f"url.{there.removesuffix('.git')}.insteadOf", str(elsewhere).removesuffix(".git"))
+    assert wanted(known, ("HEAD", "")) == new | old, "nothing is rewritten twice"
     places, update = find_places(known.path), RefUpdate("x", sha(known, "HEAD"), "x", ZEROS)
     assert objects_of_push(places, "origin", [update], url=there).keys() == new - old, "git says where it goes"
 

@@ -32,7 +32,7 @@ def _remote_and_commits(places: Places, words: list[str]) -> tuple[str, list[str
 
 
 def _have_hooks(places: Places) -> None:
-    """Have the next ``git push`` upload: in a bare clone nothing else of ours ever runs that would install the hooks."""
+    """Have the next ``git push`` upload: in a bare clone no filter ever runs, which would have installed the hooks."""
     told = ensure_hooks(places)
     if told:
         warn_on_stderr(told)

@@ -142,10 +142,13 @@ def _listed(places: Places, lines: Sequence[ConfigLine], remote: str, url: str =
     read = {endpoint.url for endpoint in endpoints_of(places, remote, push=False, lines=lines)}
     found = []
     for endpoint in endpoints_of(places, remote, push=True, url=url, lines=lines):
-        # By its name git reaches it with what is configured for it, such as a proxy.
-        where = remote if endpoint.url in read else endpoint.url
+        # By its name git reaches it with what is configured for it, such as a proxy. A URL is rewritten already; as its
+        # own longest prefix it is not rewritten again.
+        where, as_it_is = endpoint.url, ["-c", f"url.{endpoint.url}.insteadOf={endpoint.url}"]
+        if endpoint.url in read:
+            where, as_it_is = remote, []
         try:
-            out = git("ls-remote", "--heads", "--", where, cwd=places.top)
+            out = git(*as_it_is, "ls-remote", "--heads", "--", where, cwd=places.top)
         except GitError:  # whether the push fails, too, is not decided here
             return set()
         found.append({line.partition(b"\t")[0].decode("ascii") for line in out.split(b"\n")[:-1]})
