@@ -171,6 +171,14 @@ class TestAnotherRepositoryBehindTheName:
         assert server_objects(tmp_path / "new.git") == needed(pushing, "one", "two")
 
 
+def test_a_remote_that_takes_and_does_not_list(pushing: GitSandbox, server: Path) -> None:
+    pushing("push", "-q", "--no-verify", "origin", "main")
+    pushing("config", "remote.origin.uploadpack", "false")
+    assert pushing.run("ls-remote", "origin", check=False).returncode
+    pushing("push", "-q", "origin", "main:refs/heads/again")
+    assert server_objects(server) == needed(pushing, "one", "two"), "nothing of it is trusted, and the push goes on"
+
+
 @pytest.mark.usefixtures("installed")
 def test_a_mirror_made_from_a_mirror_clone(pushing: GitSandbox, server: Path, tmp_path: Path) -> None:
     pushing("push", "-q", "origin", "main", "one", "two")
