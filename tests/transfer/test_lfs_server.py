@@ -274,6 +274,7 @@ class TestLogin:
         _, status = os.waitpid(pid, 0)
         os.close(terminal)
         assert status == 0, said.decode()
+        assert said.count(b"Password") == 1, "nobody is asked again to see whether the objects stayed"
         assert set(lfs_server.objects()) == set(needed(repo)), said.decode()
 
 
