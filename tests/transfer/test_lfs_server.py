@@ -253,6 +253,25 @@ class TestLogin:
         repo("remote", "set-url", "origin", lfs_server.url())
         assert push_objects(places(repo), "origin", wanted).transferred == len(wanted), "the next try works"
 
+    @pytest.mark.parametrize("by", ["the environment", "the configuration"])
+    def test_a_program_that_knows_it(
+        self, repo: GitSandbox, lfs_server: LfsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+    ) -> None:
+        program = tmp_path / "askpass"
+        program.write_text(f"#!/bin/sh\ncase \"$1\" in Username*) echo {USER};; *) echo '{PASSWORD}';; esac\n")
+        program.chmod(0o755)
+        if by == "the environment":
+            monkeypatch.setenv("GIT_ASKPASS", str(program))
+        else:
+            repo("config", "core.askPass", str(program))
+        repo("remote", "set-url", "origin", lfs_server.url(login=""))
+        lfs_server.faults({"kind": "discard"}, {"kind": "status", "code": 200, "method": "POST", "path": "/verify"})
+        with pytest.raises(TransferError, match="does not have 2 objects"):
+            push_objects(places(repo), "origin", needed(repo))
+        lfs_server.faults()
+        push_objects(places(repo), "origin", needed(repo))
+        assert set(lfs_server.objects()) == set(needed(repo))
+
     def test_at_the_terminal(self, repo: GitSandbox, lfs_server: LfsServer, monkeypatch: pytest.MonkeyPatch) -> None:
         repo("remote", "set-url", "origin", lfs_server.url(login=""))
         monkeypatch.delenv("GIT_TERMINAL_PROMPT")

@@ -27,8 +27,7 @@ _SHOWN_LINES = 3
 _TRACES = ("GIT_TRACE", "GIT_CURL_VERBOSE", "GIT_TRANSFER_TRACE")
 # All that git-lfs says of an answer with status 422, which it forgives.
 _REFUSED = "Uploading failed due to unsupported Content-Type"
-# An empty program to ask with is none, and hides the one that is configured.
-_NO_QUESTIONS = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "", "SSH_ASKPASS": "", "GCM_INTERACTIVE": "never"}
+_NO_QUESTIONS = {"GIT_TERMINAL_PROMPT": "0", "GCM_INTERACTIVE": "never"}
 _OID = re.compile(r"[0-9a-f]{64}")
 _ABSENT_ALL = re.compile(r"\[?404\]?.*Cannot find any of the requested objects")  # giftless, of a whole batch
 _ABSENT = re.compile(r"\[([0-9a-f]{64})\].*(?:\[404\]|does not exist|not found)", re.I)
@@ -65,7 +64,7 @@ class LfsClient:
 
     @property
     def unattended(self) -> LfsClient:
-        """The same, but nobody is asked for a password."""
+        """The same, but nobody is asked for a password; a helper or a program that was set for git may know it."""
         return LfsClient(self._carrier, self._endpoint, may_ask=False)
 
     @property
@@ -197,6 +196,9 @@ class LfsClient:
         env = self._carrier.environment(self._endpoint, config)
         if not self._may_ask:
             env.update(_NO_QUESTIONS)
+            if not any(line.key == "core.askpass" for line in self._carrier.lines):
+                # No window of SSH_ASKPASS's in the place of the terminal; a program for git may know the password.
+                env.setdefault("GIT_ASKPASS", "")
         traced = any(env.get(name) for name in _TRACES)
         where = folder or self._carrier.folder
         with _scratch("in") as stdin, _scratch("out") as out, _scratch("err") as err, _scratch("progress") as progress:
