@@ -71,6 +71,9 @@ def test_post_build_installs_what_the_notebooks_need(tmp_path: Path) -> None:
     env = os.environ | {"HOME": str(tmp_path), "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
     for name in ("GIT_CONFIG_GLOBAL", "JUPYTER_DATA_DIR"):
         env.pop(name, None)
+    asked = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    configured = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    env["TORCH_INDEX"] = os.environ.get("PIP_INDEX_URL") or configured or "https://pypi.org/simple"
     built = subprocess.run([BINDER / "postBuild"], cwd=TOP, env=env, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     assert "git-theta filter-process" in (tmp_path / ".gitconfig").read_text()

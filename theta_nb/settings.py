@@ -42,7 +42,8 @@ class Settings:
     skip_smudge
         Always leave manifests (``theta.skipSmudge``, ``GIT_THETA_SKIP_SMUDGE``).
     fsync
-        Whether objects reach the disk before they get their names (``theta.fsync``).
+        Whether objects reach the disk before they get their names (``theta.fsync``); what git-lfs fetched is brought
+        there later, and fetched again if it was cut short.
     fetch
         Whether missing objects are fetched when they are needed: ``"auto"``, ``"ask"`` or ``"never"``
         (``theta.fetch``).
