@@ -57,7 +57,7 @@ class Settings:
     workers
         Threads that encode and decode (``theta.workers``; the number of cores, at most 8).
     hooks
-        Whether the filter installs the hooks on first use (``theta.hooks``).
+        Whether the hooks are installed on first use (``theta.hooks``).
     merge_method
         Merge method for what both sides changed, ``METHOD:NAME=VALUE`` (``theta.merge.method``; the attribute
         ``theta-merge`` comes first); empty: somebody is asked.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from tests.conftest import GitSandbox
 from tests.git.checkpoints import model
 from tests.git.checks import objects, theta_dir
-from tests.hooks.conftest import NAME, ONE, THREE, forget, needed, server_objects
+from tests.hooks.conftest import NAME, ONE, THREE, forget, hook_path, needed, server_objects
 from theta_nb.git.hooks import remove_hooks
 from theta_nb.git.places import find_places
 
@@ -132,6 +133,71 @@ def test_two_remotes_and_what_was_pushed_without_hooks(pushing: GitSandbox, serv
     pushing("push", "-q", "origin", "main")
     pushing("theta", "push", "--all")
     assert needed(pushing, "main~1", "main") <= server_objects(server), "push --all trusts what the refs say"
+
+
+@pytest.mark.parametrize("command", [["push", "-q"], ["theta", "push"]], ids=["hook", "command"])
+class TestAnotherRepositoryBehindTheName:
+    """Remote-tracking branches outlive the repository that they tell of."""
+
+    @pytest.fixture(autouse=True)
+    def first(self, pushing: GitSandbox) -> None:
+        """Everything is at the first one."""
+        pushing("push", "-q", "origin", "main")
+
+    def test_a_new_address(self, pushing: GitSandbox, tmp_path: Path, command: list[str]) -> None:
+        subprocess.run(["git", "init", "-q", "--bare", tmp_path / "new.git"], check=True)
+        pushing("remote", "set-url", "origin", "../new.git")
+        pushing(*command, "origin", "main")
+        assert server_objects(tmp_path / "new.git") == needed(pushing, "one", "two")
+
+    def test_made_anew(self, pushing: GitSandbox, server: Path, command: list[str]) -> None:
+        shutil.rmtree(server)
+        subprocess.run(["git", "init", "-q", "--bare", server], check=True)
+        pushing(*command, "origin", "main")
+        assert server_objects(server) == needed(pushing, "one", "two")
+
+    def test_another_branch_first(self, pushing: GitSandbox, tmp_path: Path, command: list[str]) -> None:
+        subprocess.run(["git", "init", "-q", "--bare", tmp_path / "new.git"], check=True)
+        pushing("remote", "set-url", "origin", f"file://{tmp_path}/new.git")
+        pushing("switch", "-q", "-c", "side")
+        commit(pushing, THREE)
+        pushing(*command, "origin", "side")
+        assert server_objects(tmp_path / "new.git") == needed(pushing, "one", "two", "side")
+
+    def test_one_with_an_older_branch(self, pushing: GitSandbox, tmp_path: Path, command: list[str]) -> None:
+        subprocess.run(["git", "init", "-q", "--bare", tmp_path / "new.git"], check=True)
+        pushing("push", "-q", "../new.git", "one:refs/heads/main")
+        pushing("remote", "set-url", "origin", "../new.git")
+        pushing(*command, "origin", "main")
+        assert server_objects(tmp_path / "new.git") == needed(pushing, "one", "two")
+
+
+def test_a_remote_that_takes_and_does_not_list(pushing: GitSandbox, server: Path) -> None:
+    pushing("push", "-q", "--no-verify", "origin", "main")
+    pushing("config", "remote.origin.uploadpack", "false")
+    assert pushing.run("ls-remote", "origin", check=False).returncode
+    pushing("push", "-q", "origin", "main:refs/heads/again")
+    assert server_objects(server) == needed(pushing, "one", "two"), "nothing of it is trusted, and the push goes on"
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_mirror_made_from_a_mirror_clone(pushing: GitSandbox, server: Path, tmp_path: Path) -> None:
+    pushing("push", "-q", "origin", "main", "one", "two")
+    mirror, copy = GitSandbox(tmp_path / "mirror"), tmp_path / "copy.git"
+    pushing("clone", "-q", "--mirror", str(server), str(mirror.path))
+    subprocess.run(["git", "init", "-q", "--bare", copy], check=True)
+    mirror("theta", "fetch", "--dry-run", "--all")
+    assert not hook_path(mirror, "pre-push").exists(), "a dry run changes nothing"
+    mirror("theta", "fetch", "--all")
+    mirror("push", "-q", "--mirror", str(copy))
+    assert server_objects(copy) == needed(pushing, "one", "two")
+
+
+def test_commands_leave_hooks_alone_that_are_not_wanted(pushing: GitSandbox) -> None:
+    pushing("theta", "hooks", "--remove")
+    for verb in ("push", "fetch", "pull"):
+        pushing("theta", verb)
+    assert not hook_path(pushing, "pre-push").exists()
 
 
 def test_a_failed_upload_fails_the_push_and_names_the_objects(pushing: GitSandbox, server: Path) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import GitSandbox
+from tests.git.checkpoints import model
 from tests.git.checks import objects, remove_objects, theta_dir
 from tests.git.objects import assert_sound, flip, largest
-from tests.transfer.conftest import NAME, PASSWORD, TWO, USER, LfsServer
+from tests.transfer.conftest import NAME, ONE, PASSWORD, TWO, USER, LfsServer
 from tests.transfer.objects import named, needed
 from tests.transfer.programs import path_without_git_lfs, transfer_agent
 from theta_nb.git import download
@@ -656,6 +657,37 @@ class TestGitOverHttp:
         clone.commit_all("notes")
         clone("push", "-q", "origin", "main", "main:refs/heads/another")
         assert not objects(clone)
+
+    def test_a_new_branch_of_a_clone_that_is_behind(
+        self, repo: GitSandbox, lfs_server: LfsServer, tmp_path: Path
+    ) -> None:
+        lfs_server.make()
+        repo.write(NAME, model(5))
+        repo.commit_all("of other tensors")
+        repo("push", "-q", "origin", "main")
+        repo("clone", "-q", "-b", "main", lfs_server.url(), str(tmp_path / "clone"))
+        repo.write(NAME, ONE)
+        repo.commit_all("meanwhile")
+        repo("push", "-q", "origin", "main")
+        clone = GitSandbox(tmp_path / "clone")
+        clone("switch", "-q", "-c", "side")
+        clone.write(NAME, model(7))
+        clone.commit_all("mine")
+        lfs_server.requests()
+        clone("push", "-q", "origin", "side")
+        new = named(clone, NAME, "HEAD") - named(clone, NAME, "HEAD~1")
+        assert uploads(lfs_server) == len(new) > 0, "what the remote has of old commits stays there"
+        only_there = named(clone, NAME, "main~1") - named(clone, NAME, "main")
+        assert only_there, "what no version that was written here needs"
+        assert only_there.isdisjoint(objects(clone)), "nor is it fetched"
+
+    def test_another_repository_of_the_server(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        lfs_server.make()
+        lfs_server.make("fork")
+        repo("push", "-q", "origin", "main")
+        repo("remote", "set-url", "origin", lfs_server.url("fork"))
+        repo("push", "-q", "origin", "main")
+        assert set(lfs_server.objects("fork")) == set(needed(repo))
 
 
 def test_the_server_is_a_program_of_its_own() -> None:

@@ -44,28 +44,113 @@ def test_what_the_remote_has_is_left_out(two_versions: GitSandbox) -> None:
     assert wanted(two_versions, ("HEAD", "HEAD")) == set()
 
 
-def test_remote_tracking_branches_count_as_there(two_versions: GitSandbox) -> None:
-    two_versions("remote", "add", "origin", "../srv.git")
-    two_versions("update-ref", "refs/remotes/origin/other", "HEAD~1")
-    old, new = named(two_versions, NAME, "HEAD~1"), named(two_versions, NAME, "HEAD")
-    assert wanted(two_versions, ("HEAD", "")) == new - old
-    assert wanted(two_versions, ("HEAD", ""), remote="../srv.git") == new | old
+@pytest.fixture
+def known(two_versions: GitSandbox, bare: Callable[..., GitSandbox]) -> GitSandbox:
+    """``two_versions`` with a remote that has the first version, and a remote-tracking branch that says so."""
+    two_versions("remote", "add", "origin", str(bare().path))
+    two_versions("push", "-q", "--no-verify", "origin", "HEAD~1:refs/heads/other")
+    return two_versions
 
 
-def test_those_of_a_remote_whose_name_is_longer_do_not(two_versions: GitSandbox) -> None:
-    two_versions("config", "remote.origin.url", "../srv.git")
-    two_versions("config", "remote.origin/backup.url", "../backup.git")
-    two_versions("update-ref", "refs/remotes/origin/backup/main", "HEAD")
-    assert wanted(two_versions, ("HEAD", "")) >= named(two_versions, NAME, "HEAD")
-    assert wanted(two_versions, ("HEAD", ""), remote="origin/backup") == set()
+def test_remote_tracking_branches_that_the_remote_lists_count_as_there(known: GitSandbox) -> None:
+    old, new = named(known, NAME, "HEAD~1"), named(known, NAME, "HEAD")
+    assert wanted(known, ("HEAD", "")) == new - old
+    assert wanted(known, ("HEAD", ""), remote="../server.git") == new | old
 
 
-def test_those_of_a_remote_with_push_urls_do_not(two_versions: GitSandbox) -> None:
-    two_versions("remote", "add", "origin", "../upstream.git")
-    two_versions("update-ref", "refs/remotes/origin/main", "HEAD")
-    assert wanted(two_versions, ("HEAD", "")) == set()
-    two_versions("remote", "set-url", "--push", "origin", "../fork.git")
-    assert wanted(two_versions, ("HEAD", "")) >= named(two_versions, NAME, "HEAD")
+def test_those_that_it_does_not_list_do_not(known: GitSandbox, bare: Callable[..., GitSandbox]) -> None:
+    known("update-ref", "refs/remotes/origin/main", "HEAD")
+    old, new = named(known, NAME, "HEAD~1"), named(known, NAME, "HEAD")
+    assert wanted(known, ("HEAD", "")) == new - old, "a branch that is gone there"
+    known("remote", "set-url", "origin", str(bare("other.git").path))
+    assert wanted(known, ("HEAD", "")) == new | old, "another repository"
+    known("remote", "set-url", "origin", "../gone.git")
+    assert wanted(known, ("HEAD", "")) == new | old, "one that cannot be asked"
+
+
+def test_a_branch_that_is_there_but_older_than_its_remote_tracking_branch(known: GitSandbox) -> None:
+    known("update-ref", "refs/remotes/origin/main", "HEAD")
+    assert wanted(known, ("HEAD", "HEAD~1")) == named(known, NAME, "HEAD") - named(known, NAME, "HEAD~1")
+
+
+@pytest.mark.usefixtures("known")
+class TestAsking:
+    """The remote is asked where its answer counts, and once."""
+
+    @pytest.fixture
+    def asked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+        """How often it was asked since the last call."""
+        log = tmp_path / "trace"
+        monkeypatch.setenv("GIT_TRACE2_EVENT", str(log))
+
+        def count() -> int:
+            number = log.read_text().count('"name":"ls-remote"') if log.exists() else 0
+            log.unlink(missing_ok=True)
+            return number
+
+        return count
+
+    def test_for_new_refs_once(self, known: GitSandbox, asked: Callable[[], int]) -> None:
+        wanted(known, ("HEAD", ""), ("HEAD~1", ""), ("HEAD~2", ""))
+        assert asked() == 1
+
+    def test_not_for_what_follows_on_what_is_there(self, known: GitSandbox, asked: Callable[[], int]) -> None:
+        assert wanted(known, ("HEAD", "HEAD~1"))
+        assert wanted(known, ("", "HEAD")) == set()
+        assert asked() == 0
+
+    def test_where_a_merge_brings_in_another_branch(self, known: GitSandbox, asked: Callable[[], int]) -> None:
+        assert wanted(known, ("HEAD", "HEAD~2")) == named(known, NAME, "HEAD") - named(known, NAME, "HEAD~1")
+        assert asked() == 1
+
+    def test_not_where_nothing_is_known_of_it(self, known: GitSandbox, asked: Callable[[], int]) -> None:
+        known("update-ref", "-d", "refs/remotes/origin/other")
+        assert wanted(known, ("HEAD", "")) >= named(known, NAME, "HEAD~1")
+        assert asked() == 0
+
+    def test_by_a_command_once(self, known: GitSandbox, asked: Callable[[], int]) -> None:
+        places = find_places(known.path)
+        assert objects_of_revisions(places, ["HEAD"], remote="origin").keys() == named(known, NAME, "HEAD") - named(
+            known, NAME, "HEAD~1"
+        )
+        assert asked() == 1
+
+
+def test_those_of_a_remote_whose_name_is_longer_do_not(known: GitSandbox, bare: Callable[..., GitSandbox]) -> None:
+    known("push", "-q", "--no-verify", "origin", "main")
+    known("update-ref", "-d", "refs/remotes/origin/main")
+    known("update-ref", "-d", "refs/remotes/origin/other")
+    known("config", "remote.origin/backup.url", str(bare("backup.git").path))
+    known("push", "-q", "--no-verify", str(bare("backup.git").path), "main")
+    known("update-ref", "refs/remotes/origin/backup/main", "HEAD")
+    assert wanted(known, ("HEAD", "")) >= named(known, NAME, "HEAD")
+    assert wanted(known, ("HEAD", ""), remote="origin/backup") == set()
+
+
+def test_those_of_a_remote_with_push_urls_do_not(known: GitSandbox) -> None:
+    known("push", "-q", "--no-verify", "origin", "main")
+    assert wanted(known, ("HEAD", "")) == set()
+    known("remote", "set-url", "--push", "origin", known("remote", "get-url", "origin").strip())
+    assert wanted(known, ("HEAD", "")) >= named(known, NAME, "HEAD")
+
+
+def test_a_remote_that_is_pushed_to_by_another_address(known: GitSandbox, bare: Callable[..., GitSandbox]) -> None:
+    there, elsewhere = known("remote", "get-url", "origin").strip(), bare("elsewhere.git").path
+    old, new = named(known, NAME, "HEAD~1"), named(known, NAME, "HEAD")
+    known("config", f"url.file://{there}.pushInsteadOf", there)
+    assert wanted(known, ("HEAD", "")) == new - old
+    known("config", "--remove-section", f"url.file://{there}")
+    known("config", f"url.{elsewhere}.pushInsteadOf", there)
+    assert wanted(known, ("HEAD", "")) == new | old
+    known("config", f"url.{there.removesuffix('.git')}.insteadOf", str(elsewhere).removesuffix(".git"))
+    assert wanted(known, ("HEAD", "")) == new | old, "nothing is rewritten twice"
+    places, update = find_places(known.path), RefUpdate("x", sha(known, "HEAD"), "x", ZEROS)
+    assert objects_of_push(places, "origin", [update], url=there).keys() == new - old, "git says where it goes"
+
+
+def test_one_of_several_addresses_that_lacks_the_commits(known: GitSandbox, bare: Callable[..., GitSandbox]) -> None:
+    known("remote", "set-url", "--add", "origin", str(bare("second.git").path))
+    assert wanted(known, ("HEAD", "")) >= named(known, NAME, "HEAD~1")
 
 
 def test_an_unknown_commit_of_the_remote(two_versions: GitSandbox) -> None:
@@ -245,10 +330,6 @@ def test_revisions(two_versions: GitSandbox) -> None:
     places = find_places(two_versions.path)
     every = named(two_versions, NAME, "HEAD~1") | named(two_versions, NAME, "HEAD")
     assert set(objects_of_revisions(places, ["--all"])) == every
-    two_versions("remote", "add", "origin", "../srv.git")
-    two_versions("update-ref", "refs/remotes/origin/main", "HEAD~1")
-    new = named(two_versions, NAME, "HEAD") - named(two_versions, NAME, "HEAD~1")
-    assert set(objects_of_revisions(places, ["HEAD"], remote="origin")) == new
 
 
 def test_what_the_hook_of_git_is_told(two_versions: GitSandbox, bare: Callable[..., GitSandbox]) -> None:

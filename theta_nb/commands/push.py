@@ -61,8 +61,8 @@ def push(
     revisions
         Branches, tags or commits, with their history; HEAD by default, all branches and tags with ``all_``.
     all_
-        Whether to look at everything, also at what the remote-tracking branches say is there: they tell of commits,
-        which somebody may have pushed without their objects.
+        Whether to look at everything, also at what the branches of the remote reach: they tell of commits, which
+        somebody may have pushed without their objects.
     dry_run
         Whether to only ask the remote what it lacks.
     progress

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from theta_nb.errors import ThetaError
 from theta_nb.git.endpoints import remote_first
+from theta_nb.git.hooks import ensure_hooks
+from theta_nb.git.standard_error import warn_on_stderr
 from theta_nb.git.tracked import resolve
 
 if TYPE_CHECKING:
@@ -29,12 +31,21 @@ def _remote_and_commits(places: Places, words: list[str]) -> tuple[str, list[str
     return remote, revisions
 
 
+def _have_hooks(places: Places) -> None:
+    """Have the next ``git push`` upload: in a bare clone no filter ever runs, which would have installed the hooks."""
+    told = ensure_hooks(places)
+    if told:
+        warn_on_stderr(told)
+
+
 def run_push(arguments: Namespace, context: Context) -> Any:
     """Upload weights."""
     from theta_nb.commands.push import push
 
     places = context.places
     remote, revisions = _remote_and_commits(places, arguments.words)
+    if not arguments.dry_run:
+        _have_hooks(places)
     with context.progress("uploading") as progress:
         return push(places, remote, revisions, all_=arguments.all_, dry_run=arguments.dry_run, progress=progress)
 
@@ -45,6 +56,8 @@ def run_fetch(arguments: Namespace, context: Context) -> Any:
 
     places = context.places
     remote, revisions = _remote_and_commits(places, arguments.words)
+    if not arguments.dry_run:
+        _have_hooks(places)
     with context.progress("downloading") as progress:
         return fetch(
             places,
@@ -67,5 +80,6 @@ def run_pull(arguments: Namespace, context: Context) -> Any:
     places = context.places
     remote, paths = remote_first(places, arguments.words)
     arguments.paths = paths
+    _have_hooks(places)
     with context.progress("downloading") as progress:
         return pull(places, remote, paths, progress=progress)

@@ -130,7 +130,7 @@ def pre_push(
     from theta_nb.git.upload import push_objects
 
     remote, url = (*arguments, "", "")[:2]
-    objects = objects_of_push(places, remote, ref_updates(os.fsdecode(data)))
+    objects = objects_of_push(places, remote, ref_updates(os.fsdecode(data)), url=url)
     if objects and uses_pointers(places):
         # For git-lfs they are objects like others, and 'git lfs prune' may have deleted them for one remote's sake.
         link_objects(places, objects)

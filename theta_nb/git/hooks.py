@@ -140,7 +140,7 @@ def _runs(path: str) -> bool:
 
 
 def ensure_hooks(places: Places) -> str:
-    """Install the hooks on first use of the filter; returns a sentence for the user, or nothing.
+    """Install the hooks on first use of the filter or of a remote; returns a sentence for the user, or nothing.
 
     Nothing is done where ``theta.hooks`` is false, where the hooks were removed on purpose, and in a folder that is not
     this repository's alone (``core.hooksPath``): that is said once.

@@ -2,6 +2,9 @@
 
 Found by walking the pushed commits and by content. No side record says what was pushed, so there is none to be lost or
 to be wrong: commits of a rebase, of a merge, from before the installation or from another clone are all the same.
+
+A remote-tracking ref is such a record: the name may stand for another repository by now, or for a new one. So it counts
+where the remote, asked once, lists its commit.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from theta_nb.git.endpoints import ConfigLine, config_lines, remote_names
+from theta_nb.git.endpoints import ConfigLine, config_lines, endpoints_of, remote_names
 from theta_nb.git.places import Places
 from theta_nb.git.process import GitError, git
 from theta_nb.git.walk import manifest_texts, object_lines, objects_in
@@ -52,10 +55,12 @@ def ref_updates(text: str) -> list[RefUpdate]:
     return [RefUpdate(*words) for words in lines if len(words) == 4]
 
 
-def objects_of_push(places: Places, remote: str, updates: Iterable[RefUpdate]) -> dict[str, int]:
+def objects_of_push(places: Places, remote: str, updates: Iterable[RefUpdate], *, url: str = "") -> dict[str, int]:
     """Objects that the pushed commits, tags, trees and blobs refer to and that the remote may lack.
 
-    What the remote-tracking refs reach is taken to be there: the hook has pushed its objects, or they came from there.
+    What the remote's own commits reach is taken to be there: the hook has pushed its objects, or they came from there.
+    Those are the commits that are replaced, and those of remote-tracking refs that the remote lists, which is asked
+    only if that makes a difference.
 
     Parameters
     ----------
@@ -65,6 +70,8 @@ def objects_of_push(places: Places, remote: str, updates: Iterable[RefUpdate]) -
         Name of the remote, or its URL where it has no name.
     updates
         What is pushed.
+    url
+        Where to, as git tells a ``pre-push`` hook; by default wherever the configuration has the remote pushed to.
 
     Returns
     -------
@@ -77,12 +84,17 @@ def objects_of_push(places: Places, remote: str, updates: Iterable[RefUpdate]) -
         If the history cannot be walked.
     """
     wanted = list(updates)
-    new = [update.local_oid for update in wanted if update.local_oid.strip("0")]
+    pushed = [update for update in wanted if update.local_oid.strip("0")]
+    new = [update.local_oid for update in pushed]
     old = [update.remote_oid for update in wanted if update.remote_oid.strip("0")]
     if not new:
         return {}
     lines = config_lines(places)
-    return _objects(places, lines, remote, new, old, _tracking(lines, remote))
+    tips = _tracking(places, lines, remote)
+    is_new_there = any(not update.remote_oid.strip("0") for update in pushed)
+    if tips and (is_new_there or _count(places, new, old) != _count(places, new, [*old, *tips])):
+        tips &= _listed(places, lines, remote, url)
+    return _objects(places, lines, remote, new, [*old, *tips])
 
 
 def objects_of_revisions(places: Places, revisions: Sequence[str], *, remote: str = "") -> dict[str, int]:
@@ -95,7 +107,8 @@ def objects_of_revisions(places: Places, revisions: Sequence[str], *, remote: st
     revisions
         Arguments of ``git rev-list``; options first.
     remote
-        A remote; what its remote-tracking refs reach is left out. Nothing is left out by default.
+        A remote, to be left out: what its remote-tracking refs reach, as far as it lists them now. Nothing is left out
+        by default.
 
     Raises
     ------
@@ -105,18 +118,52 @@ def objects_of_revisions(places: Places, revisions: Sequence[str], *, remote: st
     options = [word for word in revisions if word.startswith("--")]
     names = [word for word in revisions if not word.startswith("--")]
     lines = config_lines(places)
-    return _objects(places, lines, remote, names, [], _tracking(lines, remote) if remote else [], options)
+    tips = _tracking(places, lines, remote) if remote else set()
+    if tips:
+        tips &= _listed(places, lines, remote)
+    return _objects(places, lines, remote, names, sorted(tips), options)
 
 
-def _tracking(lines: Sequence[ConfigLine], remote: str) -> list[str]:
-    """Options that leave out what the refs of a remote reach."""
+def _tracking(places: Places, lines: Sequence[ConfigLine], remote: str) -> set[str]:
+    """What the remote-tracking refs of a remote name."""
     names = remote_names(lines)
     # With push URLs of its own, those refs tell of another repository, or of one of several.
     if remote not in names or any(line.key == f"remote.{remote}.pushurl" for line in lines):
-        return []
+        return set()
     # The refs of a remote 'a/b' lie among those of a remote 'a'.
-    inner = [f"--exclude=refs/remotes/{name}/*" for name in names if name.startswith(f"{remote}/")]
-    return ["--not", *inner, f"--glob=refs/remotes/{remote}/*"]
+    inner = tuple(f"refs/remotes/{name}/" for name in names if name.startswith(f"{remote}/"))
+    out = git("for-each-ref", "--format=%(objectname) %(refname)", f"refs/remotes/{remote}/", cwd=places.top)
+    refs = (line.partition(" ") for line in out.decode("utf-8", "surrogateescape").split("\n")[:-1])
+    return {oid for oid, _, ref in refs if not ref.startswith(inner)}
+
+
+def _listed(places: Places, lines: Sequence[ConfigLine], remote: str, url: str = "") -> set[str]:
+    """Tips of the branches that the remote has now, wherever it is pushed to; none if it cannot be asked."""
+    read = {endpoint.url for endpoint in endpoints_of(places, remote, push=False, lines=lines)}
+    found = []
+    for endpoint in endpoints_of(places, remote, push=True, url=url, lines=lines):
+        # By its name git reaches it with what is configured for it, such as a proxy. A URL is rewritten already; as its
+        # own longest prefix it is not rewritten again.
+        where, as_it_is = endpoint.url, ["-c", f"url.{endpoint.url}.insteadOf={endpoint.url}"]
+        if endpoint.url in read:
+            where, as_it_is = remote, []
+        try:
+            out = git(*as_it_is, "ls-remote", "--heads", "--", where, cwd=places.top)
+        except GitError:  # whether the push fails, too, is not decided here
+            return set()
+        found.append({line.partition(b"\t")[0].decode("ascii") for line in out.split(b"\n")[:-1]})
+    return set.intersection(*found)
+
+
+def _count(places: Places, new: Sequence[str], without: Sequence[str]) -> int:
+    """Commits that some reach and others do not."""
+    options = ("--count", "--ignore-missing", "--stdin")
+    return int(git("rev-list", *options, cwd=places.top, data=_range(new, without), env=_AS_PUSHED))
+
+
+def _range(new: Iterable[str], without: Iterable[str]) -> bytes:
+    lines = [*new, *(f"^{oid}" for oid in without)]
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogateescape")
 
 
 def _objects(
@@ -124,8 +171,7 @@ def _objects(
     lines: Sequence[ConfigLine],
     remote: str,
     new: Sequence[str],
-    old: Sequence[str],
-    tracking: Sequence[str],
+    without: Sequence[str],
     options: Sequence[str] = (),
 ) -> dict[str, int]:
     # The remote's old commit is often unknown here; --ignore-missing passes over it.
@@ -138,9 +184,8 @@ def _objects(
         "--missing=print",
         *options,
         "--stdin",
-        *tracking,
         cwd=places.top,
-        data="".join(f"{word}\n" for word in [*new, *(f"^{oid}" for oid in old)]).encode("utf-8", "surrogateescape"),
+        data=_range(new, without),
         env=_AS_PUSHED,
     )
     words = listed.split()

@@ -1,4 +1,4 @@
-"""Warnings of commands that git started, which have nothing but its standard error."""
+"""Warnings on standard error: of commands that git started, which have nothing else, and of what is no result."""
 
 from __future__ import annotations
 
