@@ -19,6 +19,7 @@ __all__ = [
     "ThetaError",
     "UnknownWordError",
     "UnsafeFileError",
+    "count",
     "listed",
 ]
 
@@ -117,6 +118,17 @@ class UnknownWordError(ThetaError):
             hint="Write '--' before paths that exist in history only; 'git log' shows commits.",
         )
         self.word = word
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    Examples
+    --------
+    >>> count(1, "tensor"), count(20_000, "tensor")
+    ('1 tensor', '20,000 tensors')
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(items: Sequence[str], separator: str = ", ", *, most: int = 3) -> str:

@@ -18,6 +18,8 @@ from tests.git.checks import assert_quiet, manifest_of, manifest_text, objects, 
 from tests.git.objects import damage, object_path
 from tests.hooks.conftest import needed
 from theta_nb.errors import MissingObjectError
+from theta_nb.git.on_demand import bring
+from theta_nb.git.places import find_places
 
 Clone = Callable[..., GitSandbox]
 A = "a.safetensors"
@@ -39,6 +41,13 @@ def test_never(clone: Clone, fetches: Fetches) -> None:
     made("theta", "fetch")  # being asked for is another thing
     made("theta", "checkout")
     assert (made.path / A).read_bytes() == FILES[A]
+
+
+@pytest.mark.parametrize(("number", "said"), [(1, "1 object .0.5 MB. is not here"), (2, "2 objects .1.0 MB. are not")])
+def test_how_much_is_missing(clone: Clone, number: int, said: str) -> None:
+    made = clone("-c", "theta.fetch=never")
+    with pytest.raises(MissingObjectError, match=said):
+        bring(find_places(made.path), {f"{oid:064x}": 500_000 for oid in range(number)})
 
 
 def at_a_terminal(repo: GitSandbox, answer: bytes, *command: str) -> tuple[int, str]:

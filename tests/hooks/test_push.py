@@ -27,7 +27,8 @@ def commit(repo: GitSandbox, data: bytes, message: str = "more", name: str = NAM
 
 
 def test_branches_tags_and_deletions(pushing: GitSandbox, server: Path) -> None:
-    pushing("push", "-q", "origin", "one:refs/heads/first")
+    said = pushing.run("push", "origin", "one:refs/heads/first").stderr
+    assert "theta: 1 object (0.0 MB) uploaded to origin" in said
     assert server_objects(server) == needed(pushing, "one"), "a new branch"
     pushing("tag", "-a", "-m", "annotated", "v2", "two")
     pushing("push", "-q", "origin", "v2")

@@ -101,6 +101,9 @@ class Faults:
         if fault["kind"] == "status":
             request.get_data()
             return Response(json.dumps({"message": HTTPStatus(fault["code"]).phrase}), fault["code"])(environ, start)
+        if fault["kind"] == "discard":  # says yes and keeps nothing
+            request.get_data()
+            return Response("")(environ, start)
         if fault["kind"] == "drop":  # in the middle of what the client sends, or before the answer
             request.stream.read(fault.get("after", 0))
             return self._hang_up(environ)

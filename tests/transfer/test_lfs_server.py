@@ -19,7 +19,7 @@ from tests.git.checks import objects, remove_objects, theta_dir
 from tests.git.objects import assert_sound, flip, largest
 from tests.transfer.conftest import NAME, ONE, PASSWORD, TWO, USER, LfsServer
 from tests.transfer.objects import named, needed
-from tests.transfer.programs import path_without_git_lfs
+from tests.transfer.programs import path_without_git_lfs, transfer_agent
 from theta_nb.git import download
 from theta_nb.git.download import fetch_objects, obtain_objects
 from theta_nb.git.errands import Errands
@@ -254,6 +254,25 @@ class TestLogin:
         repo("remote", "set-url", "origin", lfs_server.url())
         assert push_objects(places(repo), "origin", wanted).transferred == len(wanted), "the next try works"
 
+    @pytest.mark.parametrize("by", ["the environment", "the configuration"])
+    def test_a_program_that_knows_it(
+        self, repo: GitSandbox, lfs_server: LfsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+    ) -> None:
+        program = tmp_path / "askpass"
+        program.write_text(f"#!/bin/sh\ncase \"$1\" in Username*) echo {USER};; *) echo '{PASSWORD}';; esac\n")
+        program.chmod(0o755)
+        if by == "the environment":
+            monkeypatch.setenv("GIT_ASKPASS", str(program))
+        else:
+            repo("config", "core.askPass", str(program))
+        repo("remote", "set-url", "origin", lfs_server.url(login=""))
+        lfs_server.faults({"kind": "discard"}, {"kind": "status", "code": 200, "method": "POST", "path": "/verify"})
+        with pytest.raises(TransferError, match="does not have 2 objects"):
+            push_objects(places(repo), "origin", needed(repo))
+        lfs_server.faults()
+        push_objects(places(repo), "origin", needed(repo))
+        assert set(lfs_server.objects()) == set(needed(repo))
+
     def test_at_the_terminal(self, repo: GitSandbox, lfs_server: LfsServer, monkeypatch: pytest.MonkeyPatch) -> None:
         repo("remote", "set-url", "origin", lfs_server.url(login=""))
         monkeypatch.delenv("GIT_TERMINAL_PROMPT")
@@ -275,6 +294,7 @@ class TestLogin:
         _, status = os.waitpid(pid, 0)
         os.close(terminal)
         assert status == 0, said.decode()
+        assert said.count(b"Password") == 1, "nobody is asked again to see whether the objects stayed"
         assert set(lfs_server.objects()) == set(needed(repo)), said.decode()
 
 
@@ -367,7 +387,21 @@ class TestConfiguration:
         assert push_objects(places(repo), "origin", wanted).transferred == len(wanted)
         assert set(lfs_server.objects()) == set(wanted)
         calls = [line for line in (tmp_path / "calls").read_text().splitlines() if line.startswith("push")]
-        assert len(calls) == len(wanted), calls
+        assert len(calls) == 2 * len(wanted), "once to send each, once to see whether it stayed"
+
+    def test_a_transfer_agent_in_the_place_of_a_server(self, repo: GitSandbox, tmp_path: Path) -> None:
+        repo("remote", "set-url", "origin", "http://127.0.0.1:1/x.git")
+        repo("config", "lfs.standalonetransferagent", "folder")
+        repo("config", "lfs.customtransfer.folder.path", str(transfer_agent(tmp_path)))
+        repo("config", "lfs.customtransfer.folder.concurrent", "false")
+        wanted = needed(repo)
+        assert push_objects(places(repo), "origin", wanted).transferred == len(wanted)
+        assert {path.name for path in (tmp_path / "kept").iterdir()} == set(wanted)
+        calls = (tmp_path / "calls").read_text().split()
+        assert sorted(calls) == sorted(wanted), "none was sent twice"
+        assert absent_there(places(repo), "origin", wanted) == set(wanted), "nobody confirms anything"
+        remove_objects(repo)
+        assert fetch_objects(places(repo), "origin", wanted).transferred == len(wanted)
 
 
 class TestFaults:
@@ -408,8 +442,62 @@ class TestFaults:
         repo("config", "lfs.transfer.maxretries", "1")
         one = sorted(needed(repo))[0]
         lfs_server.faults({"kind": "status", "code": 507, "path": one})
-        assert "Make room there" in self.push_fails(repo, "Insufficient server storage").hint
+        error = self.push_fails(repo, "1 object .*did not reach .*Insufficient server storage")
+        assert "Make room there" in error.hint
+        assert error.oids == (one,)
+        assert set(lfs_server.objects()) == set(needed(repo)) - {one}, "the others have arrived"
         self.then_it_works(repo, lfs_server)
+
+    @pytest.mark.parametrize(
+        ("verified", "said"),
+        [
+            (422, "did not all reach origin .*status 422"),
+            (200, "reports success, but origin .* does not have 2 objects"),
+        ],
+    )
+    def test_what_it_takes_is_not_kept(self, repo: GitSandbox, lfs_server: LfsServer, verified: int, said: str) -> None:
+        answer = {"kind": "status", "code": verified, "method": "POST", "path": "/verify"}
+        lfs_server.faults({"kind": "discard"}, answer)
+        assert set(self.push_fails(repo, said).oids) == set(needed(repo))
+        assert not lfs_server.objects()
+        self.then_it_works(repo, lfs_server)
+
+    def test_one_is_not_kept(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        one = sorted(needed(repo))[0]
+        lfs_server.faults({"kind": "discard", "path": one})
+        assert self.push_fails(repo, "1 object .*status 422").oids == (one,)
+        answer = {"kind": "status", "code": 200, "method": "POST", "path": "/verify"}
+        lfs_server.faults({"kind": "discard", "path": one}, answer)
+        assert self.push_fails(repo, f"does not have 1 object .{one[:12]}").oids == (one,)
+
+    def test_one_is_not_kept_once(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
+        one = sorted(needed(repo))[0]
+        answer = {"kind": "status", "code": 200, "method": "POST", "path": "/verify", "count": 1}
+        lfs_server.faults({"kind": "discard", "path": one, "count": 1}, answer)
+        assert push_objects(places(repo), "origin", needed(repo)).transferred == len(needed(repo))
+        assert set(lfs_server.objects()) == set(needed(repo))
+
+    @pytest.mark.parametrize("trouble", ["nobody listens", "a wrong password", "a refusal"])
+    def test_what_a_server_has_when_it_does_not_say(
+        self, repo: GitSandbox, lfs_server: LfsServer, trouble: str
+    ) -> None:
+        wanted = needed(repo)
+        push_objects(places(repo), "origin", wanted)
+        said = {
+            "nobody listens": "connection refused",
+            "a wrong password": "Authentication",
+            "a refusal": "proper access",
+        }
+        if trouble == "nobody listens":
+            repo("remote", "set-url", "origin", "http://127.0.0.1:1/x.git")
+        elif trouble == "a wrong password":
+            repo("remote", "set-url", "origin", lfs_server.url(login="ada:guessed@"))
+        else:
+            lfs_server.faults({"kind": "status", "code": 403, "method": "POST", "path": "/batch"})
+        with pytest.raises(TransferError, match=f"origin .*cannot be asked about 2 objects.*{said[trouble]}") as caught:
+            absent_there(places(repo), "origin", wanted)
+        assert set(caught.value.oids) == set(wanted)
+        assert "guessed" not in str(caught.value)
 
     def test_the_connection_breaks_while_sending(self, repo: GitSandbox, lfs_server: LfsServer) -> None:
         repo("config", "lfs.transfer.maxretries", "1")

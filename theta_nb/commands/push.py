@@ -71,7 +71,7 @@ def push(
     Raises
     ------
     TransferError
-        If the upload fails; what arrived stays.
+        If the upload fails (what arrived stays), or the remote does not say what it lacks.
     ThetaError
         If there is no such remote or revision.
     """
@@ -86,7 +86,7 @@ def push(
         raise ThetaError("there is no commit to push yet", hint="Commit first.")
     objects = objects_of_revisions(places, wanted, remote="" if all_ else name)
     if dry_run:
-        absent = absent_there(places, name, objects)
+        absent = absent_there(places, name, objects, push=True)
         return PushResult(name, len(objects), len(absent), sum(objects[oid] for oid in absent), dry_run=True)
     report = push_objects(places, name, objects, progress=progress)
     return PushResult(report.remote, len(objects), report.transferred, report.nbytes)

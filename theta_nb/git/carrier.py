@@ -87,6 +87,13 @@ class Carrier:
         match = re.search(r"git-lfs/(\d+)\.(\d+)", result.stdout)
         return (int(match[1]), int(match[2])) if match else (0, 0)
 
+    @property
+    def has_standalone_agent(self) -> bool:
+        """Whether a program of the user's (``lfs.standalonetransferagent``) moves objects without any server."""
+        return any(
+            line.value for line in self.lines if re.fullmatch(r"lfs\.(?:.+\.)?standalonetransferagent", line.key)
+        )
+
     @cached_property
     def _plain(self) -> dict[str, str]:
         return without_local_variables()

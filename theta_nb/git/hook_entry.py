@@ -11,6 +11,7 @@ from pathlib import Path
 from shutil import which
 from urllib.parse import quote
 
+from theta_nb.errors import count
 from theta_nb.git.hooks import hooks_folder, kept_hooks
 from theta_nb.git.pending import PENDING, leave_pending
 from theta_nb.git.places import Places
@@ -148,7 +149,7 @@ def pre_push(
     if objects:
         report = push_objects(places, remote, objects, url=url, progress=progress)
         if report.transferred:
-            tell(f"{report.transferred} objects ({report.nbytes / 1e6:.1f} MB) uploaded to {report.remote}")
+            tell(f"{count(report.transferred, 'object')} ({report.nbytes / 1e6:.1f} MB) uploaded to {report.remote}")
     return 0
 
 

@@ -6,17 +6,17 @@ import os
 import re
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from theta_nb.errors import ThetaError
 from theta_nb.git.carrier import REMOTE, Carrier
-from theta_nb.git.endpoints import Endpoint, mask_credentials
+from theta_nb.git.endpoints import Endpoint
+from theta_nb.git.lfs_error import LfsError, hint_for, last_words
 from theta_nb.git.pointer_trees import pointer_tree
 
-__all__ = ["LfsClient", "LfsError"]
+__all__ = ["LfsClient"]
 
 Progress = Callable[[int, int], None]
 
@@ -25,26 +25,12 @@ _STDIN_SINCE = (3, 3)
 _OIDS_A_CALL = 500
 _SHOWN_LINES = 3
 _TRACES = ("GIT_TRACE", "GIT_CURL_VERBOSE", "GIT_TRANSFER_TRACE")
-_NOISE = ("warning: current Git remote contains credentials", "error: failed to fetch some objects from", "info: ")
+# All that git-lfs says of an answer with status 422, which it forgives.
+_REFUSED = "Uploading failed due to unsupported Content-Type"
+_NO_QUESTIONS = {"GIT_TERMINAL_PROMPT": "0", "GCM_INTERACTIVE": "never"}
 _OID = re.compile(r"[0-9a-f]{64}")
 _ABSENT_ALL = re.compile(r"\[?404\]?.*Cannot find any of the requested objects")  # giftless, of a whole batch
 _ABSENT = re.compile(r"\[([0-9a-f]{64})\].*(?:\[404\]|does not exist|not found)", re.I)
-
-
-class LfsError(ThetaError):
-    """git-lfs did not do what it was asked to.
-
-    Parameters
-    ----------
-    message, hint
-        As for :class:`ThetaError`.
-    said
-        Its own last lines.
-    """
-
-    def __init__(self, message: str, *, said: tuple[str, ...] = (), hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.said = said
 
 
 @dataclass(frozen=True)
@@ -55,8 +41,7 @@ class _Finished:
 
     @property
     def said(self) -> tuple[str, ...]:
-        lines = (mask_credentials(line.strip()) for line in self.err.splitlines())
-        return tuple(dict.fromkeys(line for line in lines if line and not line.startswith(_NOISE)))
+        return last_words(self.err)
 
 
 class LfsClient:
@@ -68,11 +53,24 @@ class LfsClient:
         The repository that git-lfs runs in.
     endpoint
         Where objects are read from or written to.
+    may_ask
+        Whether a person may be asked for a password.
     """
 
-    def __init__(self, carrier: Carrier, endpoint: Endpoint) -> None:
+    def __init__(self, carrier: Carrier, endpoint: Endpoint, *, may_ask: bool = True) -> None:
         self._carrier = carrier
         self._endpoint = endpoint
+        self._may_ask = may_ask
+
+    @property
+    def unattended(self) -> LfsClient:
+        """The same, but nobody is asked for a password; a helper or a program that was set for git may know it."""
+        return LfsClient(self._carrier, self._endpoint, may_ask=False)
+
+    @property
+    def has_server(self) -> bool:
+        """Whether somebody can say what is there; a transfer agent in the server's place is only told to act."""
+        return not self._carrier.has_standalone_agent
 
     def push(self, objects: Mapping[str, int], progress: Progress | None = None) -> set[str]:
         """Upload what the server lacks; every object must be in the store.
@@ -87,12 +85,13 @@ class LfsClient:
         Returns
         -------
         set of str
-            Those that were sent; the server has the others already.
+            Those that were sent, which says nothing of whether they were kept; the server has the others already.
 
         Raises
         ------
         LfsError
-            If git-lfs fails; what was uploaded stays.
+            If git-lfs fails, or should have: what a server answers with status 422 it calls a success. What was
+            uploaded stays.
         """
         names = sorted(objects)
         meter = _Meter(objects, progress)
@@ -104,7 +103,15 @@ class LfsClient:
         for arguments, data in batches:
             finished = self._run(["push", "--object-id", *arguments], data, meter)
             if finished.returncode:
-                raise self._error("push", finished)
+                raise self._error("push", finished, meter.seen)
+            if _REFUSED in finished.err:
+                raise LfsError(
+                    "the server answered with status 422, which git-lfs takes for success",
+                    said=finished.said,
+                    begun=meter.seen,
+                    hint="Either it lost what it was sent, or it wants no content types ('git config lfs.contenttype "
+                    "false'); then run it again.",
+                )
         return set(meter.seen)
 
     def fetch(
@@ -145,7 +152,7 @@ class LfsClient:
     def absent(self, objects: Mapping[str, int]) -> set[str]:
         """Objects that the server does not confirm to have; nothing is uploaded or downloaded.
 
-        A server that cannot be reached confirms none, and git-lfs does not tell it from one that has none.
+        Without a server to ask (:attr:`has_server`) nothing is confirmed.
 
         git-lfs asks a server for what it is about to delete here (``git lfs prune --verify-remote``). So it gets a
         storage of empty stand-ins, a history in which they are old, and is told to delete nothing.
@@ -153,10 +160,12 @@ class LfsClient:
         Raises
         ------
         LfsError
-            If git-lfs says nothing about some of them.
+            If the server cannot be reached or does not let us in, or git-lfs says nothing about some of them.
         """
         from theta_nb.git.stand_ins import stand_in_repository
 
+        if not self.has_server:
+            return set(objects)
         with stand_in_repository(self._carrier, objects) as folder:
             arguments = ["prune", "--dry-run", "--verify-remote"]
             finished = self._run(arguments, "", None, folder, [("lfs.pruneremotetocheck", REMOTE)])
@@ -164,7 +173,16 @@ class LfsClient:
         verified = re.search(r"(\d+) verified with remote", finished.out)
         if int(verified[1] if verified else 0) + len(missing) < len(objects):
             raise self._error("prune", finished)
+        if objects and len(missing) == len(objects):
+            self._check_that_it_answers()
         return missing
+
+    def _check_that_it_answers(self) -> None:
+        """Tell a server that has nothing from one that nobody can ask: for ``git lfs prune`` they are the same."""
+        _, error = self.fetch({os.urandom(32).hex(): 1})
+        if error is not None:
+            hint = hint_for(error.said, "Run it again when the server answers.")
+            raise LfsError(error.message, said=error.said, hint=hint) from error
 
     def _run(
         self,
@@ -176,6 +194,11 @@ class LfsClient:
         meanwhile: Callable[[], None] | None = None,
     ) -> _Finished:
         env = self._carrier.environment(self._endpoint, config)
+        if not self._may_ask:
+            env.update(_NO_QUESTIONS)
+            if not any(line.key == "core.askpass" for line in self._carrier.lines):
+                # No window of SSH_ASKPASS's in the place of the terminal; a program for git may know the password.
+                env.setdefault("GIT_ASKPASS", "")
         traced = any(env.get(name) for name in _TRACES)
         where = folder or self._carrier.folder
         with _scratch("in") as stdin, _scratch("out") as out, _scratch("err") as err, _scratch("progress") as progress:
@@ -203,12 +226,13 @@ class LfsClient:
                     process.wait()
             return _Finished(process.returncode, out.text(), err.text())
 
-    def _error(self, what: str, finished: _Finished) -> LfsError:
+    def _error(self, what: str, finished: _Finished, begun: Iterable[str] = ()) -> LfsError:
         said = "; ".join(finished.said[-_SHOWN_LINES:]) or f"exit status {finished.returncode} from 'git lfs {what}'"
         return LfsError(
             f"git-lfs: {said}",
             said=finished.said,
-            hint=_hint(finished.said),
+            begun=begun,
+            hint=hint_for(finished.said, "What arrived is kept: run it again, and only the rest is sent."),
         )
 
 
@@ -287,32 +311,3 @@ def _lines_until_exit(process: subprocess.Popen[bytes], followed: int) -> Iterat
             position += len(piece)
             *lines, rest = (rest + piece).split(b"\n")
             yield from (line.decode("utf-8", "replace") for line in lines)
-
-
-# git-lfs has words of its own for most statuses; other servers' words come with the number.
-_HINTS = (
-    (
-        r"\b401\b|Authentication required|credentials|could not read Username",
-        "Log in: 'git credential' must know a user and a password for it ('git lfs push' asks it as well).",
-    ),
-    (
-        r"\b507\b|\b413\b|\b509\b|quota|insufficient server storage|limit exceeded",
-        "Make room there, or choose another server (git config lfs.url URL). What arrived is kept; then run it again.",
-    ),
-    (
-        r"expected OID",
-        "The copy there, or on the way from there, is damaged: run it again, and if it stays so have it "
-        "deleted there and run 'git theta push --all' in a clone that is complete.",
-    ),
-    (
-        r"\b404\b|\b405\b|repository or object not found|git-lfs-authenticate: command not found",
-        "Does that server offer Git LFS? 'git theta env' shows the address; 'git config lfs.url URL' changes it.",
-    ),
-    (r"\b403\b|authoriz|forbidden|proper access", "Your account may not do that there; ask for access."),
-    (r"", "What arrived is kept: run it again, and only the rest is sent."),
-)
-
-
-def _hint(said: Sequence[str]) -> str:
-    text = "\n".join(said)
-    return next(hint for pattern, hint in _HINTS if re.search(pattern, text, re.I))

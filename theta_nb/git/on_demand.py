@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from theta_nb.errors import MissingObjectError, ThetaError, listed
+from theta_nb.errors import MissingObjectError, ThetaError, count, listed
 from theta_nb.git.asking import open_terminal
 from theta_nb.git.errands import NO_ERRANDS, Errands
 from theta_nb.git.places import Places
@@ -48,7 +48,7 @@ def bring(
         missing |= _cut_short(places, objects)
     if not missing:
         return
-    what = f"{len(missing)} objects ({_megabytes(missing)}) are not here"
+    what = f"{count(len(missing), 'object')} ({_megabytes(missing)}) {'is' if len(missing) == 1 else 'are'} not here"
     fetch = places.settings.fetch
     if fetch == "never" or (fetch == "ask" and not _consents(f"theta: {what}. Fetch them? [Y/n] ")):
         raise _refused(places, f"{what}, and theta.fetch is {fetch!r}", tuple(sorted(missing)))

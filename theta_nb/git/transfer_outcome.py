@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from theta_nb.errors import ThetaError
+from theta_nb.errors import ThetaError, count
 from theta_nb.git.endpoints import Endpoint
-from theta_nb.git.lfs_client import LfsError
+from theta_nb.git.lfs_error import LfsError
 from theta_nb.git.places import Places
 
 __all__ = [
@@ -112,7 +112,8 @@ def combined(reports: Sequence[TransferReport]) -> TransferReport:
 def failed(endpoint: Endpoint, objects: Mapping[str, int], error: LfsError) -> TransferError:
     """Some of these objects are not where they should be, with git-lfs's last words."""
     oids = tuple(sorted(objects))
-    way = "did not all reach" if endpoint.push else "did not arrive from"
+    reach = "did not reach" if len(oids) == 1 else "did not all reach"
+    way = reach if endpoint.push else "did not arrive from"
     return TransferError(
         f"{count_objects(oids)} ({list_objects(oids)}) {way} {endpoint.shown}: {error.message}",
         oids=oids,
@@ -145,8 +146,7 @@ def needed_by(places: Places, oids: Iterable[str]) -> str:
 
 def count_objects(oids: Iterable[str]) -> str:
     """How many objects, as words."""
-    number = len(tuple(oids))
-    return f"{number:,} object{'' if number == 1 else 's'}"
+    return count(len(tuple(oids)), "object")
 
 
 def list_objects(oids: Iterable[str]) -> str:

@@ -13,7 +13,8 @@ from contextlib import suppress
 from theta_nb.git.carrier import carrier_for
 from theta_nb.git.download import obtain_objects, remotes_in_order
 from theta_nb.git.endpoints import Endpoint, config_lines, endpoints_of, mask_credentials
-from theta_nb.git.lfs_client import LfsClient, LfsError
+from theta_nb.git.lfs_client import LfsClient
+from theta_nb.git.lfs_error import LfsError
 from theta_nb.git.object_copies import copy_objects, damaged
 from theta_nb.git.object_folders import ObjectFolders, folders_in, own_folders, repository_folders
 from theta_nb.git.places import Places
@@ -26,6 +27,7 @@ from theta_nb.git.transfer_outcome import (
     count_objects,
     damaged_here,
     failed,
+    list_objects,
     needed_by,
     share,
 )
@@ -33,10 +35,10 @@ from theta_nb.git.transfer_outcome import (
 __all__ = ["absent_there", "push_objects"]
 
 
-def absent_there(places: Places, remote: str, objects: Mapping[str, int], *, thorough: bool = False) -> set[str]:
+def absent_there(
+    places: Places, remote: str, objects: Mapping[str, int], *, push: bool = False, thorough: bool = False
+) -> set[str]:
     """Those of some objects that a remote does not confirm to have; nothing is sent or received.
-
-    A server that cannot be reached confirms none.
 
     Parameters
     ----------
@@ -46,6 +48,8 @@ def absent_there(places: Places, remote: str, objects: Mapping[str, int], *, tho
         Name, URL or path.
     objects
         Lengths by name.
+    push
+        Whether to ask where a push would go, which may be several places, each of which must have them.
     thorough
         Whether the copies of a remote on this machine are read; else their lengths decide.
 
@@ -53,10 +57,12 @@ def absent_there(places: Places, remote: str, objects: Mapping[str, int], *, tho
     ------
     TransferError
         If the remote does not answer.
+    ThetaError
+        If there is no such remote.
     """
     missing: set[str] = set()
     lines = config_lines(places) if objects else []
-    for endpoint in endpoints_of(places, remote, push=False, lines=lines) if objects else ():
+    for endpoint in endpoints_of(places, remote, push=push, lines=lines) if objects else ():
         if endpoint.is_local:
             folders = repository_folders(endpoint.folder)
             missing |= folders.lacks(objects).keys()
@@ -68,7 +74,11 @@ def absent_there(places: Places, remote: str, objects: Mapping[str, int], *, tho
         try:
             missing |= LfsClient(carrier_for(places, endpoint, lines), endpoint).absent(objects)
         except LfsError as error:
-            raise failed(endpoint, objects, error) from error
+            raise TransferError(
+                f"{endpoint.shown} cannot be asked about {count_objects(objects)}: {error.message}",
+                oids=tuple(sorted(objects)),
+                hint=error.hint,
+            ) from error
     return missing
 
 
@@ -165,11 +175,51 @@ def _push_lfs(
         raise damaged_here(places, bad)
     try:
         sent = client.push(wanted, progress) if wanted else set()
+        lost = _not_kept(client, {oid: wanted[oid] for oid in sent})
     except LfsError as error:
-        raise failed(endpoint, wanted, error) from error
+        raise failed(endpoint, _left_out(client, wanted, error), error) from error
+    if lost:
+        raise TransferError(
+            f"git-lfs reports success, but {endpoint.shown} does not have {count_objects(lost)} "
+            f"({list_objects(lost)}) that it was sent",
+            oids=tuple(sorted(lost)),
+            hint="Run it again; if they are lost each time, the server does not keep what it takes: ask whoever "
+            "runs it.",
+        )
     if progress is not None:  # what the server had already was never reported
         progress(sum(wanted.values()), sum(wanted.values()))
     return TransferReport(endpoint.remote, len(sent), len(objects) - len(sent), sum(wanted[oid] for oid in sent))
+
+
+def _not_kept(client: LfsClient, sent: Mapping[str, int]) -> set[str]:
+    """Those that the server took and does not have: git-lfs believes every answer to an upload.
+
+    What the server has it does not want again. What it does want is sent, and then it is asked once more.
+
+    Raises
+    ------
+    LfsError
+        If the server does not answer any more.
+    """
+    if not sent or not client.has_server:
+        return set()
+    try:
+        again = client.unattended.push(sent)
+        return client.unattended.absent({oid: sent[oid] for oid in again}) if again else set()
+    except LfsError as error:
+        if error.wants_login:  # a person was asked for the password; nobody likes to be asked twice
+            return set()
+        raise
+
+
+def _left_out(client: LfsClient, wanted: Mapping[str, int], error: LfsError) -> Mapping[str, int]:
+    """What did not arrive when an upload failed: everything, as long as the server does not say otherwise."""
+    if not error.begun:
+        return wanted
+    with suppress(LfsError):
+        absent = client.unattended.absent(wanted)
+        return {oid: wanted[oid] for oid in absent} or wanted
+    return wanted
 
 
 def _complete(places: Places, endpoint: Endpoint, wanted: Mapping[str, int]) -> ObjectFolders:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
+from theta_nb.errors import count
+
 __all__ = ["PLAIN", "Ink", "count", "folded", "shown_path"]
 
 _CONTROL = re.compile(r'[\x00-\x1f\x7f"\\\udc80-\udcff]')
@@ -46,17 +48,6 @@ class _Plain:
 
 PLAIN: Ink = _Plain()
 """Text as it is."""
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    Examples
-    --------
-    >>> count(1, "tensor"), count(20_000, "tensor")
-    ('1 tensor', '20,000 tensors')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def folded(items: Sequence[str], most: int = 10) -> list[str]:

@@ -17,7 +17,7 @@ from theta_nb.engine.digest_cache import FileState
 from theta_nb.engine.layouts import anonymous, owners
 from theta_nb.engine.merging.inputs import RawReader, TensorInfo, describe_anonymous, input_digest, tensor_infos
 from theta_nb.engine.rebuild import Decoder, read_layout
-from theta_nb.errors import CheckpointError, MissingObjectError
+from theta_nb.errors import CheckpointError, MissingObjectError, count
 from theta_nb.manifest.model import ChunkRef, Manifest
 from theta_nb.merges.group import Array
 from theta_nb.storage.objects import ObjectStore
@@ -325,7 +325,8 @@ class ManifestInput:
             self._bring({oid: self.manifest.objects[oid] for oid in missing})
         elif missing:
             raise MissingObjectError(
-                f"{self.label}: {len(missing)} objects are not here (first: {missing[0][:12]})",
+                f"{self.label}: {count(len(missing), 'object')} {'is' if len(missing) == 1 else 'are'} not here "
+                f"(first: {missing[0][:12]})",
                 oids=tuple(missing),
                 hint="Run 'git theta fetch'.",
             )
