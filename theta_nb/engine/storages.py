@@ -9,9 +9,9 @@ from typing import Protocol
 from theta_nb.checkpoints.layout import ByteSource, Layout
 from theta_nb.engine.layouts import anonymous, owners
 from theta_nb.engine.rebuild import Decoder
-from theta_nb.errors import MissingObjectError
+from theta_nb.errors import MissingObjectError, count
 from theta_nb.manifest.model import Manifest
-from theta_nb.storage.objects import ObjectStore
+from theta_nb.storage.objects import ObjectStore, lacking
 from theta_nb.tensors.chunks import chunk_extents
 
 __all__ = ["FETCH", "Bring", "FileStorages", "ObjectStorages", "StorageReader"]
@@ -107,11 +107,12 @@ class ObjectStorages:
             ) from error
         place = self._layout.storages[storage]
         value = self._manifest.value_of(owner)
-        missing = sorted({oid for oid in value.oids if self._store.size(oid) is None})
+        missing = lacking(set(value.oids), self._store)
         if missing:
+            verb = "is" if len(missing) == 1 else "are"
             raise MissingObjectError(
-                f"parameter {owner!r}: {len(missing)} objects that hold it are not here (first: {missing[0][:12]})",
-                oids=tuple(missing),
+                f"parameter {owner!r}: {count(len(missing), 'object')} of it {verb} not here (first: {missing[0][:12]})",
+                oids=missing,
                 hint=FETCH,
             )
         data = bytearray(value.nbytes)
