@@ -109,9 +109,9 @@ class ObjectStorages:
         value = self._manifest.value_of(owner)
         missing = lacking(set(value.oids), self._store)
         if missing:
-            verb = "is" if len(missing) == 1 else "are"
+            lost = f"{count(len(missing), 'object')} of it {'is' if len(missing) == 1 else 'are'} not here"
             raise MissingObjectError(
-                f"parameter {owner!r}: {count(len(missing), 'object')} of it {verb} not here (first: {missing[0][:12]})",
+                f"parameter {owner!r}: {lost} (first: {missing[0][:12]})",
                 oids=missing,
                 hint=FETCH,
             )
