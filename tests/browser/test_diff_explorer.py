@@ -105,6 +105,23 @@ def test_hover_click_filter_and_selection(open_notebook: Open) -> None:
     assert notebook.problems == []
 
 
+def test_a_row_is_clicked_also_where_the_tree_is_drawn_while_the_button_is_down(open_notebook: Open) -> None:
+    notebook = opened(open_notebook)
+    page = notebook.page
+    wait_for(notebook, "explorer.diff.measured", "scalars")
+    page.locator(".theta-tree-row", has_text="query.weight").first.hover()
+    page.mouse.down()
+    page.evaluate(
+        """() => new Promise((drawn) => {
+          document.querySelector(".theta-tree").dispatchEvent(new Event("scroll"));
+          requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(drawn)));
+        })"""
+    )
+    page.mouse.up()
+    wait_for(notebook, "explorer.selection", ["encoder.layer.0.attention.query.weight"])
+    assert notebook.problems == []
+
+
 def test_dark_theme_is_drawn_again(open_notebook: Open) -> None:
     notebook = opened(open_notebook)
     background = "() => getComputedStyle(document.querySelector('.theta-explorer')).backgroundColor"

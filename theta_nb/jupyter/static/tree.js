@@ -63,11 +63,12 @@ export function createTree(root, options) {
   }, spacer, empty);
   root.append(box);
   let [rows, shown, folded, selected] = [[], [], new Set(), new Set()];
-  let [active, anchor] = [0, 0];
+  let [active, anchor, pressed] = [0, 0, false];
   let looks = { leaf: () => ({}), group: () => ({}) };
   const redraw = oncePerFrame(draw);
 
   function draw() {
+    if (pressed) return; // a row that is drawn anew while the button is down is not clicked
     shown = unfolded(rows, folded);
     active = Math.max(0, Math.min(active, shown.length - 1));
     spacer.style.height = `${shown.length * ROW}px`;
@@ -189,6 +190,15 @@ export function createTree(root, options) {
     if (event.target.classList.contains("theta-tree-twist") && rows[shown[at]].leaf < 0) return fold(at);
     choose(at, { extend: event.ctrlKey || event.metaKey, range: event.shiftKey });
   });
+  box.addEventListener("pointerdown", (event) => {
+    pressed = event.target.closest(".theta-tree-row") !== null;
+  });
+  for (const end of ["pointerup", "pointercancel", "pointerleave"]) {
+    box.addEventListener(end, () => {
+      if (pressed) redraw(); // in the next frame, behind the click
+      pressed = false;
+    });
+  }
   box.addEventListener("dblclick", (event) => {
     const row = event.target.closest(".theta-tree-row");
     if (row) fold(Number(row.dataset.at));
