@@ -92,7 +92,7 @@ class ObjectStorages:
         if self._bring is None:
             return
         values = (self._manifest.value_of(self._owners[storage]) for storage in storages)
-        oids = {oid for value in values for oid in value.oids if self._store.size(oid) is None}
+        oids = lacking({oid for value in values for oid in value.oids}, self._store)
         if oids:
             self._bring({oid: self._manifest.objects[oid] for oid in oids})
 

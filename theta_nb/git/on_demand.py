@@ -43,13 +43,16 @@ def bring(
     MissingObjectError
         If some are not here in the end; the message says how many, how large, and why. What arrived is kept.
     """
-    missing = {oid: objects[oid] for oid in lacking(objects, places.store)}
-    if places.settings.fetch == "auto":  # otherwise whoever reads what is cut short says so
-        missing |= _cut_short(places, objects)
+    fetch = places.settings.fetch
+    missing = {}
+    for oid, size in objects.items():
+        here = places.store.size(oid)
+        # One that was on its way to the disk when the power went is cut short; whoever reads it says so otherwise.
+        if here is None or (fetch == "auto" and here != size):
+            missing[oid] = size
     if not missing:
         return
     what = f"{count(len(missing), 'object')} ({_megabytes(missing)}) {'is' if len(missing) == 1 else 'are'} not here"
-    fetch = places.settings.fetch
     if fetch == "never" or (fetch == "ask" and not _consents(f"theta: {what}. Fetch them? [Y/n] ")):
         raise _refused(places, f"{what}, and theta.fetch is {fetch!r}", tuple(sorted(missing)))
     # Talking to remotes takes imports that a repository which has everything need not pay for.
@@ -63,11 +66,6 @@ def bring(
             return
         said = error if isinstance(error, ThetaError) else ThetaError(f"they cannot be fetched: {error}")
         raise MissingObjectError(said.message, oids=left, hint=said.hint) from error
-
-
-def _cut_short(places: Places, objects: Mapping[str, int]) -> dict[str, int]:
-    """Objects that do not have their length, as one that was on its way to the disk when the power went."""
-    return {oid: size for oid, size in objects.items() if places.store.size(oid) not in (None, size)}
 
 
 def _refused(places: Places, what: str, oids: tuple[str, ...]) -> MissingObjectError:

@@ -20,7 +20,7 @@ from theta_nb.engine.rebuild import Decoder, read_layout
 from theta_nb.errors import CheckpointError, MissingObjectError, count
 from theta_nb.manifest.model import ChunkRef, Manifest
 from theta_nb.merges.group import Array
-from theta_nb.storage.objects import ObjectStore
+from theta_nb.storage.objects import ObjectStore, lacking
 from theta_nb.tensors.chunks import chunk_digest, chunk_extents
 
 __all__ = ["FileInput", "ManifestInput"]
@@ -320,14 +320,14 @@ class ManifestInput:
         return self._decoder.value(value, "the skeleton")
 
     def _fetch(self, oids: Iterable[str]) -> None:
-        missing = sorted({oid for oid in oids if oid and self.store.size(oid) is None})
+        missing = lacking({oid for oid in oids if oid}, self.store)
         if missing and self._bring is not None:
             self._bring({oid: self.manifest.objects[oid] for oid in missing})
         elif missing:
             raise MissingObjectError(
                 f"{self.label}: {count(len(missing), 'object')} {'is' if len(missing) == 1 else 'are'} not here "
                 f"(first: {missing[0][:12]})",
-                oids=tuple(missing),
+                oids=missing,
                 hint="Run 'git theta fetch'.",
             )
 
